@@ -1,0 +1,29 @@
+"""Threat models: who attacks, what they may change, what counts as success, what they may spend."""
+
+from ._goal import Evading, Goal, MultiLabel, Regression, Targeted, Untargeted
+from ._region import L0, L1, L2, Box, Frozen, Linf, Mask, Region
+from ._taxonomy import Technique, techniques
+from ._threat import ACCESS, Access, Budget, Threat
+
+__all__ = [
+    "ACCESS",
+    "L0",
+    "L1",
+    "L2",
+    "Access",
+    "Box",
+    "Budget",
+    "Evading",
+    "Frozen",
+    "Goal",
+    "Linf",
+    "Mask",
+    "MultiLabel",
+    "Region",
+    "Regression",
+    "Targeted",
+    "Technique",
+    "Threat",
+    "Untargeted",
+    "techniques",
+]

@@ -1,0 +1,106 @@
+"""Regions, goals and threats against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+
+from withstand import _errors, threat
+from withstand.threat import (
+    L0,
+    L1,
+    L2,
+    Box,
+    Budget,
+    Evading,
+    Frozen,
+    Linf,
+    Mask,
+    MultiLabel,
+    Regression,
+    Targeted,
+    Threat,
+    Untargeted,
+)
+
+X = np.zeros((2, 3))
+MOVED = np.array([[3.0, 4.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def test_exported_names_are_sorted_and_exist() -> None:
+    constants = [n for n in threat.__all__ if n.isupper()]
+    assert threat.__all__ == sorted(constants) + sorted(set(threat.__all__) - set(constants))
+    assert all(hasattr(threat, name) for name in threat.__all__)
+
+
+@pytest.mark.parametrize(
+    ("ball", "distances"),
+    [(Linf, [4.0, 1.0]), (L2, [5.0, 1.0]), (L1, [7.0, 1.0]), (L0, [2.0, 1.0])],
+)
+def test_distances_and_boundary_belongs_to_the_ball(ball: type, distances: list[float]) -> None:
+    assert ball.distance(X, MOVED).tolist() == distances
+    assert ball(np.array(distances)).contains(X, MOVED).all()
+    assert not ball(np.nextafter(distances, -1)).contains(X, MOVED).any()
+
+
+def test_regions_compose_and_follow_their_samples() -> None:
+    region = Linf(np.array([5.0, 0.5])) & Box(-1, 3.5) & Frozen((2,))
+    assert region.contains(X, MOVED).tolist() == [False, False]
+    assert (region & L0(9)).contains(X, np.minimum(MOVED, 0.5)).tolist() == [True, True]
+    assert region.take([1]).contains(X[:1], MOVED[1:]).tolist() == [False]
+    assert Mask(np.array([1, 1, 0])).contains(X, MOVED).all()
+    assert Mask(np.array([0, 1, 1])).contains(X, MOVED).tolist() == [False, True]
+
+
+def test_unbounded_keeps_the_rest_of_the_region() -> None:
+    free = Threat(region=L2(1.0) & Box(0, 3.5)).unbounded()
+    assert not free.bounded
+    assert free.norm == "l2"
+    assert free.region.contains(X, MOVED).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("goal", "y"),
+    [
+        (Untargeted(), torch.tensor([0, 2])),
+        (Targeted(1), torch.tensor([0, 2])),
+        (MultiLabel(2), torch.tensor([[1, 0, 0], [0, 0, 1]])),
+    ],
+)
+def test_margin_is_positive_exactly_while_the_goal_is_missed(goal: object, y: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    for _ in range(200):
+        scores = torch.randn(2, 3)
+        hit = goal.hit(goal.decide(scores), y)  # type: ignore[attr-defined]
+        assert torch.equal(goal.margin(scores, y) < 0, hit)  # type: ignore[attr-defined]
+
+
+def test_regression_direction() -> None:
+    y, answer = torch.tensor([0.0, 0.0]), torch.tensor([2.0, -2.0])
+    assert Regression(1.0).hit(answer, y).tolist() == [True, True]
+    assert Regression(1.0, direction="up").hit(answer, y).tolist() == [True, False]
+    assert Regression(1.0).margin(answer[:, None], y).tolist() == [-1.0, -1.0]
+
+
+def test_evading_needs_both() -> None:
+    goal, y = Evading(Untargeted()), torch.tensor([0, 0, 0])
+    scores = torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, -1.0], [1.0, 0.0, 1.0]])
+    assert goal.hit(goal.decide(scores), y).tolist() == [True, False, False]
+    assert (goal.margin(scores, y) < 0).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Linf(-1), "at least 0"),
+        (lambda: L2(float("nan")), "at least 0"),
+        (lambda: Box(1, 0), "lower <= upper"),
+        (lambda: Threat(region=Box(0, 1)), "no norm"),
+        (lambda: Threat(region=Linf(1), access="telepathy"), "gradients, scores, labels, none"),  # type: ignore[arg-type]
+        (lambda: Threat(region=Linf(1), queries=0), "at least 1"),
+        (lambda: Budget(seconds=0), "more than 0"),
+    ],
+)
+def test_errors_tell_the_limit_in_one_line(make: object, words: str) -> None:
+    with pytest.raises(_errors.WithstandError, match=words) as caught:
+        make()  # type: ignore[operator]
+    assert "\n" not in str(caught.value)
