@@ -1,0 +1,85 @@
+"""A Python function or a scikit-learn estimator as a model: queries only, no gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._errors import ModelError
+from ..threat import Access, Box
+from ._protocol import Gradient, Objective
+
+
+class FunctionModel:
+    """A function of a numpy batch (B, ...) that returns scores (B, K) or labels (B,)."""
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        returns: Literal["scores", "labels"] = "scores",
+        domain: Sequence[float] | Box = (0.0, 1.0),
+    ) -> None:
+        self.function = function
+        self.access: Access = returns
+        self.domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
+
+    def _call(self, x: Tensor) -> Any:
+        out = np.asarray(self.function(x.detach().cpu().numpy()))
+        if len(out) != len(x):
+            raise ModelError(f"the model answered {len(x)} inputs with {len(out)} rows; return one")
+        return out
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores (B, K) of raw input x (B, ...); 1 query for each row."""
+        if self.access == "labels":
+            raise ModelError("this model returns labels only; attack it with access: labels")
+        return torch.as_tensor(self._call(x), dtype=torch.float32, device=x.device)
+
+    def labels(self, x: Tensor) -> Tensor:
+        """Class (B,) of raw input x (B, ...); 1 query for each row."""
+        if self.access == "scores":
+            return self.scores(x).argmax(1)
+        return torch.as_tensor(self._call(x).astype(np.int64), device=x.device)
+
+    def gradient(self, x: Tensor, objective: Objective) -> Gradient:
+        """There is none: raises ModelError."""
+        raise ModelError("this model has no gradients; set access to scores or labels")
+
+    def jacobian(self, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """There is none: raises ModelError."""
+        raise ModelError("this model has no gradients; set access to scores or labels")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing to hold: a function has no state that we could know of."""
+        yield
+
+
+def sklearn_model(estimator: Any, *, domain: Sequence[float] | Box) -> FunctionModel:
+    """A fitted scikit-learn classifier over rows of features (B, d).
+
+    It answers with log-probabilities where it has `predict_proba`, else with labels, each as the
+    index into `classes_`.
+    """
+
+    def rows(x: Any) -> Any:
+        return x.reshape(len(x), -1)
+
+    if hasattr(estimator, "predict_proba"):
+
+        def scores(x: Any) -> Any:
+            # The smallest normal float keeps the logarithm of an impossible class finite.
+            return np.log(np.maximum(estimator.predict_proba(rows(x)), np.finfo(np.float32).tiny))
+
+        return FunctionModel(scores, domain=domain)
+
+    def labels(x: Any) -> Any:
+        return np.searchsorted(estimator.classes_, estimator.predict(rows(x)))
+
+    return FunctionModel(labels, returns="labels", domain=domain)
