@@ -1,0 +1,37 @@
+"""What gradient attacks maximise: functions of scores (B, K) that give one value a row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from .._errors import ThreatError
+from ..threat import Targeted, Untargeted
+from ._problem import Problem
+
+LOSSES = ("ce", "dlr", "margin", "pma")
+
+
+def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
+    """The named loss of scores (B, K); goals without classes have their own margin as the only one.
+
+    ce: cross-entropy. margin: the goal's margin, negated. dlr: the margin over z1 - z3 (Croce and
+    Hein 2020, eq. 6). pma: the margin between probabilities (Xie et al. 2024), here of scores over
+    a quarter of z1 - z3, because the plain form vanishes with the scale of the logits.
+    """
+    if name not in LOSSES:
+        raise ThreatError(f"loss is {name!r}; it is one of {', '.join(LOSSES)}")
+    goal = problem.goal
+    if not isinstance(goal, Untargeted | Targeted) or name == "margin":
+        return -goal.margin(scores, problem.y)
+    if name == "ce":
+        if isinstance(goal, Targeted):
+            wanted = torch.full_like(problem.y, goal.target)
+            return -cross_entropy(scores, wanted, reduction="none")
+        return cross_entropy(scores, problem.y, reduction="none")
+    top = scores.topk(min(3, scores.shape[1]), dim=1).values
+    spread = (top[:, 0] - top[:, -1]).clamp_min(1e-12)
+    if name == "dlr":
+        return -goal.margin(scores, problem.y) / spread
+    return -goal.margin((4 * scores / spread[:, None]).softmax(1), problem.y)

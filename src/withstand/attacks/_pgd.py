@@ -1,0 +1,75 @@
+"""FGSM and PGD: the honest baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..threat import Access
+from ._ball import length, project
+from ._contract import Query, Seen
+from ._losses import loss
+from ._noise import normal, uniform
+from ._problem import Problem
+
+
+class _State(NamedTuple):
+    points: Tensor
+    step: Tensor
+
+
+def steepest(problem: Problem, gradient: Tensor) -> Tensor:
+    """The direction (B, ...) of unit length in the norm that a linear loss rises fastest in."""
+    if problem.norm == "linf":
+        return gradient.sign()
+    return gradient / problem.column(length(gradient, "l2").clamp_min(1e-12))
+
+
+def random_start(problem: Problem, tag: int) -> Tensor:
+    """A random point of the region: uniform in the Linf ball, on a random radius in L2."""
+    shape, size = problem.x.shape, problem.x[0].numel()
+    if problem.norm == "linf":
+        spread = 2 * uniform(problem, tag, 0, size).reshape(shape) - 1
+    else:
+        spread = normal(problem, tag, 0, size).reshape(shape)
+        radius = uniform(problem, tag + 1, 0, 1)[:, 0]
+        spread = spread * problem.column(radius / length(spread, "l2"))
+    return project(problem, problem.x + problem.column(problem.eps) * spread)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD:
+    """Projected gradient descent with a fixed step (Madry et al. 2018), Linf or L2.
+
+    step_size: share of the radius, 2.5 / steps if not given. 1 forward + 1 backward a step.
+    """
+
+    steps: int = 40
+    step_size: float | None = None
+    loss: str = "ce"
+    random_start: bool = True
+    restarts: int = 1
+    needs: Access = "gradients"
+
+    def init(self, problem: Problem) -> _State:
+        start = random_start(problem, 1) if self.random_start else problem.x
+        return _State(start, torch.zeros_like(problem.lane))
+
+    def query(self, problem: Problem, state: _State) -> Query:
+        # The last iterate is judged too, so that there is one query more than there are steps.
+        return Query(state.points, state.step <= self.steps, partial(loss, self.loss, problem))
+
+    def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
+        assert seen.gradient is not None
+        share = 2.5 / self.steps if self.step_size is None else self.step_size
+        move = problem.column(share * problem.eps) * steepest(problem, seen.gradient)
+        return _State(project(problem, state.points + move), state.step + 1)
+
+
+def FGSM(*, loss: str = "ce") -> PGD:  # noqa: N802 (the field's name)
+    """The fast gradient sign method (Goodfellow et al. 2015): one full step from x."""
+    return PGD(steps=1, step_size=1.0, loss=loss, random_start=False)

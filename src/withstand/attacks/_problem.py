@@ -1,0 +1,52 @@
+"""What an attack is told: one row for each sample under attack, aligned with its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..threat import Goal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Rows under attack; all tensors share their first axis B, so that rows can leave and enter.
+
+    lower and upper are the box that is reachable in every feature (domain, Linf ball and mask,
+    rounded inward); eps is the radius of the ball of `norm`; key names the sample and lane the
+    restart.
+    """
+
+    x: Tensor
+    y: Tensor
+    key: Tensor
+    lane: Tensor
+    eps: Tensor
+    lower: Tensor
+    upper: Tensor
+    norm: str
+    goal: Goal
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, rows: Tensor) -> Problem:
+        """The problem of these rows only."""
+        return self._each(lambda name: getattr(self, name)[rows])
+
+    def with_rows(self, other: Problem) -> Problem:
+        """The rows of both."""
+        return self._each(lambda name: torch.cat((getattr(self, name), getattr(other, name))))
+
+    def _each(self, change: Callable[[str], Any]) -> Problem:
+        tensors = [f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)]
+        return replace(self, **{name: change(name) for name in tensors})
+
+    def column(self, values: Tensor) -> Tensor:
+        """Per-row values (B,) shaped to broadcast against x (B, ...)."""
+        return values.reshape(-1, *(1,) * (self.x.ndim - 1))
