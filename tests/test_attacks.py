@@ -26,7 +26,11 @@ def network() -> tuple[TorchModel, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("ball", "radius"), [(Linf, 2 / 7), (L2, 2 / 5)], ids=["linf", "l2"])
-@pytest.mark.parametrize("attack", [attacks.FGSM(), attacks.PGD(steps=10)], ids=["fgsm", "pgd"])
+@pytest.mark.parametrize(
+    "attack",
+    [attacks.FGSM(), attacks.PGD(steps=10), attacks.APGD(steps=20)],
+    ids=["fgsm", "pgd", "apgd"],
+)
 def test_linear_model_falls_exactly_beyond_its_margin(
     attack: attacks.Attack, ball: type, radius: float
 ) -> None:
@@ -48,11 +52,18 @@ def test_frozen_features_stay() -> None:
 
 
 @pytest.mark.parametrize("region", [Linf(0.12), L2(0.5)], ids=["linf", "l2"])
-def test_examples_and_ledger_do_not_depend_on_batches_or_order(region: Region) -> None:
+@pytest.mark.parametrize(
+    "attack",
+    [attacks.PGD(steps=6, restarts=2), attacks.APGD(steps=20)],
+    ids=["pgd", "apgd"],
+)
+def test_examples_and_ledger_do_not_depend_on_batches_or_order(
+    region: Region, attack: attacks.Attack
+) -> None:
     model, x, y = network()
     x = torch.cat((x, x[:3]))
     y = torch.cat((y, y[:3]))
-    threat, attack = Threat(region=region), attacks.PGD(steps=6, restarts=2)
+    threat = Threat(region=region)
     whole = attacks.run(attack, model, x, y, threat, seed=3, batch_size=63)
     assert 5 < int(whole.success.sum()) < 58
     assert bool(region.contains(x, whole.x_adv).all())
@@ -160,3 +171,19 @@ def test_impossible_requests_are_one_line() -> None:
         with pytest.raises(WithstandError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_apgd_checkpoints_are_the_papers() -> None:
+    windows = attacks.APGD(steps=100)._windows(torch.arange(101))
+    assert windows.nonzero()[:, 0].tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert windows[windows > 0].tolist() == [22, 19, 16, 13, 10, 7, 6, 6]
+
+
+def test_apgd_fools_at_least_what_pgd_fools_at_equal_steps() -> None:
+    model, x, y = network()
+    threat = Threat(region=Linf(0.12))
+    fooled = [
+        int(attacks.run(attack, model, x, y, threat).success.sum())
+        for attack in (attacks.APGD(steps=40), attacks.PGD(steps=40))
+    ]
+    assert fooled[0] >= fooled[1]

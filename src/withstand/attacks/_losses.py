@@ -18,7 +18,8 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
 
     ce: cross-entropy. margin: the goal's margin, negated. dlr: the margin over z1 - z3 (Croce and
     Hein 2020, eq. 6). pma: the margin between probabilities (Xie et al. 2024), here of scores over
-    a quarter of z1 - z3, because the plain form vanishes with the scale of the logits.
+    a quarter of z1 - z3, because the plain form vanishes with the scale of the logits. With two
+    classes dlr and pma are the margin.
     """
     if name not in LOSSES:
         raise ThreatError(f"loss is {name!r}; it is one of {', '.join(LOSSES)}")
@@ -30,7 +31,10 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
             wanted = torch.full_like(problem.y, goal.target)
             return -cross_entropy(scores, wanted, reduction="none")
         return cross_entropy(scores, problem.y, reduction="none")
-    top = scores.topk(min(3, scores.shape[1]), dim=1).values
+    if scores.shape[1] < 3:
+        # Two classes have no third score: over z1 - z2 the margin would be constant.
+        return -goal.margin(scores, problem.y)
+    top = scores.topk(3, dim=1).values
     spread = (top[:, 0] - top[:, -1]).clamp_min(1e-12)
     if name == "dlr":
         return -goal.margin(scores, problem.y) / spread
