@@ -1,5 +1,10 @@
 """Errors that the user can mend: one line each, with the value, the limit and the fix."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class WithstandError(Exception):
     """Base of all errors that the user can mend; the command line ends with exit code 2 on one."""
@@ -31,3 +36,23 @@ class CheckpointError(WithstandError):
 
 class OutputError(WithstandError):
     """A result cannot be written."""
+
+
+def one_line(text: object, most: int = 160) -> str:
+    """Text on one line, cut to `most` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names with commas between them, at most `most` of them and then the count of all."""
+    names = list(names)
+    shown = ", ".join(names[:most]) or "(none)"
+    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
+
+
+def did_you_mean(word: object, names: Iterable[str]) -> str:
+    """A clause that names the most similar of the names, or nothing if none is similar."""
+    similar = {name.lower(): name for name in names}
+    match = get_close_matches(str(word).lower(), similar, n=1)
+    return f", did you mean {similar[match[0]]!r}?" if match else ""

@@ -1,0 +1,142 @@
+"""Reading withstand.yaml, every failure as one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from .._errors import ConfigError, did_you_mean, listed, one_line
+from ._sections import Config
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader for which duplicate keys and keys that are not text are errors."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.tag != "tag:yaml.org,2002:str":
+                raise ConfigError(
+                    f"line {line}: key {one_line(key.value)!r} is not text; put it in quotes"
+                )
+            if key.value in seen:
+                raise ConfigError(
+                    f"line {line}: key {key.value!r} is there twice (first on line "
+                    f"{seen[key.value]}); take one out"
+                )
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: str | Path = "withstand.yaml") -> Config:
+    """The configuration in a YAML file; raises ConfigError with the key and the fix."""
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} not found; run `withstand init` to write one") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); give the path of a YAML file"
+        ) from None
+    try:
+        raw = yaml.load(text, Loader=_Loader)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "an unknown line"
+        what = one_line(error.problem or error.context or "syntax error")
+        raise ConfigError(
+            f"{path}: YAML error at {line}: {what}; correct the syntax there"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not readable as YAML ({one_line(error)}); correct it") from None
+    return parse_config(raw, where=str(path))
+
+
+def parse_config(raw: object, where: str = "configuration") -> Config:
+    """The configuration in plain values, as YAML gives them; `where` names it in errors."""
+    if not isinstance(raw, Mapping):
+        is_what = "is empty" if raw is None else f"is a {type(raw).__name__}, not a mapping"
+        raise ConfigError(
+            f"{where}: the file {is_what}; write the sections model, data and threat, "
+            "or run `withstand init`"
+        )
+    try:
+        return Config.model_validate(dict(raw))
+    except ValidationError as error:
+        # A misspelt key is also a missing one: the misspelling is what helps.
+        problems = error.errors(include_url=False)
+        problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+        raise ConfigError(one_line(f"{where}: {_told(problems[0])}", most=600)) from None
+
+
+def _told(problem: Mapping[str, Any]) -> str:
+    loc, kind, value = problem["loc"], problem["type"], problem["input"]
+    context: Mapping[str, Any] = problem.get("ctx", {})
+    key = _dotted(loc)
+    if kind == "extra_forbidden":
+        allowed = _keys(loc[:-1])
+        hint = did_you_mean(loc[-1], allowed)
+        return f"unknown key {key!r}{hint or ';'} the keys here are {listed(allowed, 20)}"
+    if kind == "missing":
+        field = _field(loc)
+        examples = field.examples if field else None
+        hint = f", e.g. {loc[-1]}: {examples[0]}" if examples else ""
+        hint = hint or f" (its keys are {listed(_keys(loc), 20)})" if _keys(loc) else hint
+        return f"key {key!r} is missing; add it{hint}"
+    if kind == "key":
+        return f"{key}.{context['key']} {context['text']}".lstrip(".")
+    shown = f"{key} is {one_line(repr(value), 60)}"
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        return f"{shown}{did_you_mean(value, allowed) or ';'} it is one of {', '.join(allowed)}"
+    if kind == "value_error":
+        return f"{shown}; {context['error']}"
+    if kind == "string_type":
+        if isinstance(value, bool):
+            return f"{shown}; YAML reads bare yes, no, on, off as true or false; put it in quotes"
+        return f"{shown}; give text, in quotes if it looks like a number"
+    if kind == "bool_type":
+        return f"{shown}; give true or false"
+    if kind == "model_type":
+        return f"{shown}; give a mapping with the keys {listed(_keys(loc), 20)}"
+    return f"{shown}; {problem['msg']}"
+
+
+def _dotted(loc: tuple[str | int, ...]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return "".join(parts).lstrip(".")
+
+
+def _field(loc: tuple[str | int, ...]) -> FieldInfo | None:
+    section: type[BaseModel] | None = Config
+    field: FieldInfo | None = None
+    for part in loc:
+        field = section.model_fields.get(str(part)) if section else None
+        section = _section(field)
+    return field
+
+
+def _section(field: FieldInfo | None) -> type[BaseModel] | None:
+    if field is None:
+        return None
+    choices = (field.annotation, *get_args(field.annotation))
+    return next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _keys(loc: tuple[str | int, ...]) -> list[str]:
+    section = _section(_field(loc)) if loc else Config
+    return list(section.model_fields) if section else []

@@ -1,0 +1,130 @@
+"""The commented withstand.yaml that a project starts from."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from ._sections import DataKind, ModelKind, Norm
+
+_TEXT = """\
+# What withstand attacks, on which data, and what counts as withstanding.
+# A key behind "# " is optional: take the "# " away to use it.
+
+model:
+  kind: {model}                   # torch | onnx | sklearn | http | python
+{place}
+  # weights: weights.safetensors  # or a state_dict .pt; leave out where the factory loads them
+  domain: {domain}                # lowest and highest raw input; lists give one value per feature
+  # access: scores                # the most it gives away: gradients | scores | labels | none
+  # allow_pickle: false           # true opens pickled weights, which can run any code they hold
+
+data:
+  kind: {data}                    # npz | parquet | csv | images | audio | sklearn
+{origin}
+  # x: x                          # npz: key of the inputs
+  # y: y                          # key or column of the labels
+  # features: [age, income]       # parquet, csv: feature columns; else all but label and group
+  # group: user                   # npz, parquet, csv: key or column of each row's user group
+  # scale: 255                    # raw values are divided by this
+  # layout: auto                  # auto: 28x28 gets a channel axis, HxWx3 becomes 3xHxW;
+                                  # or none | hwc | chw
+  # limit: 1000                   # only the first rows
+  # classes: [cat, dog]           # class names in the model's order
+  # source: where it comes from   # told in reports
+  # licence: CC BY 4.0            # told in reports
+  # size: [32, 32]                # images: resize to [height, width]
+  # length: 16000                 # audio: cut or zero-pad to this many samples
+
+threat:
+  goal: untargeted                # untargeted | targeted | multilabel | regression
+  # target: 0                     # targeted: the class the attacker wants
+  # tolerance: 0.5                # regression: the error the attacker must exceed
+  access: gradients               # what the attacker sees: gradients | scores | labels | none
+  region:                         # what the attacker may change
+    norm: {norm}                  # linf | l2 | l1 | l0
+    eps: {eps}                    # radius in raw input units (l0: number of features);
+                                  # fractions such as 8/255 are fine
+    # frozen: [0, 3]              # indices of features the attacker cannot change
+  # queries: 5000                 # queries the attacker can spend on one sample
+
+evaluate:
+  preset: standard                # smoke | standard | thorough
+  seed: 0
+  # seconds: 600                  # time limit in all
+  # batch_size: 256               # samples per forward; else chosen by memory
+  # checkpoint: run.ckpt          # resume from this file after an interruption
+  # output: withstand-report      # folder of the report
+  # severity: [[0, 1], [5, 0]]    # cost of each mistake, true class x predicted class
+
+gate:                             # what a release must meet; shares between 0 and 1
+  # robust_accuracy: {{min: 0.5}}   # share still classified correctly under attack
+  # clean_accuracy: {{min: 0.9}}    # share classified correctly without attack
+  # fooling_rate: {{max: 0.4}}      # share of correctly classified inputs that an attack fools
+  trust: {{min: amber}}             # can the number be believed: green | amber | red
+"""
+
+
+def template(
+    *,
+    model: ModelKind = "torch",
+    factory: str = "model.py:build",
+    url: str = "http://localhost:8000",
+    domain: str = "[0, 1]",
+    data: DataKind = "npz",
+    path: str = "data.npz",
+    name: str = "digits",
+    norm: Norm = "linf",
+    eps: str = "8/255",
+) -> str:
+    """A commented withstand.yaml that loads as it stands; optional keys are commented out.
+
+    `url` is used by model kind http and `factory` by the others; `name` by data kind sklearn and
+    `path` by the others.
+    """
+    callable_ = "file.py:callable or package.module:callable"
+    if model == "http":
+        place = [f"  url: {_scalar(url)}  # where the model answers"]
+        place += [f"  # factory: {factory}       # other kinds: {callable_}"]
+    else:
+        place = [f"  factory: {_scalar(factory)}         # {callable_}"]
+        place += ["  # url: http://localhost:8000    # http: where the model answers"]
+    if data == "sklearn":
+        origin = [
+            f"  name: {_scalar(name)}                  # digits | breast_cancer | wine | iris"
+        ]
+        origin += ["  # path: data.npz                # other kinds: file or folder"]
+    else:
+        origin = [f"  path: {_scalar(path)}                # file or folder, relative to this file"]
+        origin += [
+            "  # name: digits                  # sklearn: digits | breast_cancer | wine | iris"
+        ]
+    text = _TEXT.format(
+        model=model,
+        place="\n".join(place),
+        domain=domain,
+        data=data,
+        origin="\n".join(origin),
+        norm=norm,
+        eps=eps,
+    )
+    return "\n".join(_aligned(line) for line in text.splitlines()) + "\n"
+
+
+def _scalar(text: str) -> str:
+    """Text as a YAML scalar, in quotes where it would be read as something else."""
+    try:
+        plain = yaml.safe_load(text) == text
+    except (yaml.YAMLError, ValueError):
+        plain = False
+    return text if plain else json.dumps(text)
+
+
+def _aligned(line: str) -> str:
+    """The line with its trailing comment in one column."""
+    at = line.rfind("  # ", 4)
+    if at < 0:
+        return line
+    code = line[:at].rstrip()
+    return f"{code:<32}  {line[at:].strip()}" if code else line
