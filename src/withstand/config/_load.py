@@ -25,9 +25,7 @@ class _Loader(yaml.SafeLoader):
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if key.tag != "tag:yaml.org,2002:str":
-                raise ConfigError(
-                    f"line {line}: key {one_line(key.value)!r} is not text; put it in quotes"
-                )
+                raise ConfigError(f"line {line}: key {_name(key)} is not text; put it in quotes")
             if key.value in seen:
                 raise ConfigError(
                     f"line {line}: key {key.value!r} is there twice (first on line "
@@ -37,8 +35,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_config(path: str | Path = "withstand.yaml") -> Config:
-    """The configuration in a YAML file; raises ConfigError with the key and the fix."""
+def _name(key: yaml.Node) -> str:
+    if isinstance(key, yaml.ScalarNode):
+        return repr(one_line(key.value))
+    return "that is a list" if isinstance(key, yaml.SequenceNode) else "that is a mapping"
+
+
+def load_config(
+    path: str | Path = "withstand.yaml",
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Config:
+    """The configuration in a YAML file; raises ConfigError with the key and the fix.
+
+    overrides: keys by section that replace those of the file, unless they are None.
+    """
     path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -63,6 +73,12 @@ def load_config(path: str | Path = "withstand.yaml") -> Config:
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not readable as YAML ({one_line(error)}); correct it") from None
+    if isinstance(raw, dict):
+        for section, given in (overrides or {}).items():
+            here = raw.get(section)
+            wanted = {key: value for key, value in given.items() if value is not None}
+            if wanted and isinstance(here, dict | None):
+                raw[section] = {**(here or {}), **wanted}
     return parse_config(raw, where=str(path))
 
 

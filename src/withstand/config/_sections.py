@@ -83,7 +83,15 @@ class ModelConfig(Section):
             return self
         if self.url is not None:
             raise wrong("url", f"is only for kind http, not {self.kind}; take it out")
+        if self.kind == "sklearn" and self.weights is not None and not self.allow_pickle:
+            raise wrong(
+                "weights",
+                f"is {self.weights!r}, which is opened as a pickle and can run any code it holds; "
+                "set allow_pickle: true if you trust it, or load it in the factory",
+            )
         if self.factory is None:
+            if self.kind == "sklearn" and self.weights is not None:
+                return self
             raise wrong("factory", "is missing; add it, e.g. factory: model.py:build")
         place, _, name = self.factory.rpartition(":")
         if not place or not name.isidentifier():
@@ -278,11 +286,11 @@ class Config(Section):
         span = _span(self.model.domain)
         # The other norms add up over features, so their radius may well exceed one feature's span.
         if region.norm == "linf" and region.eps > span:
-            steps = region.eps if region.eps <= 255 else 8.0
+            steps = region.eps if span == 1 and region.eps <= 255 else 8.0
             raise wrong(
                 "threat.region.eps",
                 f"is {region.eps:g}, more than model.domain spans ({span:g}); write eps: "
-                f"{steps * span:g}/255 for {steps:g} 8-bit steps, or correct model.domain",
+                f"{steps * span:g}/255 for 8-bit steps, or correct model.domain",
             )
         if classes is not None and target is not None and target >= len(classes):
             raise wrong(

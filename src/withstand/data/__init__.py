@@ -1,0 +1,22 @@
+"""Loaders around any data, with provenance."""
+
+from ._audio import load_audio
+from ._dataset import Dataset, Provenance, from_arrays
+from ._images import load_images
+from ._load import load
+from ._npz import load_npz
+from ._sklearn import load_sklearn
+from ._table import load_csv, load_parquet
+
+__all__ = [
+    "Dataset",
+    "Provenance",
+    "from_arrays",
+    "load",
+    "load_audio",
+    "load_csv",
+    "load_images",
+    "load_npz",
+    "load_parquet",
+    "load_sklearn",
+]
