@@ -1,6 +1,9 @@
 """Adapters against closed forms, and a victim that comes back as it was."""
 
 import copy
+import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +13,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
-from withstand import WithstandError
-from withstand.models import FunctionModel, Model, TorchModel, sklearn_model
+from withstand import WithstandError, models
+from withstand.models import (
+    Detecting,
+    Differentiable,
+    Ensemble,
+    FunctionModel,
+    Model,
+    Pipeline,
+    Randomized,
+    TorchModel,
+    adapt,
+    describe,
+    sklearn_model,
+)
+from withstand.threat import Evading, Untargeted
 
 W = torch.tensor([[1.0, -2.0], [0.5, 3.0], [0.0, 0.25]])
+X = torch.tensor([[0.1, 0.9], [0.8, 0.3]])
 
 
 def linear() -> nn.Module:
@@ -111,3 +128,309 @@ def test_wrong_form_is_one_line() -> None:
     with pytest.raises(WithstandError, match="one row of scores") as caught:
         TorchModel(Tuple()).scores(torch.rand(2, 2))
     assert "\n" not in str(caught.value)
+
+
+def logit_model(weight: Tensor = W) -> TorchModel:
+    net = nn.Linear(2, len(weight), bias=False)
+    with torch.no_grad():
+        net.weight.copy_(weight)
+    return TorchModel(net)
+
+
+def first(scores: Tensor) -> Tensor:
+    return scores[:, 0]
+
+
+def by_autograd(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(x).sum(), x)
+    return gradient
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + torch.randn_like(x)) @ W.T
+
+
+def adapters() -> dict[str, Model]:
+    net = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 3))
+    inner = TorchModel(net.train())
+    chances = TorchModel(nn.Sequential(net, nn.Softmax(1)))
+    return {
+        "torch": inner,
+        "pipeline": Pipeline([lambda x: 2 * x, nn.BatchNorm1d(2)], inner),
+        "ensemble": Ensemble([inner, logit_model()]),
+        "logits": Ensemble([inner, logit_model()], combine="logits"),
+        "randomized": Randomized(inner, draws=3),
+        "detecting": Detecting(inner, nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)), threshold=0),
+        "adapted": adapt(chances, chances.scores(torch.rand(9, 2)))[0],
+    }
+
+
+@pytest.mark.parametrize("name", adapters())
+def test_every_adapter_is_a_model_with_true_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = adapters()[name], torch.rand(4, 2, dtype=torch.float32)
+    with model.held():
+        scores = model.scores(x)
+        seen = model.gradient(x, first)
+        outputs = torch.tensor([[0, 1], [2, 0], [1, 1], [2, 2]])
+        again, gradients = model.jacobian(x, outputs)
+        single = model.gradient(x, lambda s: s.gather(1, outputs[:, 1:])[:, 0])
+        step = 1e-2 * torch.eye(2)
+        slopes = [(model.scores(x + d) - model.scores(x - d))[:, 0] / 2e-2 for d in step]
+    assert isinstance(model, Model)
+    assert model.access == "gradients"
+    assert torch.allclose(seen.scores, scores, atol=1e-5)
+    assert torch.allclose(again, scores, atol=1e-5)
+    assert torch.allclose(seen.values, scores[:, 0], atol=1e-4) or name == "randomized"
+    assert torch.allclose(gradients[:, 1], single.gradient, atol=1e-5)
+    if name != "randomized":
+        assert torch.allclose(seen.gradient, torch.stack(slopes, 1), atol=2e-3)
+    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("name", adapters())
+def test_every_adapter_leaves_its_victim_untouched(name: str) -> None:
+    model, x = adapters()[name], torch.rand(4, 2)
+    parts = [model, *getattr(model, "steps", []), getattr(model, "detector", None)]
+    parts += [getattr(model, "model", None), *getattr(model, "models", [])]
+    nets = [getattr(part, "net", part) for part in parts]
+    nets = [net for net in nets if isinstance(net, nn.Module)]
+    assert nets
+    before, modes = copy.deepcopy(nets), [m.training for n in nets for m in n.modules()]
+    random, given = torch.get_rng_state(), x.clone()
+    with model.held():
+        assert not any(m.training for net in nets for m in net.modules())
+        model.gradient(x, first)
+        model.jacobian(x, torch.zeros(4, 1, dtype=torch.long))
+        model.labels(x)
+    assert modes == [m.training for n in nets for m in n.modules()]
+    for now, then in zip(nets, before, strict=True):
+        pairs = zip(now.state_dict().items(), then.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for (_, a), b in pairs)
+        assert all(p.grad is None and p.requires_grad for p in now.parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(x, given)
+
+
+def test_adapters_live_where_their_model_does() -> None:
+    inner = TorchModel(nn.Linear(2, 3, device="meta"))
+    for model in (
+        Pipeline([], inner),
+        Ensemble([inner]),
+        Randomized(inner),
+        Detecting(inner, first, threshold=0),
+    ):
+        assert model.device == torch.device("meta")
+    assert Pipeline([], FunctionModel(lambda x: x)).device == torch.device("cpu")
+
+
+def test_a_model_that_works_in_place_does_not_reach_the_caller() -> None:
+    x = torch.tensor([[-1.0, 2.0]])
+    torch_model = TorchModel(nn.Sequential(nn.ReLU(inplace=True), linear()), domain=(-1, 2))
+
+    def halved(rows: np.ndarray) -> np.ndarray:
+        rows /= 2
+        return rows
+
+    for model in (torch_model, FunctionModel(halved), Pipeline([Tensor.relu_], logit_model())):
+        model.scores(x)
+        assert x.tolist() == [[-1, 2]]
+    assert torch_model.gradient(x, first).gradient.tolist() == [[0, -2]]
+
+
+def test_pipeline_differentiates_its_steps() -> None:
+    model = Pipeline([torch.sin, lambda x: 3 * x], logit_model(), domain=(-4, 4))
+    x = torch.rand(3, 2)
+    assert torch.allclose(model.scores(x), 3 * torch.sin(x) @ W.T)
+    assert torch.allclose(model.gradient(x, first).gradient, 3 * torch.cos(x) * W[0])
+    assert model.domain.lower == -4
+    cut = Pipeline([Tensor.detach], logit_model())
+    assert not cut.gradient(x, first).gradient.any()
+
+
+def test_differentiable_has_the_defences_value_and_the_surrogates_slope() -> None:
+    x = torch.tensor([[0.2, 0.7]])
+    model = TorchModel(linear(), preprocess=Differentiable(torch.round))
+    assert torch.equal(model.scores(x), torch.tensor([[0.0, 1.0]]) @ W.T)
+    assert torch.allclose(model.gradient(x, first).gradient, W[:1])
+    squared = Pipeline([Differentiable(torch.round, torch.square)], logit_model())
+    assert torch.allclose(squared.gradient(x, first).gradient, 2 * x * W[0])
+    with pytest.raises(WithstandError, match="give a surrogate with the defence's shape"):
+        Differentiable(lambda x: x[:, :1])(x)
+
+
+def test_ensemble_combinations() -> None:
+    other = -2 * W.flip(0)
+    members = [logit_model(), logit_model(other)]
+    x = torch.rand(5, 2)
+    mean = (x @ W.T + x @ other.T) / 2
+    assert torch.allclose(Ensemble(members, combine="logits").scores(x), mean)
+
+    def chances(x: Tensor) -> Tensor:
+        return ((x @ W.T).softmax(1) + (x @ other.T).softmax(1)).div(2).log()
+
+    both = Ensemble(members)
+    assert torch.allclose(both.scores(x), chances(x), atol=1e-6)
+    expected = by_autograd(lambda x: chances(x)[:, 0], x)
+    assert torch.allclose(both.gradient(x, first).gradient, expected, atol=1e-6)
+    alone = Ensemble(members[:1]).scores(x)
+    shift = alone - x @ W.T
+    assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-6)
+    vote = Ensemble([*members, logit_model()], combine="vote")
+    assert vote.access == "labels"
+    assert torch.equal(vote.labels(x), (x @ W.T).argmax(1))
+    tie = Ensemble(members, combine="vote").labels(x)
+    assert torch.equal(tie, torch.minimum((x @ W.T).argmax(1), (x @ other.T).argmax(1)))
+    function = FunctionModel(lambda x: x @ W.numpy().T)
+    assert Ensemble([members[0], function]).access == "scores"
+
+
+def test_ensemble_keeps_gradients_where_probabilities_underflow() -> None:
+    model = Ensemble([logit_model(300 * W)])
+    seen = model.gradient(torch.tensor([[0.0, 1.0]]), first)
+    assert torch.allclose(seen.gradient, 300 * (W[:1] - W[1:2]))
+
+
+def test_ensembles_that_cannot_be() -> None:
+    one, wide = logit_model(), TorchModel(linear(), domain=(0, 9))
+    unknown: Any = "mean"
+    makers: dict[str, Callable[[], object]] = {
+        "an ensemble of 0 models": lambda: Ensemble([]),
+        "differ in domain": lambda: Ensemble([one, wide]),
+        "combine is 'mean'": lambda: Ensemble([one], combine=unknown),
+        "give 3, 2 scores": lambda: Ensemble([one, logit_model(W[:2])]).scores(X),
+        "has labels only": lambda: Ensemble([one], combine="vote").scores(X),
+        "no gradients": lambda: Ensemble([one], combine="vote").gradient(X, first),
+        "draws is 0": lambda: Randomized(one, draws=0),
+    }
+    for words, make in makers.items():
+        with pytest.raises(WithstandError, match=words):
+            make()
+
+
+def test_randomized_is_steady_and_judged_by_fresh_draws() -> None:
+    model = Randomized(TorchModel(Noisy()), draws=200)
+    x = torch.tensor([[0.3, 0.6]])
+    seen, again = model.gradient(x, first), model.gradient(x, first)
+    assert torch.equal(seen.values, again.values)
+    assert torch.allclose(seen.gradient, W[:1], atol=1e-5)
+    assert abs(float(seen.values) - float((x @ W[0]).item())) < 0.5
+    assert torch.equal(model.scores(x), model.scores(x))
+    assert not torch.equal(model.scores(x), seen.scores)
+    assert torch.allclose(model.scores(x).exp().sum(1), torch.ones(1), atol=1e-5)
+    steady = Randomized(logit_model(), draws=4, combine="logits")
+    assert torch.allclose(steady.scores(x), x @ W.T)
+    assert describe(model)["model"]["net"] == "Noisy"
+
+
+def test_detecting_adds_the_detectors_silence() -> None:
+    model = Detecting(logit_model(), lambda x: x.square().sum(1), threshold=1.0)
+    x = torch.tensor([[1.0, 0.0], [0.5, 0.5], [1.0, 0.5]])
+    scores = model.scores(x)
+    assert torch.allclose(scores[:, :3], x @ W.T)
+    # What lies on the threshold is not above it.
+    assert (scores[:, 3] > 0).tolist() == [True, True, False]
+    seen = model.gradient(x, lambda s: torch.minimum(s[:, 0], 2 * s[:, 3]))
+    expected = torch.where((scores[:, 0] < 2 * scores[:, 3])[:, None], W[0].expand(3, 2), -4 * x)
+    assert torch.allclose(seen.gradient, expected)
+    _, gradients = model.jacobian(x, torch.tensor([[3, 0]] * 3))
+    assert torch.allclose(gradients, torch.stack((-2 * x, W[0].expand(3, 2)), 1))
+    y = torch.tensor([1, 1, 1])
+    goal = Evading(Untargeted())
+    assert torch.equal(goal.hit(model.labels(x), y), goal.hit(goal.decide(scores), y))
+
+
+def test_adapt_probabilities() -> None:
+    plain = logit_model()
+    model = TorchModel(nn.Sequential(plain.net, nn.Softmax(1)))
+    x = torch.rand(6, 2)
+    adapted, notes = adapt(model, model.scores(x))
+    shift = adapted.scores(x) - plain.scores(x)
+    assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-5)
+    (note,) = notes
+    assert "probabilities" in note
+    assert note.endswith(".")
+    expected = plain.gradient(x, lambda s: s.log_softmax(1)[:, 2]).gradient
+    assert torch.allclose(adapted.gradient(x, lambda s: s[:, 2]).gradient, expected, atol=1e-5)
+    steep = TorchModel(nn.Sequential(logit_model(1000 * W).net, nn.Softmax(1)))
+    adapted, _ = adapt(steep, steep.scores(x))
+    seen = adapted.gradient(x, lambda s: s.square().sum(1))
+    assert torch.isfinite(seen.gradient).all()
+    assert torch.isfinite(seen.scores).all()
+    assert torch.isfinite(adapted.jacobian(x, torch.zeros(6, 1, dtype=torch.long))[1]).all()
+
+
+def test_adapt_single_numbers() -> None:
+    plain, x = logit_model(W[:1]), torch.rand(6, 2)
+    z = x @ W[0]
+    model, notes = adapt(plain, torch.tensor([[-1.0], [3.0]]))
+    assert torch.allclose(model.scores(x), torch.stack((torch.zeros(6), z), 1))
+    assert "0 and z" in notes[0]
+    assert torch.equal(model.labels(x), (z > 0).long())
+    _, gradients = model.jacobian(x, torch.tensor([[0, 1]] * 6))
+    assert torch.allclose(gradients, torch.stack((torch.zeros(6, 2), W[0].expand(6, 2)), 1))
+    chance = TorchModel(nn.Sequential(plain.net, nn.Sigmoid()))
+    model, notes = adapt(chance, chance.scores(x)[:, 0])
+    assert torch.allclose(model.scores(x)[:, 1] - model.scores(x)[:, 0], z, atol=1e-5)
+    assert "log(1 - p)" in notes[0]
+    _, gradients = model.jacobian(x, torch.tensor([[0, 1]] * 6))
+    p = z.sigmoid()[:, None]
+    assert torch.allclose(gradients, torch.stack((-p * W[0], (1 - p) * W[0]), 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        torch.tensor([[0.5, 0.5], [0.5, 0.6]]),
+        torch.tensor([[1.5, -0.5]]),
+        torch.tensor([[torch.nan, 1.0]]),
+        torch.tensor([[0.2, 0.3, 4.0]]),
+    ],
+)
+def test_adapt_leaves_logits_alone(scores: Tensor) -> None:
+    model = logit_model()
+    assert adapt(model, scores) == (model, [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x: x[:1], r"answered 2 inputs with float32 of shape \(1, 2\)"),
+        (lambda x: 3.0, "one row of numbers"),
+        (lambda x: ["a", "b"], "one row of numbers"),
+        (lambda x: x[:, :, None], "one row of numbers"),
+    ],
+)
+def test_functions_that_answer_in_another_form(answer: Any, words: str) -> None:
+    with pytest.raises(WithstandError, match=words):
+        FunctionModel(answer).scores(X)
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_labels_are_whole_numbers(value: float) -> None:
+    model = FunctionModel(lambda x: np.full(len(x), value), returns="labels")
+    with pytest.raises(WithstandError, match="fractions or NaN where labels"):
+        model.labels(X)
+
+
+def test_description_is_plain_and_follows_the_weights() -> None:
+    half = nn.Linear(2, 3).to(torch.bfloat16)
+    told = describe(TorchModel(half))
+    assert json.loads(json.dumps(told)) == told
+    with torch.no_grad():
+        half.weight[0, 0] += 1
+    assert describe(TorchModel(half))["digest"] != told["digest"]
+    pair = describe(Ensemble([logit_model(), logit_model()]))
+    assert pair["models"][0] == pair["models"][1]
+
+    class Own(FunctionModel):
+        model = nn.Linear(2, 3)
+
+    assert describe(Own(lambda x: x)) == {"kind": "Own", "access": "scores"}
+
+
+def test_exported_names_are_sorted_and_exist() -> None:
+    assert sorted(models.__all__, key=lambda n: (n[0].islower(), n)) == models.__all__
+    assert all(hasattr(models, name) for name in models.__all__)

@@ -30,22 +30,33 @@ class FunctionModel:
         self.domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
 
     def _call(self, x: Tensor) -> Any:
-        out = np.asarray(self.function(x.detach().cpu().numpy()))
-        if len(out) != len(x):
-            raise ModelError(f"the model answered {len(x)} inputs with {len(out)} rows; return one")
+        # A copy, since the function may work in place and numpy would share the caller's memory.
+        out = np.asarray(self.function(x.detach().cpu().numpy().copy()))
+        if out.ndim not in (1, 2) or len(out) != len(x) or out.dtype.kind not in "biuf":
+            raise ModelError(
+                f"the model answered {len(x)} inputs with {out.dtype} of shape {out.shape}; it "
+                "must return one row of numbers for each input"
+            )
         return out
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...); 1 query for each row."""
         if self.access == "labels":
             raise ModelError("this model returns labels only; attack it with access: labels")
-        return torch.as_tensor(self._call(x), dtype=torch.float32, device=x.device)
+        scores = torch.as_tensor(self._call(x), dtype=torch.float32, device=x.device)
+        return scores[:, None] if scores.ndim == 1 else scores
 
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...); 1 query for each row."""
         if self.access == "scores":
             return self.scores(x).argmax(1)
-        return torch.as_tensor(self._call(x).astype(np.int64), device=x.device)
+        out = self._call(x)
+        if not (np.isfinite(out) & (out == np.round(out))).all():
+            raise ModelError(
+                "the model answered with fractions or NaN where labels were expected; return "
+                "whole numbers, or set its access to scores"
+            )
+        return torch.as_tensor(out.astype(np.int64), device=x.device)
 
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:
         """There is none: raises ModelError."""
@@ -62,10 +73,10 @@ class FunctionModel:
 
 
 def sklearn_model(estimator: Any, *, domain: Sequence[float] | Box) -> FunctionModel:
-    """A fitted scikit-learn classifier over rows of features (B, d).
+    """A fitted scikit-learn estimator over rows of features (B, d).
 
-    It answers with log-probabilities where it has `predict_proba`, else with labels, each as the
-    index into `classes_`.
+    It answers with log-probabilities where it has `predict_proba`, with its prediction where it has
+    no `classes_` (a regression), else with labels, each as the index into `classes_`.
     """
 
     def rows(x: Any) -> Any:
@@ -78,6 +89,9 @@ def sklearn_model(estimator: Any, *, domain: Sequence[float] | Box) -> FunctionM
             return np.log(np.maximum(estimator.predict_proba(rows(x)), np.finfo(np.float32).tiny))
 
         return FunctionModel(scores, domain=domain)
+
+    if not hasattr(estimator, "classes_"):
+        return FunctionModel(lambda x: estimator.predict(rows(x)), domain=domain)
 
     def labels(x: Any) -> Any:
         return np.searchsorted(estimator.classes_, estimator.predict(rows(x)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._errors import ModelError
 from ..threat import Access, Box
+from ._held import held_modules
 from ._protocol import Gradient, Objective
 
 
@@ -39,6 +40,8 @@ class TorchModel:
         return next((p.device for p in self.net.parameters()), torch.device("cpu"))
 
     def _forward(self, x: Tensor) -> Tensor:
+        # A first layer that works in place must not reach the caller's tensor.
+        x = x.clone()
         out = self.net(x if self.preprocess is None else self.preprocess(x))
         if not isinstance(out, Tensor) or len(out) != len(x):
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -46,7 +49,7 @@ class TorchModel:
                 f"the model answered {len(x)} inputs with {shape}; it must return one row of "
                 "scores for each input (B, K)"
             )
-        return out
+        return out[:, None] if out.ndim == 1 else out
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...); 1 forward."""
@@ -95,21 +98,11 @@ class TorchModel:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Eval mode and frozen parameters inside; mode, buffers and RNG as they were afterwards."""
-        modes = [(module, module.training) for module in self.net.modules()]
-        wanted = [(p, p.requires_grad) for p in self.net.parameters()]
-        buffers = [(b, b.detach().clone()) for b in self.net.buffers()]
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            try:
-                self.net.eval()
-                for parameter, _ in wanted:
-                    parameter.requires_grad_(False)
-                yield
-            finally:
-                for module, training in modes:
-                    module.training = training
-                for parameter, required in wanted:
-                    parameter.requires_grad_(required)
-                with torch.no_grad():
-                    for buffer, before in buffers:
-                        buffer.copy_(before)
+        with held_modules(self.net, self.preprocess):
+            yield
+
+
+def device_of(model: object) -> torch.device:
+    """Where a model wants its input; the CPU if it does not say."""
+    found = getattr(model, "device", None)
+    return found if isinstance(found, torch.device) else torch.device("cpu")

@@ -1,0 +1,40 @@
+"""What exactly was attacked, for reports."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+
+from ._ensemble import Ensemble
+from ._protocol import Model
+from ._torch import TorchModel
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """The model as plain values: kind, access, and for torch class, size and weights' digest."""
+    inner = getattr(model, "model", None)
+    told: dict[str, Any] = {"kind": type(model).__name__.lstrip("_"), "access": model.access}
+    if isinstance(model, TorchModel):
+        told |= {
+            "net": type(model.net).__name__,
+            "parameters": sum(p.numel() for p in model.net.parameters()),
+            "digest": _digest(model),
+        }
+    if isinstance(inner, Model):
+        told["model"] = describe(inner)
+    if isinstance(model, Ensemble):
+        told["models"] = [describe(member) for member in model.models]
+    return told
+
+
+def _digest(model: TorchModel) -> str:
+    """sha256 (hex) over names, types, shapes and bytes of parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in model.net.state_dict().items():
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        # As bytes, since numpy does not know all of torch's types.
+        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(raw.numpy().tobytes())
+    return digest.hexdigest()
