@@ -1,12 +1,18 @@
 """The engine against closed forms, and the properties it promises."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from withstand import WithstandError, attacks
+from withstand.attacks._apgd import _windows
+from withstand.attacks._ball import project
 from withstand.models import FunctionModel, TorchModel
-from withstand.threat import L2, Frozen, Linf, Region, Threat
+from withstand.testing import check_attack
+from withstand.threat import L0, L1, L2, Frozen, Linf, Region, Threat
 
 WEIGHT = torch.tensor([3.0, -4.0, 0.0])
 
@@ -130,15 +136,14 @@ class _Scale(nn.Module):
 
 
 def test_noise_is_uniform_and_each_rows_own() -> None:
-    from withstand.attacks._engine import sample_keys
     from withstand.attacks._noise import normal, uniform
 
     x, y = torch.zeros(3, 4), torch.zeros(3, dtype=torch.long)
-    keys = sample_keys(x, y)
+    keys = attacks.sample_keys(x, y)
     assert len(set(keys.tolist())) == 3
     one = torch.ones(3)
     problem = attacks.Problem(
-        x=x, y=y, key=keys, lane=y, eps=one, lower=x, upper=x, norm="linf",
+        x=x, y=y, key=keys, lane=y, target=y, eps=one, lower=x, upper=x, norm="linf",
         goal=Threat(region=Linf(1)).goal, seed=0,
     )  # fmt: skip
     drawn = uniform(problem, 1, 0, 20000)
@@ -174,7 +179,7 @@ def test_impossible_requests_are_one_line() -> None:
 
 
 def test_apgd_checkpoints_are_the_papers() -> None:
-    windows = attacks.APGD(steps=100)._windows(torch.arange(101))
+    windows = _windows(100)
     assert windows.nonzero()[:, 0].tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
     assert windows[windows > 0].tolist() == [22, 19, 16, 13, 10, 7, 6, 6]
 
@@ -187,3 +192,119 @@ def test_apgd_fools_at_least_what_pgd_fools_at_equal_steps() -> None:
         for attack in (attacks.APGD(steps=40), attacks.PGD(steps=40))
     ]
     assert fooled[0] >= fooled[1]
+
+
+@pytest.mark.parametrize("name", sorted(attacks.registry()))
+def test_every_attack_of_the_registry_conforms(name: str) -> None:
+    short: dict[str, dict[str, Any]] = {
+        "HopSkipJump": {"queries": 300},
+        "Square": {"queries": 150},
+        "FMN": {"steps": 60},
+        "PGD": {"steps": 10, "restarts": 2},
+    }
+    check_attack(attacks.registry()[name](**short.get(name, {})))
+
+
+@pytest.mark.parametrize(
+    ("ball", "distance"),
+    [(Linf, 2 / 7), (L2, 2 / 5), (L1, 2 / 4), (L0, 1)],
+    ids=["linf", "l2", "l1", "l0"],
+)
+def test_fmn_finds_the_closed_form_distance(ball: type, distance: float) -> None:
+    x, y = torch.tensor([[2 / 3, 0.0, 0.0]]), torch.tensor([1])
+    result = attacks.run(attacks.FMN(steps=200), linear(), x, y, Threat(region=ball(torch.inf)))
+    found = float(result.distance)
+    assert distance - 1e-6 <= found <= 1.01 * distance
+    assert result.curve().robust_accuracy(0.99 * distance).value == 1
+    assert result.curve().robust_accuracy(found).value == 0
+
+
+def test_hopskipjump_comes_near_the_closed_form_distance() -> None:
+    x, y = torch.tensor([[2 / 3, 0.0, 0.0]]), torch.tensor([1])
+    for ball, distance in ((L2, 2 / 5), (Linf, 2 / 7)):
+        attack, threat = attacks.HopSkipJump(queries=2000), Threat(region=ball(torch.inf))
+        result = attacks.run(attack, linear(), x, y, threat)
+        assert distance <= float(result.distance) <= 1.1 * distance
+        assert int(result.ledger.forwards) == 2001
+        assert int(result.ledger.backwards) == 0
+
+
+def test_hopskipjump_says_when_there_is_nothing_to_start_from() -> None:
+    x, y = torch.rand(3, 4), torch.zeros(3, dtype=torch.long)
+    stubborn = FunctionModel(lambda a: (a[:, :1] > 2).astype("float32") * [[-1, 1]] + [[0, -0.5]])
+    result = attacks.run(attacks.HopSkipJump(), stubborn, x, y, Threat(region=L2(torch.inf)))
+    assert set(result.status) == {attacks.Status.NO_START}
+    assert torch.equal(result.x_adv, x)
+    assert int(result.ledger.forwards.max()) == 101
+
+
+def test_malt_ranks_targets_by_distance_and_not_by_score() -> None:
+    net = nn.Linear(2, 3, bias=False)
+    with torch.no_grad():
+        # Class 1 has the higher score at distance 1, but class 2 is at distance 10 / 14.1.
+        net.weight.copy_(torch.tensor([[1.0, 0.0], [0.5, 0.0], [-9.0, 10.0]]))
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    seen: list[Tensor] = []
+
+    class Spy(attacks.APGDT):
+        def plan(self, problem: attacks.Problem, ask: attacks.Ask) -> Tensor | None:
+            planned = super().plan(problem, ask)
+            assert planned is not None
+            seen.append(planned)
+            return planned
+
+    attacks.run(
+        Spy(steps=2, targets=2), TorchModel(net, domain=(-5, 5)), x, y, Threat(region=Linf(0.01))
+    )
+    assert seen[0].tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_projection_is_the_nearest_point_of_ball_and_box(norm: str) -> None:
+    from scipy.optimize import minimize
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(6, 5, generator=generator)
+    points = x + 2 * torch.randn(6, 5, generator=generator)
+    radius = torch.full((6,), 0.6)
+    zero = torch.zeros(6, dtype=torch.long)
+    problem = attacks.Problem(
+        x=x, y=zero, key=zero, lane=zero, target=zero, eps=radius, lower=torch.zeros_like(x),
+        upper=torch.ones_like(x), norm=norm, goal=Threat(region=Linf(1)).goal, seed=0,
+    )  # fmt: skip
+    projected = project(problem, points)
+    power = {"l1": 1, "l2": 2}[norm]
+    assert bool(((projected - x).norm(p=power, dim=1) <= radius).all())
+    assert bool(((projected >= 0) & (projected <= 1)).all())
+
+    def length(v: Any) -> Any:
+        return v.sum() if norm == "l1" else np.sqrt(np.square(v[:5] - v[5:]).sum())
+
+    for i in range(6):
+        start, goal = x[i].double().numpy(), points[i].double().numpy()
+
+        def gap(v: Any, start: Any = start, goal: Any = goal) -> Any:
+            return np.square(start + v[:5] - v[5:] - goal).sum()
+
+        # The change is split into its positive and negative part, which makes L1 smooth.
+        best = minimize(
+            gap,
+            [0.01] * 10,
+            bounds=[*((0, 1 - a) for a in start), *((0, a) for a in start)],
+            constraints={"type": "ineq", "fun": lambda v: 0.6 - length(v)},
+            method="SLSQP",
+            options={"maxiter": 500, "ftol": 1e-12},
+        )
+        ours = float(((projected[i] - points[i]).double() ** 2).sum())
+        assert ours <= best.fun * 1.001 + 1e-6
+
+
+def test_restarts_and_targets_cost_only_those_who_withstand() -> None:
+    model, x, y = network()
+    threat = Threat(region=Linf(0.12))
+    once = attacks.run(attacks.APGD(steps=20), model, x, y, threat)
+    thrice = attacks.run(attacks.APGD(steps=20, restarts=3), model, x, y, threat)
+    assert bool((thrice.success >= once.success).all())
+    assert torch.equal(thrice.x_adv[once.success], once.x_adv[once.success])
+    assert torch.equal(thrice.ledger.forwards[once.success], once.ledger.forwards[once.success])
+    assert int(thrice.ledger.forwards.max()) == 1 + 3 * 21

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..threat import Access
+from . import _apgd_l1
 from ._ball import project
-from ._contract import Query, Seen
+from ._contract import Attack, Query, Seen
 from ._losses import loss
 from ._pgd import random_start, steepest
 from ._problem import Problem
@@ -33,20 +34,28 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGD:
-    """Auto-PGD (Croce and Hein 2020, algorithm 1), Linf or L2; the radius is its only parameter.
+class APGD(Attack):
+    """Auto-PGD (Croce and Hein 2020, algorithm 1); the radius is its only parameter.
 
-    loss: ce, dlr, margin or pma. After halving it restarts from the best point without momentum.
-    1 forward + 1 backward a step.
+    loss: ce, dlr, margin or pma. In Linf and L2, after halving, it restarts from the best point
+    without momentum; L1 follows Croce and Hein 2021. 1 forward + 1 backward a step.
     """
 
     steps: int = 100
     loss: str = "pma"
     restarts: int = 1
-    needs: Access = "gradients"
+    needs: ClassVar[Access] = "gradients"
+    norms: ClassVar = ("linf", "l2", "l1")
 
-    def init(self, problem: Problem) -> _State:
+    @property
+    def lanes(self) -> int:
+        """Restarts."""
+        return self.restarts
+
+    def init(self, problem: Problem) -> _State | _apgd_l1.State:
         start = random_start(problem, 1)
+        if problem.norm == "l1":
+            return _apgd_l1.init(problem, start)
         lowest = torch.full_like(problem.eps, -torch.inf)
         no = torch.zeros_like(problem.lane, dtype=torch.bool)
         return _State(
@@ -63,11 +72,15 @@ class APGD:
             step=torch.zeros_like(problem.lane),
         )
 
-    def query(self, problem: Problem, state: _State) -> Query:
+    def query(self, problem: Problem, state: _State | _apgd_l1.State) -> Query:
         # The last iterate is judged too, so that there is one query more than there are steps.
         return Query(state.points, state.step <= self.steps, partial(loss, self.loss, problem))
 
-    def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
+    def step(
+        self, problem: Problem, state: _State | _apgd_l1.State, seen: Seen
+    ) -> _State | _apgd_l1.State:
+        if isinstance(state, _apgd_l1.State):
+            return _apgd_l1.step(problem, state, seen, self.steps)
         assert seen.gradient is not None
         assert seen.loss is not None
         column = problem.column
@@ -77,19 +90,23 @@ class APGD:
         best_loss = torch.maximum(seen.loss, state.best_loss)
         rises = state.rises + (seen.loss > state.last_loss)
 
-        window = self._windows(state.step)
+        window = _windows(self.steps).to(state.step.device)[state.step.clamp_max(self.steps + 1)]
         due = window > 0
         stalled = ~state.halved & (best_loss <= state.checked_loss)
         halve = due & ((rises <= 0.75 * window) | stalled)
         step_size = torch.where(halve, state.step_size / 2, state.step_size)
-        points = torch.where(column(halve), best, state.points)
-        gradient = torch.where(column(halve), best_gradient, seen.gradient)
-        previous = torch.where(column(halve), best, state.previous)
+        points, gradient, previous = state.points, seen.gradient, state.previous
+        # Few steps are checkpoints, and three selections at each of them all cost more than asking.
+        if bool(halve.any()):
+            points = torch.where(column(halve), best, points)
+            gradient = torch.where(column(halve), best_gradient, gradient)
+            previous = torch.where(column(halve), best, previous)
 
-        ahead = project(problem, points + column(step_size) * steepest(problem, gradient))
+        sign = steepest(problem, gradient)
+        ahead = project(problem, torch.addcmul(points, column(step_size), sign))
         share = torch.where(state.step == 0, 1.0, 0.75)
-        glide = points + column(share) * (ahead - points)
-        glide = glide + column(1 - share) * (points - previous)
+        glide = torch.lerp(points, ahead, column(share))
+        glide = torch.addcmul(glide, column(1 - share), points - previous)
         return _State(
             points=project(problem, glide),
             previous=points,
@@ -104,13 +121,15 @@ class APGD:
             step=state.step + 1,
         )
 
-    def _windows(self, step: Tensor) -> Tensor:
-        """Steps since the last checkpoint (B,), 0 where none is due (eq. 3)."""
-        length = [0] * (self.steps + 2)
-        shares = [0.0, 0.22]
-        while shares[-1] < 1:
-            # The sum of decimal shares lies a rounding error above the paper's own figures.
-            first, second = (ceil(share * self.steps - 1e-9) for share in shares[-2:])
-            length[second] = second - first
-            shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-        return torch.tensor(length, device=step.device)[step.clamp_max(self.steps + 1)]
+
+@lru_cache
+def _windows(steps: int) -> Tensor:
+    """Steps since the last checkpoint, 0 where none is due, by step (eq. 3)."""
+    length = [0] * (steps + 2)
+    shares = [0.0, 0.22]
+    while shares[-1] < 1:
+        # The sum of decimal shares lies a rounding error above the paper's own figures.
+        first, second = (ceil(share * steps - 1e-9) for share in shares[-2:])
+        length[second] = second - first
+        shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
+    return torch.tensor(length)

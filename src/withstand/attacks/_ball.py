@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,18 +14,30 @@ from ._problem import Problem
 
 # Float32 scaling overshoots a radius by a few ulp; this much of the radius is given up instead.
 _INWARD = 1 - 1e-6
+_ROUNDS = 3
 
 
-def box(region: Region, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Reachable lower and upper bounds (B, ...) of x, and the radius (B,) of the first ball.
+class Reach(NamedTuple):
+    """What can be reached from x: a box, lower to upper (B, ...), and a ball of radius eps (B,)."""
+
+    lower: Tensor
+    upper: Tensor
+    eps: Tensor
+    norm: str
+
+
+def reach(region: Region, x: Tensor) -> Reach:
+    """The box and the ball that a region allows around x (B, ...).
 
     Bounds are exact in float64 and rounded inward to float32, so that clamping to them never leaves
-    the region. Raises ThreatError for a region with two balls other than Linf.
+    the region. An Linf ball beside another one is part of the box. Raises ThreatError for a region
+    with two balls other than Linf, and for x outside the region.
     """
     origin = x.detach().cpu().numpy().astype(np.float64)
     lower, upper = np.full_like(origin, -np.inf), np.full_like(origin, np.inf)
     balls = [part for part in region if isinstance(part, Linf | L2 | L1 | L0)]
-    if sum(not isinstance(ball, Linf) for ball in balls) > 1:
+    balls.sort(key=lambda ball: isinstance(ball, Linf))
+    if len(balls) > 1 and not isinstance(balls[1], Linf):
         raise ThreatError(f"the region is {region.describe()}; give at most one ball besides Linf")
     for part in region:
         if isinstance(part, Linf):
@@ -45,10 +59,11 @@ def box(region: Region, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             " model's preprocess, or set domain"
         )
     eps = np.broadcast_to(np.asarray(balls[0].eps, np.float64), (len(origin),))
-    return (
+    return Reach(
         _inward(lower, np.inf).to(x.device),
         _inward(upper, -np.inf).to(x.device),
         torch.tensor(eps.astype(np.float32), device=x.device),
+        balls[0].name,
     )
 
 
@@ -68,11 +83,68 @@ def length(delta: Tensor, norm: str) -> Tensor:
     return flat.abs().sum(1) if norm == "l1" else (flat != 0).sum(1).to(delta.dtype)
 
 
-def project(problem: Problem, points: Tensor) -> Tensor:
-    """The points (B, ...) brought into the region: nearest in Linf, scaled back in L2."""
+def project(problem: Problem, points: Tensor, radius: Tensor | None = None) -> Tensor:
+    """The points (B, ...) brought into the box and the ball of radius (B,), eps if not given.
+
+    The nearest such point in Linf, L1 and L0, and nearly so in L2.
+    """
+    if problem.norm == "linf":
+        if radius is not None:
+            limit = problem.column(radius)
+            points = problem.x + torch.clamp(points - problem.x, -limit, limit)
+        return torch.clamp(points, problem.lower, problem.upper)
+    radius = problem.eps if radius is None else radius
     if problem.norm == "l2":
-        delta = points - problem.x
-        scale = problem.eps * _INWARD / length(delta, "l2").clamp_min(1e-12)
-        points = problem.x + delta * problem.column(scale.clamp_max(1.0))
-    # Clamping towards a box that holds x never lengthens delta.
-    return torch.clamp(points, problem.lower, problem.upper)
+        points = problem.x + _scale(problem, points - problem.x, radius * _INWARD)
+    elif problem.norm == "l1":
+        points = problem.x + _shrink(problem, points - problem.x, radius * _INWARD)
+    points = torch.clamp(points, problem.lower, problem.upper)
+    return _sparsest(problem.x, points, radius) if problem.norm == "l0" else points
+
+
+def _scale(problem: Problem, delta: Tensor, radius: Tensor) -> Tensor:
+    """The nearest change (B, ...) in the box and of L2 length up to radius, from below.
+
+    The nearest one is the change times a factor, cut to the box. Features that the box cuts leave
+    length to the others, so that the factor grows round by round towards its exact value.
+    """
+    room = torch.where(delta > 0, problem.upper - problem.x, problem.x - problem.lower)
+    size, room = delta.abs().flatten(1), room.flatten(1)
+    factor = (radius / length(size, "l2").clamp_min(1e-12)).clamp_max(1.0)
+    for _ in range(_ROUNDS):
+        cut = factor[:, None] * size >= room
+        held = torch.where(cut, room, 0.0).square().sum(1)
+        free = torch.where(cut, 0.0, size).square().sum(1)
+        grown = ((radius.square() - held).clamp_min(0) / free.clamp_min(1e-24)).sqrt()
+        factor = torch.maximum(factor, grown.clamp_max(1.0))
+    return delta * problem.column(factor)
+
+
+def _shrink(problem: Problem, delta: Tensor, radius: Tensor) -> Tensor:
+    """The nearest change (B, ...) in the box and of L1 length up to radius.
+
+    Each part of the change is cut to the box, less a common threshold (Croce and Hein 2021,
+    prop. 2.1). The length is piecewise linear in the threshold, which is solved for exactly.
+    """
+    size = delta.abs().flatten(1)
+    room = torch.where(delta > 0, problem.upper - problem.x, problem.x - problem.lower).flatten(1)
+    most = torch.minimum(size, room)
+    kinks = torch.cat((size - most, size), 1)
+    kinks, order = kinks.sort(dim=1)
+    slope = torch.where(order < size.shape[1], -1.0, 1.0).cumsum(1)
+    fall = torch.nn.functional.pad((slope[:, :-1] * kinks.diff(dim=1)).cumsum(1), (1, 0))
+    total = most.sum(1, keepdim=True) + fall
+    after = (total > radius[:, None]).sum(1, keepdim=True)
+    left = (after - 1).clamp_min(0)
+    excess = total.gather(1, left) - radius[:, None]
+    threshold = kinks.gather(1, left) - excess / slope.gather(1, left).clamp_max(-1)
+    kept = (size - torch.where(after > 0, threshold, 0.0)).clamp_min(0).minimum(most)
+    scale = (radius / kept.sum(1).clamp_min(1e-12)).clamp_max(1.0)
+    return delta.sign() * (kept * scale[:, None]).reshape(delta.shape)
+
+
+def _sparsest(x: Tensor, points: Tensor, most: Tensor) -> Tensor:
+    """The points with only the `most` (B,) largest changes kept; ties go to the first feature."""
+    size = (points - x).flatten(1).abs()
+    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return torch.where((rank < most[:, None]).reshape(x.shape), points, x)

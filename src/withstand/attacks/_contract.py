@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -12,36 +13,80 @@ from ._problem import Problem
 
 
 class Query(NamedTuple):
-    """What a row wants to know: points (B, ...), which rows are live (B,), the loss if wanted."""
+    """What each row asks.
+
+    points: (B, ...), or (B, M, ...) for M points a row; live: which of them are asked, (B,) or
+    (B, M); a row without a live point is finished. objective: the loss whose gradient is wanted;
+    it takes one point a row. unstarted: rows (B,) that end because they found nothing to begin
+    with.
+    """
 
     points: Tensor
     live: Tensor
     objective: Objective | None = None
+    unstarted: Tensor | None = None
 
 
 class Seen(NamedTuple):
-    """What came back for each row; fields beyond the access level are None."""
+    """What came back; fields beyond the access level, or not asked for, are None.
 
+    points: as they were asked. hit (B,) or (B, M): the goal is reached there, inside the region or
+    not. scores: (B, K) or (B, M, K); loss: (B,); gradient: (B, ...).
+    """
+
+    points: Tensor
     hit: Tensor
     scores: Tensor | None = None
     loss: Tensor | None = None
     gradient: Tensor | None = None
 
 
-class Attack(Protocol):
+class Ask(Protocol):
+    """The counted model, for what an attack must know before it starts."""
+
+    def scores(self, problem: Problem) -> Tensor:
+        """Scores (B, K) at x; 1 forward."""
+        ...
+
+    def jacobian(self, problem: Problem, outputs: Tensor) -> Tensor:
+        """Gradients (B, J, ...) at x of chosen outputs (B, J); 1 forward, J backwards."""
+        ...
+
+
+class Attack(ABC):
     """Hyper-parameters, and pure functions on an explicit state: a NamedTuple of (B, ...) tensors.
 
-    A row is finished when its query is not live; every row is in its own phase.
+    Rows are in phases of their own: they enter, finish and leave one by one. needs: the least
+    access; norms: the geometries it knows; minimum_norm: it looks for the smallest change, so that
+    it also attacks unbounded threats, and its problem has an infinite eps.
     """
 
-    @property
-    def needs(self) -> Access: ...
+    needs: ClassVar[Access]
+    norms: ClassVar[tuple[str, ...]]
+    minimum_norm: ClassVar[bool] = False
 
     @property
-    def restarts(self) -> int: ...
+    def lanes(self) -> int:
+        """How many tries a sample gets one after the other: restarts, or targets."""
+        return 1
 
-    def init(self, problem: Problem) -> Any: ...
+    @property
+    def plan_cost(self) -> tuple[int, int]:
+        """The most forwards and backwards that `plan` asks for."""
+        return (0, 0)
 
-    def query(self, problem: Problem, state: Any) -> Query: ...
+    def plan(self, problem: Problem, ask: Ask) -> Tensor | None:
+        """The target class of each lane (B, lanes), -1 for none; asked once for each sample."""
+        return None
 
-    def step(self, problem: Problem, state: Any, seen: Seen) -> Any: ...
+    @abstractmethod
+    def init(self, problem: Problem) -> Any:
+        """The state before the first query."""
+
+    @abstractmethod
+    def query(self, problem: Problem, state: Any) -> Query:
+        """What to ask in this state."""
+
+    @abstractmethod
+    def step(self, problem: Problem, state: Any, seen: Seen) -> Any:
+        """The state after an answer."""

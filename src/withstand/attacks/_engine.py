@@ -2,95 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+import time
+from collections.abc import Callable
+from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .._errors import DataError, ModelError, ThreatError
-from ..models import Model
-from ..threat import Threat
-from ._ball import box
+from .._errors import CheckpointError, DataError, ModelError, ThreatError
+from ..models import Model, describe
+from ..threat import ACCESS, L0, L1, L2, Access, Box, Budget, Frozen, Linf, Mask, Threat
+from ._ask import Asker
 from ._ball import length as length_of
+from ._ball import reach
+from ._checkpoint import Checkpoint
 from ._contract import Attack, Query, Seen
-from ._problem import Problem
+from ._problem import Problem, sample_keys
+from ._result import Ledger, Result, Status
 
-# With fewer rows the CPU's kernels sum in another order, and signs of small gradients flip.
-_FLOOR = 4
-
-
-class Status(StrEnum):
-    """How the attack on one sample ended."""
-
-    FOOLED = "fooled"
-    WITHSTOOD = "withstood"
-    ALREADY_WRONG = "already wrong"
-    BUDGET = "budget spent"
+Progress = Callable[[int, int, int], None]
+"""Told of samples done, of all samples, and of those fooled."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ledger:
-    """What was spent on each sample (N,), live points only; first_success is -1 without one."""
-
-    forwards: Tensor
-    backwards: Tensor
-    first_success: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What an attack found for each sample.
-
-    x_adv (N, ...) is the example where success (N,) holds, and x elsewhere; distance (N,) is in the
-    threat's norm, 0 for a sample that is wrong to begin with, infinite where there is no success.
-    """
-
-    x_adv: Tensor
-    success: Tensor
-    distance: Tensor
-    status: tuple[Status, ...]
-    ledger: Ledger
-
-
-def sample_keys(x: Tensor, y: Tensor) -> Tensor:
-    """A key for each sample (N,): the digest of its content, and of its count among its equals."""
-    seen: dict[bytes, int] = {}
-    keys = []
-    for row, label in zip(x.cpu().numpy(), y.cpu().numpy(), strict=True):
-        content = row.tobytes() + label.tobytes()
-        count = seen.get(content, 0)
-        seen[content] = count + 1
-        digest = blake2b(content + count.to_bytes(8, "little"), digest_size=8).digest()
-        keys.append(int.from_bytes(digest, "little", signed=True))
-    return torch.tensor(keys, dtype=torch.int64)
-
-
-def _padded(points: Tensor) -> Tensor:
-    missing = _FLOOR - len(points)
-    return (
-        torch.cat((points, points[:1].expand(missing, *points.shape[1:])))
-        if missing > 0
-        else points
-    )
-
-
-def _ask(model: Model, problem: Problem, query: Query) -> Seen:
-    n, points = len(query.points), _padded(query.points)
-    goal = problem.goal
-    if query.objective is not None:
-        objective = query.objective
-        seen = model.gradient(points, lambda scores: objective(scores[:n]))
-        scores = seen.scores[:n]
-        hit = goal.hit(goal.decide(scores), problem.y) & torch.isfinite(scores).all(1)
-        return Seen(hit, scores, seen.values, seen.gradient[:n])
-    if model.access == "labels":
-        return Seen(goal.hit(model.labels(points)[:n], problem.y))
-    scores = model.scores(points)[:n]
-    return Seen(goal.hit(goal.decide(scores), problem.y) & torch.isfinite(scores).all(1), scores)
+def allowed(needs: Access, model: Model, threat: Threat) -> bool:
+    """Whether model and threat both give an attack the access that it needs."""
+    return max(ACCESS.index(model.access), ACCESS.index(threat.access)) <= ACCESS.index(needs)
 
 
 def run(
@@ -101,33 +41,61 @@ def run(
     threat: Threat,
     *,
     seed: int = 0,
+    budget: Budget | None = None,
     batch_size: int = 64,
     compact: bool = True,
+    keys: Tensor | None = None,
+    known: Ledger | None = None,
+    checkpoint: str | Path | Checkpoint | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Attack samples x (N, ...) with labels y (N, ...) and return what was found for each.
 
-    A pool of batch_size rows is kept full: a sample that is fooled, or whose attack has ended,
-    leaves, and a waiting one enters. compact=False keeps all rows to the end, for timing. Restarts
-    follow one another. Raises DataError, ModelError or ThreatError for what cannot be attacked.
+    A pool of batch_size rows is kept full: a sample that is fooled (on a bounded threat), or whose
+    attack has ended, leaves, and a waiting one enters. compact=False keeps all rows to the end, for
+    timing. keys (N,): an identity for each sample, else its content. known: what was spent on the
+    samples before, by somebody who found them to be right; it counts towards the limits and is part
+    of the ledger. checkpoint: a file from which the same call goes on after an interruption; it is
+    deleted at the end. Raises DataError, ModelError, ThreatError or CheckpointError for what cannot
+    be attacked.
     """
     if len(x) == 0 or len(x) != len(y):
         raise DataError(f"x has {len(x)} samples and y {len(y)}; give as many labels as inputs")
     if batch_size < 1:
         raise DataError(f"batch_size is {batch_size}; give at least 1")
-    if attack.needs == "gradients" and model.access != "gradients":
+    name = type(attack).__name__
+    if not allowed(attack.needs, model, threat):
         raise ModelError(
-            f"{type(attack).__name__} needs gradients, the model gives {model.access}; "
-            "choose an attack for that access"
-        )
-    if not threat.bounded or threat.norm not in ("linf", "l2"):
-        raise ThreatError(
-            f"the region is {threat.region.describe()}; give a finite Linf or L2 radius"
+            f"{name} needs {attack.needs}; the model gives {model.access} and the threat's access "
+            f"is {threat.access}; choose an attack for that access"
         )
     with model.held():
-        return _Run(attack, model, x.detach(), y, threat, seed, batch_size, compact).result()
+        running = _Run(attack, model, x.detach(), y, threat, seed, budget, batch_size, keys, known)
+        if running.norm not in attack.norms:
+            raise ThreatError(
+                f"{name} knows {', '.join(attack.norms)}, the region is "
+                f"{threat.region.describe()}; choose an attack for that norm"
+            )
+        if not threat.bounded and not attack.minimum_norm:
+            raise ThreatError(
+                f"{name} needs a radius, the region is {threat.region.describe()}; give a finite "
+                "one, or choose a minimum-norm attack such as FMN"
+            )
+        running.compact, running.progress = compact, progress
+        if checkpoint is None or isinstance(checkpoint, Checkpoint):
+            running.checkpoint = checkpoint
+            return running.result()
+        running.checkpoint = Checkpoint(checkpoint, running.fingerprint)
+        result = running.result()
+        running.checkpoint.remove()
+        return result
 
 
 class _Run:
+    compact: bool
+    progress: Progress | None
+    checkpoint: Checkpoint | None
+
     def __init__(
         self,
         attack: Attack,
@@ -136,123 +104,301 @@ class _Run:
         y: Tensor,
         threat: Threat,
         seed: int,
+        budget: Budget | None,
         batch_size: int,
-        compact: bool,
+        keys: Tensor | None,
+        known: Ledger | None,
     ) -> None:
         self.attack, self.model, self.threat, self.batch = attack, model, threat, batch_size
-        self.compact = compact
-        region = threat.within(model.domain).region
-        lower, upper, eps = box(region, x)
+        self.asker = Asker(model, x, batch_size)
+        self.region = threat.within(model.domain).region
+        # Then the bounds lower and upper say all there is to say about membership.
+        self.bounded = threat.bounded
+        self.boxed = all(
+            isinstance(part, Box | Mask | Frozen)
+            or (isinstance(part, Linf | L2 | L1 | L0) and np.isinf(part.eps).all())
+            for part in self.region
+        )
+        reachable = threat.unbounded() if attack.minimum_norm else threat
+        lower, upper, eps, self.norm = reach(reachable.within(model.domain).region, x)
         n, device = len(x), x.device
+        zero = torch.zeros(n, dtype=torch.long, device=device)
+        no = torch.zeros(n, dtype=torch.bool, device=device)
         self.samples = Problem(
             x=x,
             y=y,
-            key=sample_keys(x, y).to(device),
-            lane=torch.zeros(n, dtype=torch.long, device=device),
+            key=(sample_keys(x, y) if keys is None else keys).to(device),
+            lane=zero,
+            target=zero - 1,
             eps=eps,
             lower=lower,
             upper=upper,
-            norm=threat.norm,
+            norm=self.norm,
             goal=threat.goal,
             seed=seed,
         )
-        self.limit = threat.queries
-        self.found = torch.zeros(n, dtype=torch.bool, device=device)
-        self.wrong = torch.zeros_like(self.found)
+        budget = budget or Budget()
+        queries = [q for q in (threat.queries, budget.forwards) if q is not None]
+        self.most_forwards = min(queries, default=None)
+        self.most_backwards = budget.backwards
+        self.deadline = time.monotonic() + (budget.seconds or np.inf)
+        self.told = time.monotonic()
+
+        self.wrong, self.found, self.ended, self.unstarted = no, no.clone(), no.clone(), no.clone()
+        self.known = known is not None
+        self.forwards = zero.clone() if known is None else known.forwards.clone()
+        self.backwards = zero.clone() if known is None else known.backwards.clone()
+        self.first = zero - 1
+        self.best = torch.full((n,), torch.inf, device=device)
         self.x_adv = x.clone()
-        self.forwards = torch.zeros(n, dtype=torch.long, device=device)
-        self.backwards = torch.zeros_like(self.forwards)
-        self.first = torch.full_like(self.forwards, -1)
+        self.plan = (zero - 1)[:, None].expand(n, attack.lanes).clone()
+        self.waiting = self.waiting_lane = zero[:0]
+        self.index, self.problem = zero[:0], self.samples.take(zero[:0])
+        self.state: Any = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names this run: attack, model, settings, samples and what can be reached from them."""
+        digest = blake2b(repr(describe(self.model)).encode(), digest_size=16)
+        told = (self.attack, self.samples.goal, self.samples.seed, self.batch, self.norm)
+        digest.update(repr((*told, self.most_forwards, self.most_backwards)).encode())
+        for field in (self.samples.key, self.samples.lower, self.samples.upper, self.samples.eps):
+            digest.update(field.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def result(self) -> Result:
-        everything = torch.arange(len(self.found), device=self.found.device)
-        for part in _parts(everything, self.batch):
-            rows = self.samples.take(part)
-            self.wrong[part] = _ask(self.model, rows, Query(rows.x, part >= 0)).hit
-            self.forwards[part] += 1
-        for lane in range(self.attack.restarts):
-            self._wave(everything[~self.wrong & ~self.found], lane)
+        if not self._restored():
+            if not self.known:
+                self._ask_clean()
+            self.waiting = (~self.wrong).nonzero()[:, 0]
+            self.waiting_lane = torch.zeros_like(self.waiting)
+        while time.monotonic() < self.deadline:
+            self._admit()
+            if len(self.index):
+                self._advance()
+                self._tell()
+            elif not len(self.waiting):
+                break
         return self._judged()
 
-    def _wave(self, waiting: Tensor, lane: int) -> None:
-        index = waiting[:0]
-        problem = self.samples.take(index)
-        state: Any = None
-        while True:
-            room = self.batch - len(index)
-            if room and len(waiting) and (self.compact or not len(index)):
-                entering, waiting = waiting[:room], waiting[room:]
-                fresh = self.samples.take(entering)
-                fresh.lane.fill_(lane)
-                begun = self.attack.init(fresh)
-                state = begun if state is None else _cat(state, begun)
-                problem, index = problem.with_rows(fresh), torch.cat((index, entering))
+    def _ask_clean(self) -> None:
+        everything = torch.arange(len(self.found), device=self.found.device)
+        for part in torch.split(everything, self.batch):
+            rows = self.samples.take(part)
+            self.wrong[part] = self.asker.answer(rows, Query(rows.x, part >= 0)).hit
+            self.forwards[part] += 1
+
+    def _admit(self) -> None:
+        room = self.batch - len(self.index)
+        if not room or not len(self.waiting) or not (self.compact or not len(self.index)):
+            return
+        index, self.waiting = self.waiting[:room], self.waiting[room:]
+        lane, self.waiting_lane = self.waiting_lane[:room], self.waiting_lane[room:]
+        first = lane == 0
+        if self.attack.lanes > 1 and bool(first.any()):
+            affordable = ~first | self._affords(index, *self.attack.plan_cost)
+            index, lane, first = index[affordable], lane[affordable], first[affordable]
+            self._plan(index[first])
             if not len(index):
                 return
-            query = self.attack.query(problem, state)
-            live = query.live & ~self.found[index]
-            if self.limit is not None:
-                live &= self.forwards[index] < self.limit
-            leaving = not bool(live.any()) or (self.compact and not bool(live.all()))
-            if leaving:
-                stay = live.nonzero()[:, 0]
-                index, problem = index[stay], problem.take(stay)
-                state = type(state)(*(field[stay] for field in state)) if len(stay) else None
-                continue
-            seen = _ask(self.model, problem, query)
-            self._record(index, live, query, seen)
-            state = self.attack.step(problem, state, seen)
+        fresh = self.samples.take(index)
+        fresh.lane.copy_(lane)
+        fresh.target.copy_(self.plan[index, lane])
+        begun = self.attack.init(fresh)
+        if len(self.index):
+            begun = type(begun)(*(torch.cat(pair) for pair in zip(self.state, begun, strict=True)))
+            fresh, index = self.problem.with_rows(fresh), torch.cat((self.index, index))
+        self.problem, self.index, self.state = fresh, index, begun
 
-    def _record(self, index: Tensor, live: Tensor, query: Query, seen: Seen) -> None:
-        self.forwards[index] += live
+    def _affords(self, index: Tensor, forwards: int, backwards: int) -> Tensor:
+        enough = torch.ones_like(index, dtype=torch.bool)
+        if self.most_forwards is not None:
+            enough &= self.forwards[index] + forwards <= self.most_forwards
+        if self.most_backwards is not None:
+            enough &= self.backwards[index] + backwards <= self.most_backwards
+        return enough
+
+    def _plan(self, index: Tensor) -> None:
+        if len(index):
+            planned = self.attack.plan(self.samples.take(index), _Counted(self, index))
+            if planned is not None:
+                self.plan[index, : planned.shape[1]] = planned
+
+    def _advance(self) -> None:
+        query = self.attack.query(self.problem, self.state)
+        live = self._affordable(query)
+        rows = live if live.ndim == 1 else live.any(1)
+        if not bool(rows.all()) and (self.compact or not bool(rows.any())):
+            self._release(rows, query)
+            return
+        seen = self.asker.answer(self.problem, query._replace(live=live))
+        self._record(live, query, seen)
+        self.state = self.attack.step(self.problem, self.state, seen)
+
+    def _affordable(self, query: Query) -> Tensor:
+        """The live points that may be asked: sample not done, budget not spent."""
+        live = query.live
+        if self.bounded:
+            going = ~self.found[self.index]
+            live = live & (going if live.ndim == 1 else going[:, None])
+        if self.most_forwards is not None:
+            left = self.most_forwards - self.forwards[self.index]
+            live = live & (left > 0 if live.ndim == 1 else live.cumsum(1) <= left[:, None])
+        if self.most_backwards is not None and query.objective is not None:
+            live = live & (self.backwards[self.index] < self.most_backwards)
+        return live
+
+    def _release(self, rows: Tensor, query: Query) -> None:
+        """Let finished rows go; a sample that is not done waits for its next lane."""
+        stay, gone = rows.nonzero()[:, 0], (~rows).nonzero()[:, 0]
+        index, lane = self.index[gone], self.problem.lane[gone]
+        if query.unstarted is not None:
+            self.unstarted[index] |= query.unstarted[gone]
+        # A query that is still wanted but not affordable means that the budget ended this row.
+        wanted = query.live[gone] if query.live.ndim == 1 else query.live[gone].any(1)
+        done = self.found[index] if self.bounded else torch.zeros_like(wanted)
+        following = lane + 1
+        again = ~done & ~wanted & (following < self.attack.lanes)
+        # A plan may know fewer targets than there are lanes.
+        planned = self.plan[index, following.clamp_max(self.attack.lanes - 1)] >= 0
+        again &= planned | (self.plan[index, 0] < 0)
+        self.ended[index] |= ~again & ~wanted
+        self.waiting = torch.cat((self.waiting, index[again]))
+        self.waiting_lane = torch.cat((self.waiting_lane, following[again]))
+        self.index, self.problem = self.index[stay], self.problem.take(stay)
+        self.state = type(self.state)(*(field[stay] for field in self.state))
+
+    def _record(self, live: Tensor, query: Query, seen: Seen) -> None:
+        before = self.forwards[self.index]
+        self.forwards[self.index] += live if live.ndim == 1 else live.sum(1)
         if query.objective is not None:
-            self.backwards[index] += live
-        fresh = (seen.hit & live).nonzero()[:, 0]
-        if len(fresh):
-            where = index[fresh]
-            inside = self._inside(where, query.points[fresh])
-            where, fresh = where[inside], fresh[inside]
-            self.found[where] = True
-            self.x_adv[where] = query.points[fresh]
-            self.first[where] = self.forwards[where]
+            self.backwards[self.index] += live
+        hit = seen.hit & live
+        if not bool(hit.any()):
+            return
+        if hit.ndim == 1:
+            row = hit.nonzero()[:, 0]
+            points, number = query.points[row], before[row] + 1
+        else:
+            row, column = hit.nonzero(as_tuple=True)
+            points, number = query.points[row, column], before[row] + live.cumsum(1)[row, column]
+        where = self.index[row]
+        distance = length_of(points - self.samples.x[where], self.threat.norm)
+        good = (distance < self.best[where]).nonzero()[:, 0]
+        good = good[self._inside(where[good], points[good])]
+        if hit.ndim == 2:
+            good = good[_leaders(row[good], (number if self.bounded else distance)[good])]
+        where = where[good]
+        self.first[where] = torch.where(self.found[where], self.first[where], number[good])
+        self.found[where] = True
+        self.best[where] = distance[good]
+        self.x_adv[where] = points[good]
 
     def _inside(self, index: Tensor, points: Tensor) -> Tensor:
-        region = self.threat.take(index.cpu().numpy()).within(self.model.domain).region
-        x = self.samples.x[index].cpu().numpy()
-        return torch.from_numpy(region.contains(x, points.cpu().numpy())).to(index.device)
+        if self.boxed:
+            inside = (points >= self.samples.lower[index]) & (points <= self.samples.upper[index])
+            return inside.flatten(1).all(1)
+        return torch.from_numpy(self._contains(index, points)).to(index.device)
+
+    def _contains(self, index: Tensor, points: Tensor) -> Any:
+        region = self.region.take(index.cpu().numpy())
+        return region.contains(self.samples.x[index].cpu().numpy(), points.cpu().numpy())
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if self.progress is not None and now - self.told > 0.2:
+            self.told = now
+            busy = len(self.waiting) + len(self.index)
+            self.progress(len(self.found) - busy, len(self.found), int(self.found.sum()))
+        if self.checkpoint is not None and self.checkpoint.due:
+            kept = {name: getattr(self, name) for name in _SAVED}
+            state = list(self.state) if len(self.index) else []
+            run = {**kept, "lane": self.problem.lane, "state": state, "of": self.fingerprint}
+            self.checkpoint.save({"run": run})
+
+    def _restored(self) -> bool:
+        saved = None if self.checkpoint is None else self.checkpoint.content.get("run")
+        if saved is None:
+            return False
+        if saved["of"] != self.fingerprint:
+            raise CheckpointError("the checkpoint belongs to another attack; delete it")
+        for name in _SAVED:
+            setattr(self, name, saved[name].to(self.found.device))
+        self.problem = self.samples.take(self.index)
+        lane = saved["lane"].to(self.found.device)
+        self.problem.lane.copy_(lane)
+        self.problem.target.copy_(self.plan[self.index, lane])
+        if len(self.index):
+            fields = [field.to(self.found.device) for field in saved["state"]]
+            self.state = type(self.attack.init(self.problem))(*fields)
+        return True
 
     def _judged(self) -> Result:
-        # A success is what the stored example does, not what was seen on the way to it.
-        for part in _parts(self.found.nonzero()[:, 0], self.batch):
-            rows = self.samples.take(part)
-            self.found[part] = _ask(self.model, rows, Query(self.x_adv[part], part >= 0)).hit
+        # A success is what the stored example does, not what was seen on the way to it. A black
+        # box is not asked again: its limit on queries holds, and the finding query was its word.
+        found = self.found.nonzero()[:, 0]
+        for part in torch.split(found, self.batch):
+            if not len(part):
+                continue
+            inside = torch.from_numpy(self._contains(part, self.x_adv[part])).to(part.device)
+            if self.model.access == "gradients":
+                rows = self.samples.take(part)
+                inside &= self.asker.answer(rows, Query(self.x_adv[part], part >= 0)).hit
+            self.found[part] = inside
         self.x_adv = torch.where(self.samples.column(self.found), self.x_adv, self.samples.x)
         success = self.found | self.wrong
-        distance = length_of(self.x_adv - self.samples.x, self.threat.norm)
-        distance = torch.where(success, distance, torch.full_like(distance, np.inf))
-        limit = self.limit or np.inf
+        ball = next(part for part in self.threat.region if hasattr(part, "distance"))
+        distance = torch.from_numpy(
+            ball.distance(self.samples.x.cpu().numpy(), self.x_adv.cpu().numpy())
+        ).to(success.device)
+        flags = (self.wrong, self.found, self.unstarted, self.ended)
         return Result(
             x_adv=self.x_adv,
             success=success,
-            distance=distance,
-            status=tuple(map(_status, self.wrong, self.found, self.forwards >= limit)),
+            distance=torch.where(success, distance, torch.full_like(distance, np.inf)),
+            status=tuple(_status(*row) for row in zip(*(f.tolist() for f in flags), strict=True)),
             ledger=Ledger(
                 forwards=self.forwards, backwards=self.backwards, first_success=self.first
             ),
+            batch_invariant=self.asker.batch_invariant,
         )
 
 
-def _parts(index: Tensor, size: int) -> list[Tensor]:
-    return [index[i : i + size] for i in range(0, len(index), size)]
+class _Counted:
+    def __init__(self, run: _Run, index: Tensor) -> None:
+        self.run, self.index = run, index
+
+    def scores(self, problem: Problem) -> Tensor:
+        self.run.forwards[self.index] += 1
+        return self.run.asker.scores(problem)
+
+    def jacobian(self, problem: Problem, outputs: Tensor) -> Tensor:
+        self.run.forwards[self.index] += 1
+        self.run.backwards[self.index] += outputs.shape[1]
+        return self.run.asker.jacobian(problem, outputs)
 
 
-def _status(wrong: Tensor, found: Tensor, spent: Tensor) -> Status:
+_SAVED = (
+    *("wrong", "found", "ended", "unstarted", "forwards", "backwards", "first", "best", "x_adv"),
+    *("plan", "waiting", "waiting_lane", "index"),
+)
+
+
+def _leaders(row: Tensor, key: Tensor) -> Tensor:
+    """The positions of the smallest key of each row; the first of equal ones."""
+    order = key.argsort(stable=True)
+    order = order[row[order].argsort(stable=True)]
+    sorted_row = row[order]
+    first = torch.ones_like(sorted_row, dtype=torch.bool)
+    first[1:] = sorted_row[1:] != sorted_row[:-1]
+    return order[first]
+
+
+def _status(wrong: bool, found: bool, unstarted: bool, ended: bool) -> Status:
     if wrong:
         return Status.ALREADY_WRONG
     if found:
         return Status.FOOLED
-    return Status.BUDGET if spent else Status.WITHSTOOD
-
-
-def _cat(state: Any, other: Any) -> Any:
-    return type(state)(*(torch.cat(pair) for pair in zip(state, other, strict=True)))
+    if unstarted:
+        return Status.NO_START
+    return Status.WITHSTOOD if ended else Status.BUDGET

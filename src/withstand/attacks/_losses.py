@@ -10,7 +10,7 @@ from .._errors import ThreatError
 from ..threat import Targeted, Untargeted
 from ._problem import Problem
 
-LOSSES = ("ce", "dlr", "margin", "pma")
+LOSSES = ("ce", "dlr", "margin", "pma", "targeted")
 
 
 def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
@@ -18,8 +18,9 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
 
     ce: cross-entropy. margin: the goal's margin, negated. dlr: the margin over z1 - z3 (Croce and
     Hein 2020, eq. 6). pma: the margin between probabilities (Xie et al. 2024), here of scores over
-    a quarter of z1 - z3, because the plain form vanishes with the scale of the logits. With two
-    classes dlr and pma are the margin.
+    a quarter of z1 - z3, because the plain form vanishes with the scale of the logits. targeted:
+    the lead of the row's target class over z1 - (z3 + z4) / 2 (ibid., eq. 7). With two classes all
+    but ce are the margin.
     """
     if name not in LOSSES:
         raise ThreatError(f"loss is {name!r}; it is one of {', '.join(LOSSES)}")
@@ -34,8 +35,18 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     if scores.shape[1] < 3:
         # Two classes have no third score: over z1 - z2 the margin would be constant.
         return -goal.margin(scores, problem.y)
+    if name == "targeted":
+        return _targeted(problem, scores)
     top = scores.topk(3, dim=1).values
     spread = (top[:, 0] - top[:, -1]).clamp_min(1e-12)
     if name == "dlr":
         return -goal.margin(scores, problem.y) / spread
     return -goal.margin((4 * scores / spread[:, None]).softmax(1), problem.y)
+
+
+def _targeted(problem: Problem, scores: Tensor) -> Tensor:
+    top = scores.topk(min(4, scores.shape[1]), dim=1).values
+    spread = (top[:, 0] - top[:, 2:].mean(1)).clamp_min(1e-12)
+    target = torch.where(problem.target < 0, problem.y, problem.target)
+    pair = scores.gather(1, torch.stack((target, problem.y), 1))
+    return (pair[:, 0] - pair[:, 1]) / spread

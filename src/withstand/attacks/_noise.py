@@ -13,29 +13,45 @@ from torch import Tensor
 
 from ._problem import Problem
 
+_BLOCK = 16_384
 _GOLDEN = -7046029254386353131  # 2^64 divided by the golden ratio, as a signed 64-bit integer
 
 
 def _mix(bits: Tensor) -> Tensor:
+    """The finaliser of SplitMix64, in place."""
     # torch shifts signed integers arithmetically: the mask drops the copies of the sign bit.
-    bits = (bits ^ ((bits >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
-    bits = (bits ^ ((bits >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
-    return bits ^ ((bits >> 31) & 0x1FFFFFFFF)
+    bits.bitwise_xor_((bits >> 30).bitwise_and_(0x3FFFFFFFF)).mul_(-4658895280553007687)
+    bits.bitwise_xor_((bits >> 27).bitwise_and_(0x1FFFFFFFFF)).mul_(-7723592293110705685)
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_(0x1FFFFFFFF))
 
 
 def uniform(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Tensor:
-    """Uniform numbers in (0, 1), (B, elements): each row's own, in 23-bit steps."""
-    key = problem.key
-    for part in (torch.full_like(key, problem.seed), problem.lane, tag, step):
+    """Uniform numbers in (0, 1), each row's own, in 23-bit steps.
+
+    (B, elements) for one step or a step for each row (B,); (B, M, elements) for steps (B, M).
+    """
+    key, lane = problem.key, problem.lane
+    if isinstance(step, Tensor) and step.ndim == 2:
+        key, lane = key[:, None], lane[:, None]
+    for part in (torch.full_like(key, problem.seed), lane, tag, step):
         key = _mix(key + _GOLDEN + part)
-    counter = torch.arange(1, elements + 1, device=key.device) * _GOLDEN
-    bits = (_mix(key[:, None] + counter) >> 41) & 0x7FFFFF
-    return (bits.to(torch.float32) + 0.5) * 2**-23
+    # One hash of 64 bits gives two numbers, and blocks of rows stay in the processor's cache.
+    half = (elements + 1) // 2
+    counter = torch.arange(1, half + 1, device=key.device) * _GOLDEN
+    rows = key.reshape(-1, 1)
+    out = torch.empty(len(rows), 2 * half, device=key.device)
+    size = max(1, _BLOCK // half)
+    for begin in range(0, len(rows), size):
+        bits, block = _mix(rows[begin : begin + size] + counter), out[begin : begin + size]
+        block[:, :half] = (bits >> 41).bitwise_and_(0x7FFFFF)
+        block[:, half:] = (bits >> 18).bitwise_and_(0x7FFFFF)
+    out.add_(0.5).mul_(2**-23)
+    return out[:, :elements].reshape(*key.shape, elements)
 
 
 def normal(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Tensor:
-    """Standard normal numbers (B, elements), by Box and Muller."""
+    """Standard normal numbers, in the shape of `uniform`, by Box and Muller."""
     half = (elements + 1) // 2
-    radius, angle = uniform(problem, tag, step, 2 * half).chunk(2, 1)
+    radius, angle = uniform(problem, tag, step, 2 * half).chunk(2, -1)
     radius, angle = (-2 * radius.log()).sqrt(), 2 * math.pi * angle
-    return torch.cat((radius * angle.cos(), radius * angle.sin()), 1)[:, :elements]
+    return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)[..., :elements]

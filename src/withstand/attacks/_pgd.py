@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..threat import Access
 from ._ball import length, project
-from ._contract import Query, Seen
+from ._contract import Attack, Query, Seen
 from ._losses import loss
 from ._noise import normal, uniform
 from ._problem import Problem
@@ -30,19 +30,19 @@ def steepest(problem: Problem, gradient: Tensor) -> Tensor:
 
 
 def random_start(problem: Problem, tag: int) -> Tensor:
-    """A random point of the region: uniform in the Linf ball, on a random radius in L2."""
+    """A random point of the region: uniform in the Linf ball, of random length in L2 and L1."""
     shape, size = problem.x.shape, problem.x[0].numel()
     if problem.norm == "linf":
         spread = 2 * uniform(problem, tag, 0, size).reshape(shape) - 1
     else:
         spread = normal(problem, tag, 0, size).reshape(shape)
         radius = uniform(problem, tag + 1, 0, 1)[:, 0]
-        spread = spread * problem.column(radius / length(spread, "l2"))
+        spread = spread * problem.column(radius / length(spread, problem.norm))
     return project(problem, problem.x + problem.column(problem.eps) * spread)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD:
+class PGD(Attack):
     """Projected gradient descent with a fixed step (Madry et al. 2018), Linf or L2.
 
     step_size: share of the radius, 2.5 / steps if not given. 1 forward + 1 backward a step.
@@ -53,7 +53,13 @@ class PGD:
     loss: str = "ce"
     random_start: bool = True
     restarts: int = 1
-    needs: Access = "gradients"
+    needs: ClassVar[Access] = "gradients"
+    norms: ClassVar = ("linf", "l2")
+
+    @property
+    def lanes(self) -> int:
+        """Restarts."""
+        return self.restarts
 
     def init(self, problem: Problem) -> _State:
         start = random_start(problem, 1) if self.random_start else problem.x
@@ -70,6 +76,10 @@ class PGD:
         return _State(project(problem, state.points + move), state.step + 1)
 
 
-def FGSM(*, loss: str = "ce") -> PGD:  # noqa: N802 (the field's name)
+@dataclass(frozen=True, kw_only=True)
+class FGSM(PGD):
     """The fast gradient sign method (Goodfellow et al. 2015): one full step from x."""
-    return PGD(steps=1, step_size=1.0, loss=loss, random_start=False)
+
+    steps: int = 1
+    step_size: float | None = 1.0
+    random_start: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -17,14 +18,16 @@ class Problem:
     """Rows under attack; all tensors share their first axis B, so that rows can leave and enter.
 
     lower and upper are the box that is reachable in every feature (domain, Linf ball and mask,
-    rounded inward); eps is the radius of the ball of `norm`; key names the sample and lane the
-    restart.
+    rounded inward); eps is the radius of the ball of `norm`, infinite where the question is how
+    small a change suffices; key names the sample, lane the restart or rank of the target, target
+    the class of that rank, -1 without one.
     """
 
     x: Tensor
     y: Tensor
     key: Tensor
     lane: Tensor
+    target: Tensor
     eps: Tensor
     lower: Tensor
     upper: Tensor
@@ -50,3 +53,16 @@ class Problem:
     def column(self, values: Tensor) -> Tensor:
         """Per-row values (B,) shaped to broadcast against x (B, ...)."""
         return values.reshape(-1, *(1,) * (self.x.ndim - 1))
+
+
+def sample_keys(x: Tensor, y: Tensor) -> Tensor:
+    """A key for each sample (N,): the digest of its content, and of its count among its equals."""
+    seen: dict[bytes, int] = {}
+    keys = []
+    for row, label in zip(x.cpu().numpy(), y.cpu().numpy(), strict=True):
+        content = row.tobytes() + label.tobytes()
+        count = seen.get(content, 0)
+        seen[content] = count + 1
+        digest = blake2b(content + count.to_bytes(8, "little"), digest_size=8).digest()
+        keys.append(int.from_bytes(digest, "little", signed=True))
+    return torch.tensor(keys, dtype=torch.int64)

@@ -1,0 +1,111 @@
+"""Asking the model: in batches at which its kernels agree with each other."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ..models import Model
+from ._contract import Query, Seen
+from ._problem import Problem
+
+_FLOORS = (4, 8, 16, 32)
+_known: WeakKeyDictionary[Model, dict[tuple[int, ...], int | None]] = WeakKeyDictionary()
+
+
+def batch_floor(model: Model, x: Tensor, batch: int) -> int | None:
+    """The smallest batch from which on a row's answer does not depend on the other rows.
+
+    In smaller batches kernels may sum in another order, and signs of small gradients flip. None if
+    there is no such batch: kernels for rows of odd lengths may depend on a row's place. Found by
+    asking a few hundred rows once for each model and shape; 1 for a black box, whose queries are
+    dear.
+    """
+    if model.access != "gradients":
+        return 1
+    known = _known.setdefault(model, {})
+    key = (*x.shape[1:], batch, torch.get_num_threads())
+    if key not in known:
+        known[key] = next((n for n in _FLOORS if _agrees(model, x, n, batch)), None)
+    return known[key]
+
+
+def _agrees(model: Model, x: Tensor, floor: int, batch: int) -> bool:
+    size = max(batch, 2 * floor + 3)
+    rows = x[torch.arange(size, device=x.device) % len(x)]
+    whole = _answer(model, rows)
+    place = torch.arange(size, device=x.device)
+    for part in (place[:floor], place[1 : floor + 2], place.roll(1)[: 2 * floor + 3].flip(0)):
+        if not all(map(torch.equal, _answer(model, rows[part]), [a[part] for a in whole])):
+            return False
+    return True
+
+
+def _answer(model: Model, rows: Tensor) -> list[Tensor]:
+    seen = model.gradient(rows, lambda scores: scores.square().sum(1))
+    return [seen.scores, seen.gradient]
+
+
+class Asker:
+    """The model, asked in batches of `floor` to `batch` rows."""
+
+    def __init__(self, model: Model, x: Tensor, batch: int) -> None:
+        self.model, self.batch = model, batch
+        floor = batch_floor(model, x, batch)
+        self.batch_invariant = floor is not None
+        self.floor = floor or _FLOORS[0]
+
+    def _padded(self, points: Tensor) -> Tensor:
+        missing = self.floor - len(points)
+        if missing <= 0:
+            return points
+        return torch.cat((points, points[:1].expand(missing, *points.shape[1:])))
+
+    def answer(self, problem: Problem, query: Query) -> Seen:
+        """What the model says at the points; those of many a row only where they are live."""
+        if query.objective is not None:
+            n, objective = len(query.points), query.objective
+            seen = self.model.gradient(
+                self._padded(query.points), lambda scores: objective(scores[:n])
+            )
+            hit = self._hit(problem, seen.scores[:n], problem.y)
+            return Seen(query.points, hit, seen.scores[:n], seen.values, seen.gradient[:n])
+        if query.live.ndim == 1:
+            return self._seen(problem, query.points, problem.y)
+        row, column = query.live.nonzero(as_tuple=True)
+        points, y = query.points[row, column], problem.y[row]
+        parts = [
+            self._seen(problem, points[i : i + self.batch], y[i : i + self.batch])
+            for i in range(0, len(points), self.batch)
+        ]
+        hit = torch.zeros_like(query.live)
+        hit[row, column] = torch.cat([part.hit for part in parts])
+        if parts[0].scores is None:
+            return Seen(query.points, hit)
+        flat = torch.cat([part.scores for part in parts if part.scores is not None])
+        scores = flat.new_zeros(*query.live.shape, flat.shape[1])
+        scores[row, column] = flat
+        return Seen(query.points, hit, scores)
+
+    def _seen(self, problem: Problem, points: Tensor, y: Tensor) -> Seen:
+        n, padded = len(points), self._padded(points)
+        if self.model.access == "labels":
+            return Seen(points, problem.goal.hit(self.model.labels(padded)[:n], y))
+        scores = self.model.scores(padded)[:n]
+        return Seen(points, self._hit(problem, scores, y), scores)
+
+    def _hit(self, problem: Problem, scores: Tensor, y: Tensor) -> Tensor:
+        goal = problem.goal
+        # A model that answers with NaN has crashed; nobody was fooled.
+        return goal.hit(goal.decide(scores), y) & torch.isfinite(scores).all(1)
+
+    def scores(self, problem: Problem) -> Tensor:
+        """Scores (B, K) at x."""
+        return self.model.scores(self._padded(problem.x))[: len(problem)]
+
+    def jacobian(self, problem: Problem, outputs: Tensor) -> Tensor:
+        """Gradients (B, J, ...) at x of chosen outputs (B, J)."""
+        _, gradients = self.model.jacobian(self._padded(problem.x), self._padded(outputs))
+        return gradients[: len(problem)]

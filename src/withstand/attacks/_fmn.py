@@ -1,0 +1,79 @@
+"""FMN: the smallest change that suffices, in any of the four norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..threat import Access
+from ._ball import length, project
+from ._contract import Attack, Query, Seen
+from ._problem import Problem
+
+# A step that ends exactly on the boundary of a linear model would never cross it.
+_BEYOND = 1 + 1e-4
+_DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+
+
+class _State(NamedTuple):
+    points: Tensor
+    radius: Tensor
+    best: Tensor
+    step: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FMN(Attack):
+    """The fast minimum-norm attack (Pintor et al. 2021, algorithm 1).
+
+    A ball around x shrinks while the iterate is adversarial and grows while it is not; the step
+    goes down the margin, alpha and gamma fall along a cosine. 1 forward + 1 backward a step.
+    """
+
+    steps: int = 300
+    alpha: float = 1.0
+    gamma: float = 0.05
+    needs: ClassVar[Access] = "gradients"
+    norms: ClassVar = ("linf", "l2", "l1", "l0")
+    minimum_norm: ClassVar[bool] = True
+
+    def init(self, problem: Problem) -> _State:
+        return _State(
+            points=problem.x,
+            radius=torch.ones_like(problem.eps),
+            best=torch.full_like(problem.eps, torch.inf),
+            step=torch.zeros_like(problem.lane),
+        )
+
+    def query(self, problem: Problem, state: _State) -> Query:
+        def objective(scores: Tensor) -> Tensor:
+            return -problem.goal.margin(scores, problem.y)
+
+        return Query(state.points, state.step < self.steps, objective)
+
+    def step(self, problem: Problem, state: _State, seen: Seen) -> Any:
+        assert seen.gradient is not None
+        assert seen.loss is not None
+        falling = (1 + torch.cos(pi * state.step / self.steps)) / 2
+        alpha = self.alpha * (0.01 + 0.99 * falling)
+        gamma = 0.001 + (self.gamma - 0.001) * falling
+        size = length(state.points - problem.x, problem.norm)
+        best = torch.where(seen.hit, torch.minimum(state.best, size), state.best)
+        if problem.norm == "l0":
+            down = torch.minimum(state.radius - 1, (state.radius * (1 - gamma)).floor())
+            up = torch.maximum(state.radius + 1, (state.radius * (1 + gamma)).floor())
+            radius = torch.where(seen.hit, torch.minimum(down, best), up).clamp_min(0)
+        else:
+            slope = length(seen.gradient, _DUAL[problem.norm]).clamp_min(1e-12)
+            ahead = (size + seen.loss.abs() / slope) * _BEYOND
+            up = torch.where(best.isfinite(), state.radius * (1 + gamma), ahead)
+            down = torch.minimum(state.radius * (1 - gamma), best)
+            radius = torch.where(seen.hit, down, up)
+        column = problem.column
+        direction = seen.gradient / column(length(seen.gradient, "l2").clamp_min(1e-12))
+        points = project(problem, state.points + column(alpha) * direction, radius)
+        return _State(points, radius, best, state.step + 1)

@@ -1,0 +1,214 @@
+"""HopSkipJump: along the decision boundary towards x, from labels alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..threat import Access
+from ._ball import length
+from ._contract import Attack, Query, Seen
+from ._noise import normal, uniform
+from ._problem import Problem
+
+_START, _SEARCH, _ESTIMATE, _JUMP = range(4)
+
+
+class _State(NamedTuple):
+    phase: Tensor
+    spent: Tensor
+    tries: Tensor
+    far: Tensor  # an adversarial point: the end of the binary search
+    low: Tensor  # shares of the way from x to far: still right,
+    high: Tensor  # and already adversarial
+    edge: Tensor  # the adversarial point at the boundary
+    drawn: Tensor
+    hits: Tensor
+    sum: Tensor  # of directions,
+    signed: Tensor  # and of directions times +1 where adversarial, else -1
+    iteration: Tensor
+    jump: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class HopSkipJump(Attack):
+    """HopSkipJump (Chen et al. 2020, algorithm 2), L2 and Linf, within `queries` a sample.
+
+    Each iteration finds the boundary by bisection, estimates its normal from draws * sqrt(t)
+    random directions, and jumps outwards along it. It starts from plain pictures and noise, at most
+    `starts` of them, and says so if none is adversarial. A row asks up to `block` points at a time.
+    """
+
+    queries: int = 1000
+    draws: int = 100
+    starts: int = 100
+    block: int = 64
+    needs: ClassVar[Access] = "labels"
+    norms: ClassVar = ("l2", "linf")
+    minimum_norm: ClassVar[bool] = True
+
+    def init(self, problem: Problem) -> _State:
+        zero, none = torch.zeros_like(problem.lane), torch.zeros_like(problem.eps)
+        return _State(
+            phase=zero,
+            spent=zero,
+            tries=zero,
+            far=problem.x,
+            low=none,
+            high=none + 1,
+            edge=problem.x,
+            drawn=zero,
+            hits=zero,
+            sum=torch.zeros_like(problem.x),
+            signed=torch.zeros_like(problem.x),
+            iteration=zero + 1,
+            jump=none,
+        )
+
+    def query(self, problem: Problem, state: _State) -> Query:
+        column, none = problem.column, torch.zeros_like(problem.lane, dtype=torch.bool)
+        single = torch.where(
+            column(state.phase == _SEARCH),
+            _between(problem, state.far, (state.low + state.high) / 2),
+            state.edge + column(state.jump) * self._normal(problem, state),
+        )
+        single = torch.where(column(state.phase == _START), self._start(problem, state), single)
+        single = torch.clamp(single, problem.lower, problem.upper)
+        left = self.queries - state.spent
+        unstarted = (state.phase == _START) & (state.tries >= self.starts)
+        going = (left > 0) & ~unstarted
+        # Noise is dear: it is drawn only for the rows that ask for it.
+        rows = ((state.phase == _ESTIMATE) & going).nonzero()[:, 0]
+        if not len(rows):
+            return Query(single[:, None], going[:, None], unstarted=unstarted)
+        slots = torch.arange(self.block, device=problem.x.device)
+        wanted = torch.minimum(self._draws(state) - state.drawn, left).clamp_max(self.block)
+        wanted = torch.where(state.phase == _ESTIMATE, wanted, 1)
+        points = single[:, None].repeat(1, self.block, *none.new_ones(problem.x.ndim - 1).tolist())
+        sub, first = problem.take(rows), state.drawn[rows, None]
+        number = state.iteration[rows, None] * 100_003 + first + slots
+        noise = self._directions(sub, number)
+        radius = self._radius(sub, state.edge[rows], state.iteration[rows])
+        shape = (-1, 1, *(1,) * (problem.x.ndim - 1))
+        near = state.edge[rows][:, None] + radius.reshape(shape) * noise
+        points[rows] = torch.clamp(near, sub.lower[:, None], sub.upper[:, None])
+        return Query(points, going[:, None] & (slots < wanted[:, None]), unstarted=unstarted)
+
+    def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
+        column = problem.column
+        phase, hit, point = state.phase, seen.hit[:, 0], seen.points[:, 0]
+        starting, searching = phase == _START, phase == _SEARCH
+        estimating, jumping = phase == _ESTIMATE, phase == _JUMP
+        asked = torch.ones_like(state.spent)
+        total, signed, hits, drawn = state.sum, state.signed, state.hits, state.drawn
+        if seen.points.shape[1] > 1:
+            rows = estimating.nonzero()[:, 0]
+            left = torch.minimum(self._draws(state) - drawn, self.queries - state.spent)[rows]
+            count = left.clamp_max(self.block).clamp_min(0)
+            counted = torch.arange(self.block, device=left.device) < count[:, None]
+            sub, edge = problem.take(rows), state.edge[rows]
+            radius = self._radius(sub, edge, state.iteration[rows]).clamp_min(1e-12)
+            moved = (seen.points[rows] - edge[:, None]).flatten(2) / radius[:, None, None]
+            vote = torch.where(seen.hit[rows], 1.0, -1.0) * counted
+            total, signed = total.clone(), signed.clone()
+            total[rows] += torch.einsum("bm,bmd->bd", counted.float(), moved).reshape(edge.shape)
+            signed[rows] += torch.einsum("bm,bmd->bd", vote, moved).reshape(edge.shape)
+            asked[rows] = count
+            drawn, hits = drawn.clone(), hits.clone()
+            drawn[rows] += count
+            hits[rows] += (seen.hit[rows] & counted).sum(1)
+
+        landed = hit & (starting | jumping)
+        middle = (state.low + state.high) / 2
+        low = torch.where(searching & ~hit, middle, state.low)
+        high = torch.where(searching & hit, middle, state.high)
+        low, high = torch.where(landed, 0.0, low), torch.where(landed, 1.0, high)
+        far = torch.where(column(landed), point, state.far)
+        precise = searching & (high - low <= self._tolerance(problem))
+        edge = torch.where(column(precise), _between(problem, far, high), state.edge)
+        estimated = estimating & (drawn >= self._draws(state))
+        lost = jumping & ~hit
+        # After many halvings the boundary is too flat to leave: the same place is estimated again.
+        stuck = lost & (state.jump < 1e-4 * length(edge - problem.x, problem.norm))
+        next_phase = torch.where(landed, _SEARCH, phase)
+        next_phase = torch.where(precise | stuck, _ESTIMATE, next_phase)
+        next_phase = torch.where(estimated, _JUMP, next_phase)
+        afresh = precise | stuck
+        reach = length(edge - problem.x, problem.norm) / state.iteration.sqrt()
+        return _State(
+            phase=next_phase,
+            spent=state.spent + asked,
+            tries=state.tries + starting,
+            far=far,
+            low=low,
+            high=high,
+            edge=edge,
+            drawn=torch.where(afresh, 0, drawn),
+            hits=torch.where(afresh, 0, hits),
+            sum=torch.where(column(afresh), 0.0, total),
+            signed=torch.where(column(afresh), 0.0, signed),
+            iteration=state.iteration + (stuck | (landed & jumping)),
+            jump=torch.where(estimated, reach, state.jump / (1 + lost.float())),
+        )
+
+    def _draws(self, state: _State) -> Tensor:
+        return (self.draws * state.iteration.sqrt()).long().clamp_max(10_000)
+
+    def _tolerance(self, problem: Problem) -> float:
+        """Theta, as a share of the distance."""
+        features = problem.x[0].numel()
+        return 0.01 / (sqrt(features) if problem.norm == "l2" else features)
+
+    def _radius(self, problem: Problem, edge: Tensor, iteration: Tensor) -> Tensor:
+        """How far from the boundary directions are tried (B,)."""
+        size = length(edge - problem.x, problem.norm)
+        return torch.where(iteration > 1, 0.01, 0.1) * size
+
+    def _directions(self, problem: Problem, number: Tensor) -> Tensor:
+        """Random directions (B, M, ...) of L2 length 1."""
+        elements = problem.x[0].numel()
+        drawn = normal if problem.norm == "l2" else uniform
+        noise = drawn(problem, 1, number, elements)
+        if problem.norm == "linf":
+            noise = 2 * noise - 1
+        noise = noise / noise.square().sum(2, keepdim=True).sqrt()
+        return noise.reshape(*number.shape, *problem.x.shape[1:])
+
+    def _normal(self, problem: Problem, state: _State) -> Tensor:
+        """The estimated direction (B, ...) away from x's class: eq. 16, less its baseline."""
+        n = state.drawn.clamp_min(1)
+        mean = (2 * state.hits - state.drawn) / n
+        # All draws on one side: their mean says where to go.
+        one_sided = mean.abs() == 1
+        baseline = torch.where(one_sided, 0.0, mean)
+        normal = state.signed - problem.column(baseline) * state.sum
+        if problem.norm == "linf":
+            return normal.sign()
+        return normal / problem.column(length(normal, "l2").clamp_min(1e-12))
+
+    def _start(self, problem: Problem, state: _State) -> Tensor:
+        """The next starting point (B, ...): x inverted, plain pictures, then noise."""
+        x, lower, upper = problem.x, problem.lower, problem.upper
+        if not bool((state.phase == _START).any()):
+            return x
+        column, tries = problem.column, state.tries
+        drawn = uniform(problem, 3, tries, x[0].numel()).reshape(x.shape)
+        # Even tries are noise of full contrast, odd ones uniform.
+        share = torch.where(column(tries % 2 == 0), drawn.round(), drawn)
+        for number, plain in enumerate((0.0, 1.0, 0.5)):
+            share = torch.where(column(tries == number + 1), plain, share)
+        picture = lower + share * (upper - lower)
+        return torch.where(column(tries == 0), lower + upper - x, picture)
+
+
+def _between(problem: Problem, far: Tensor, share: Tensor) -> Tensor:
+    """The point at a share (B,) of the way from x to far: in Linf, far cut to that radius."""
+    delta, share = far - problem.x, problem.column(share)
+    if problem.norm == "linf":
+        limit = share * problem.column(length(delta, "linf"))
+        return problem.x + torch.clamp(delta, -limit, limit)
+    return problem.x + share * delta

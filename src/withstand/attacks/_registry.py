@@ -1,0 +1,24 @@
+"""All attacks by name: ours, and those that other packages announce."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from ._apgd import APGD
+from ._apgdt import APGDT
+from ._contract import Attack
+from ._fmn import FMN
+from ._hopskipjump import HopSkipJump
+from ._pgd import FGSM, PGD
+from ._random import RandomNoise
+from ._square import Square
+
+_OURS = (APGD, APGDT, FGSM, FMN, HopSkipJump, PGD, RandomNoise, Square)
+
+
+def registry() -> dict[str, type[Attack]]:
+    """Attack classes by name; the entry point group `withstand.attacks` adds to them."""
+    found: dict[str, type[Attack]] = {attack.__name__: attack for attack in _OURS}
+    for entry in entry_points(group="withstand.attacks"):
+        found[entry.name] = entry.load()
+    return dict(sorted(found.items()))
