@@ -7,10 +7,10 @@ STAMP := $(VENV)/.stamp-$(shell cat pyproject.toml constraints.txt | cksum | cut
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install lint test test-release clean
+.PHONY: help install demo lint test test-release bench clean
 
 help:
-	@echo "make install | lint | test | test-release | clean"
+	@echo "make demo | install | lint | test | test-release | bench | clean"
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,9 +22,12 @@ $(STAMP):
 
 install: $(STAMP)
 
+demo: $(STAMP)
+	$(BIN)/withstand demo
+
 lint: $(STAMP)
-	$(BIN)/ruff format --check src tests tools
-	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/python tools/check_rooms.py src/withstand
 
@@ -34,5 +37,16 @@ test: $(STAMP)
 test-release: $(STAMP)
 	$(BIN)/pytest -q
 
+# The peers live in an environment of their own; some declare dependencies that they do not use.
+BENCH := .venv-bench
+bench: $(BENCH)/.stamp
+	cd benchmarks && PYTHONPATH=../src ../$(BENCH)/bin/python -W ignore run.py $(PARTS)
+
+$(BENCH)/.stamp: benchmarks/peers.txt benchmarks/peers-alone.txt constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install -q --prefer-binary -c constraints.txt -e . -r benchmarks/peers.txt
+	$(BENCH)/bin/pip install -q --no-deps -r benchmarks/peers-alone.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(BENCH) build dist

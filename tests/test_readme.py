@@ -1,15 +1,48 @@
-"""Every Python block of the README runs."""
+"""Every block of the documentation runs as it stands."""
+
+from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
+BLOCK = re.compile(r"```(\w+)(?: file=(\S+))?\n(.*?)```", re.DOTALL)
+WITH_BLOCKS = [page for page in PAGES if BLOCK.search((ROOT / page).read_text())]
 
-def test_python_blocks_run(capsys: pytest.CaptureFixture[str]) -> None:
-    readme = Path(__file__).parents[1] / "README.md"
-    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, {})
-    assert "tensor" in capsys.readouterr().out
+
+@pytest.mark.parametrize("page", WITH_BLOCKS)
+def test_blocks_run(page: str, tmp_path: Path) -> None:
+    ran = 0
+    for language, file, text in BLOCK.findall((ROOT / page).read_text()):
+        if file:
+            (tmp_path / file).write_text(text)
+        elif language == "python":
+            done = subprocess.run(
+                [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            ran += 1
+        elif language == "console":
+            for line in re.findall(r"^\$ withstand (.*)$", text, re.MULTILINE):
+                command = [sys.executable, "-c", "from withstand.cli import main; main()"]
+                done = subprocess.run(
+                    [*command, *line.split()], cwd=tmp_path, capture_output=True, text=True
+                )
+                assert done.returncode == 0, done.stderr
+                ran += 1
+    assert ran
+
+
+def test_links_lead_somewhere() -> None:
+    missing = [
+        (page, link)
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
+        if not link.startswith("http") and not (ROOT / page).parent.joinpath(link).exists()
+    ]
+    assert not missing

@@ -1,0 +1,73 @@
+"""withstand evaluate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    config: Annotated[Path, typer.Option(help="The configuration.")] = Path("withstand.yaml"),
+    preset: Annotated[
+        str | None, typer.Option(help="smoke, standard or thorough: how much is spent.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Time limit in all.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="File to go on from; in the output folder if not given.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")
+    ] = False,
+) -> None:
+    """Find out how easily the configured model is fooled.
+
+    Writes report.json, report.html and adversarial.npz. Interrupted, the same command goes on
+    where it was.
+    """
+    from rich.console import Console
+
+    from ..config import load_config
+    from ..evaluate import check_writable, from_config, show
+    from ..evaluate import evaluate as run
+    from ..threat import Budget
+    from ._progress import shown
+
+    given = {
+        "preset": preset,
+        "seed": seed,
+        "seconds": seconds,
+        "output": None if output is None else str(output.absolute()),
+        "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
+    }
+    configured = load_config(config, {"evaluate": given})
+    settings, root = configured.evaluate, config.parent
+    folder = check_writable(root / settings.output)
+    setup = from_config(configured, root)
+    saved = settings.checkpoint
+    try:
+        with shown() as progress:
+            report = run(
+                setup.model,
+                setup.data,
+                setup.threat,
+                preset=settings.preset,
+                seed=settings.seed,
+                budget=Budget(seconds=settings.seconds),
+                batch_size=settings.batch_size or 64,
+                severity=settings.severity,
+                checkpoint=folder / "checkpoint" if saved is None else root / saved,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from its checkpoint", err=True)
+        raise typer.Exit(130) from None
+    files = report.save(folder)
+    if json:
+        typer.echo(report.to_json(), nl=False)
+    else:
+        show(report, Console())
+    typer.echo(f"written: {', '.join(str(file) for file in files)}", err=True)

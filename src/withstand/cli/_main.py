@@ -1,0 +1,51 @@
+"""The verbs, and how they end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .._errors import WithstandError
+from .._version import __version__
+from ._demo import demo
+from ._evaluate import evaluate
+from ._init import init
+
+app = typer.Typer(
+    name="withstand",
+    help="Find out how your model can be fooled, make it withstand attack, and know when somebody "
+    "tries.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(init)
+app.command()(evaluate)
+app.command()(demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"withstand {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; exit codes are 0 pass, 1 fail, 2 usage or bad input, 3 inconclusive."""
+    try:
+        app()
+    except WithstandError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,43 @@
+"""Progress on standard error, and only on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..evaluate import Progress
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[Progress], None] | None]:
+    """A function that shows progress as a bar; None where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fooled]} fooled"),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("starting", total=None, fooled=0)
+
+        def show(now: Progress) -> None:
+            bars.update(
+                task,
+                description=now.stage,
+                completed=now.done,
+                total=now.total,
+                fooled=now.fooled,
+            )
+
+        yield show

@@ -1,0 +1,23 @@
+"""Evaluation: the cascade, its report, and whether the number can be trusted."""
+
+from ._console import show
+from ._evaluate import Progress, evaluate
+from ._files import check_writable, write
+from ._html import page
+from ._report import Report
+from ._schema import report_schema
+from ._setup import Setup, from_config, threat_from
+
+__all__ = [
+    "Progress",
+    "Report",
+    "Setup",
+    "check_writable",
+    "evaluate",
+    "from_config",
+    "page",
+    "report_schema",
+    "show",
+    "threat_from",
+    "write",
+]

@@ -1,0 +1,58 @@
+"""What is looked at before an attack is worth its cost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._errors import DataError, ModelError
+from ..models import Model
+from ..stats import wilson
+from ..threat import Goal, Targeted, Untargeted
+
+
+def check_domain(model: Model, x: Tensor) -> None:
+    """Raise DataError for inputs outside the model's domain, which often are normalised."""
+    low, high = torch.as_tensor(model.domain.lower), torch.as_tensor(model.domain.upper)
+    values = x.double()
+    if bool((values < low).any()) or bool((values > high).any()):
+        raise DataError(
+            f"inputs span [{float(x.min()):.6g}, {float(x.max()):.6g}], the model's domain is "
+            f"[{float(low.min()):.6g}, {float(high.max()):.6g}]; give raw inputs and put "
+            "normalisation into the model's preprocess, set data.scale, or correct the domain"
+        )
+
+
+def check_clean(goal: Goal, clean: Tensor, answers: Tensor, y: Tensor, classes: int) -> None:
+    """Raise ModelError or DataError for clean answers that nobody should attack.
+
+    clean: scores (B, K) or labels (B,); answers: what the goal reads from them.
+    """
+    scored = clean.is_floating_point()
+    if scored and not bool(torch.isfinite(clean).all()):
+        bad = int((~torch.isfinite(clean)).flatten(1).any(1).sum())
+        raise ModelError(
+            f"the model answers {bad} of {len(clean)} clean inputs with NaN or infinity; check "
+            "its weights and preprocessing"
+        )
+    if not isinstance(goal, Untargeted | Targeted):
+        return
+    if y.ndim != 1 or y.is_floating_point():
+        raise DataError(
+            f"labels have shape {tuple(y.shape)} and type {y.dtype}; this goal needs one whole "
+            "number for each input, or set goal to multilabel or regression"
+        )
+    low, high = int(y.min()), int(y.max())
+    if scored and not 0 <= low <= high < classes:
+        raise DataError(
+            f"labels run from {low} to {high}, the model has {classes} classes; give labels from "
+            f"0 to {classes - 1}"
+        )
+    right = int((answers == y).sum())
+    accuracy, chance = wilson(right, len(y)), 1 / classes
+    by_chance = accuracy.low <= chance and accuracy.value < 1.5 * chance and len(y) >= 20
+    if right == 0 or by_chance:
+        raise DataError(
+            f"clean accuracy is {accuracy}, chance is {100 * chance:.1f} %; check the order of the "
+            "classes, the scale of the data and the model's preprocessing"
+        )

@@ -1,0 +1,201 @@
+"""What an evaluation found: figures, their cost, and enough to run it again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..stats import Interval
+
+Array = NDArray[Any]
+Verdict = Literal["green", "amber", "red"]
+VERDICTS: tuple[Verdict, ...] = ("green", "amber", "red")
+
+SCHEMA = "urn:withstand:report:1"
+HIDDEN = ("x", "x_adv", "domain", "class_names", "feature_names", "trust")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check of whether the robust accuracy can be believed."""
+
+    check: str
+    value: float | None
+    threshold: float | None
+    verdict: Verdict
+    meaning: str
+    fix: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """The worst verdict of all findings; without any it is amber, because nothing was checked."""
+
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """green, amber or red."""
+        if not self.findings:
+            return "amber"
+        return max((finding.verdict for finding in self.findings), key=VERDICTS.index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What was spent: passes over single samples, and seconds."""
+
+    forwards: int = 0
+    backwards: int = 0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One attack of the cascade: what it was given, what it fooled, what it cost.
+
+    samples: correct and not yet fooled when it began; note: why it was cut short or left out.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    access: str
+    samples: int
+    fooled: int
+    cost: Cost
+    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name with what tells it from its neighbours."""
+        told = [
+            str(self.settings[key])
+            for key in ("loss", "steps", "queries", "draws")
+            if key in self.settings
+        ]
+        return f"{self.name} ({', '.join(told)})" if told else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """Robust accuracy (upper bound) at one radius."""
+
+    eps: float
+    robust_accuracy: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """The accuracies of one class or of one group that the user named."""
+
+    name: str
+    clean_accuracy: Interval
+    robust_accuracy: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How far the fooled samples were changed, in one measure."""
+
+    measure: str
+    median: float
+    worst: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Severity:
+    """The user's cost of wrong answers, per sample: without attack, under it, and the worst one."""
+
+    clean_mean: float
+    robust_mean: float
+    worst: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """One entry for each sample, in the data's order; answers are class indices or outputs.
+
+    status: fooled, withstood, already wrong or budget spent. attack: what fooled it first, or
+    empty. distance: of the nearest mistake found, infinite without one.
+    """
+
+    label: Array
+    clean_answer: Array
+    adversarial_answer: Array
+    status: tuple[str, ...]
+    attack: tuple[str, ...]
+    distance: Array
+    forwards: Array
+    backwards: Array
+    first_success: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """The result of `evaluate`.
+
+    robust_accuracy is an upper bound: a stronger attacker could lower it. certified_accuracy is a
+    lower bound, None where nothing was certified. threat and provenance hold plain values. x and
+    x_adv (N, ...), domain and names are kept for pictures and not part of the JSON.
+    """
+
+    clean_accuracy: Interval
+    robust_accuracy: Interval
+    fooling_rate: Interval
+    trust: Trust
+    attacks: tuple[Stage, ...]
+    cost: Cost
+    threat: dict[str, Any]
+    provenance: dict[str, Any]
+    samples: Samples
+    x: Array
+    x_adv: Array
+    domain: tuple[float, float]
+    certified_accuracy: Interval | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    median_distance: float | None = None
+    classes: tuple[Slice, ...] = ()
+    groups: tuple[Slice, ...] = ()
+    perceptibility: tuple[Spread, ...] = ()
+    severity: Severity | None = None
+    class_names: tuple[str, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values, in the form of the published JSON schema."""
+        values = {name: _plain(value) for name, value in vars(self).items() if name not in HIDDEN}
+        trust = {"verdict": self.trust.verdict, "findings": _plain(self.trust.findings)}
+        return {"schema": SCHEMA, **values, "trust": trust}
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write report.json, report.html and adversarial.npz to a folder; raises OutputError."""
+        from ._files import save
+
+        return save(self, folder)
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return value.to_dict()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(item) for name, item in vars(value).items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,63 @@
+"""From a configuration to what is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ..config import Config, ThreatConfig
+from ..data import Dataset
+from ..data import load as load_data
+from ..models import Model, load_model
+from ..threat import (
+    L0,
+    L1,
+    L2,
+    Frozen,
+    Goal,
+    Linf,
+    MultiLabel,
+    Region,
+    Regression,
+    Targeted,
+    Threat,
+    Untargeted,
+)
+from ._cascade import weakest
+
+_BALLS = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+
+
+class Setup(NamedTuple):
+    """A model, data and a threat, ready to evaluate."""
+
+    model: Model
+    data: Dataset
+    threat: Threat
+
+
+def from_config(config: Config, root: str | Path = ".") -> Setup:
+    """What a configuration describes; relative paths count from the folder `root`."""
+    data = load_data(config.data, root)
+    model = load_model(config.model, root)
+    threat = threat_from(config.threat)
+    if config.model.access is not None:
+        threat = replace(threat, access=weakest(threat.access, config.model.access))
+    return Setup(model, data, threat)
+
+
+def threat_from(spec: ThreatConfig) -> Threat:
+    """The threat of a configuration's threat section."""
+    region: Region = _BALLS[spec.region.norm](spec.region.eps)
+    if spec.region.frozen:
+        region = region & Frozen(tuple(spec.region.frozen))
+    return Threat(region=region, goal=_goal(spec), access=spec.access, queries=spec.queries)
+
+
+def _goal(spec: ThreatConfig) -> Goal:
+    if spec.goal == "targeted" and spec.target is not None:
+        return Targeted(spec.target)
+    if spec.goal == "regression" and spec.tolerance is not None:
+        return Regression(spec.tolerance)
+    return MultiLabel() if spec.goal == "multilabel" else Untargeted()

@@ -1,0 +1,172 @@
+"""From what was found for each sample to the report's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..attacks import RandomNoise, Square
+from ..data import Dataset
+from ..stats import wilson
+from ..threat import Access, MultiLabel, Regression, Threat, techniques
+from ._measures import perceptibility, severity_of
+from ._probe import Probe
+from ._report import Cost, CurvePoint, Report, Samples, Slice, Stage
+from ._trust import judge
+
+_POINTS = 41
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What an evaluation knows at its end; tensors hold one entry for each sample (N, ...).
+
+    by: the stage that fooled it first, -1 without one; probe and missed are None where gradients
+    and the sweep were not looked at.
+    """
+
+    data: Dataset
+    threat: Threat
+    access: Access
+    domain: tuple[float, float]
+    x: Tensor
+    x_adv: Tensor
+    correct: Tensor
+    clean_answer: Tensor
+    adversarial_answer: Tensor
+    by: Tensor
+    distance: Tensor
+    unfinished: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    first: Tensor
+    stages: tuple[Stage, ...]
+    probe: Probe | None
+    missed: float | None
+    cost: Cost
+    provenance: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def fooled(self) -> Tensor:
+        """Which samples were fooled (N,)."""
+        return self.by >= 0
+
+    @property
+    def robust(self) -> Tensor:
+        """Which samples are right and were not fooled (N,)."""
+        return self.correct & ~self.fooled
+
+
+def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
+    """The report; costs is the user's matrix of severity, if any."""
+    fooled, robust = facts.fooled, facts.robust
+    n, correct = len(facts.x), int(facts.correct.sum())
+    label = facts.data.y
+    clean, adversarial = facts.clean_answer.numpy(), facts.adversarial_answer.numpy()
+    return Report(
+        clean_accuracy=wilson(correct, n),
+        robust_accuracy=wilson(int(robust.sum()), n),
+        fooling_rate=wilson(int(fooled.sum()), correct),
+        trust=judge(
+            probe=facts.probe,
+            missed=facts.missed,
+            n=n,
+            correct=correct,
+            by_noise=_fooled_by(facts, RandomNoise),
+            by_queries=None if facts.probe is None else _fooled_by(facts, Square),
+            unfinished=int((facts.unfinished & robust).sum()),
+        ),
+        attacks=facts.stages,
+        cost=facts.cost,
+        threat={
+            **facts.threat.describe(),
+            "techniques": [asdict(technique) for technique in techniques(facts.access)],
+        },
+        provenance=facts.provenance,
+        samples=Samples(
+            label=label,
+            clean_answer=clean,
+            adversarial_answer=adversarial,
+            status=_status(facts),
+            attack=tuple(facts.stages[i].name if i >= 0 else "" for i in facts.by.tolist()),
+            distance=facts.distance.numpy(),
+            forwards=facts.forwards.numpy(),
+            backwards=facts.backwards.numpy(),
+            first_success=facts.first.numpy(),
+        ),
+        x=facts.data.x,
+        x_adv=facts.x_adv.cpu().numpy(),
+        domain=facts.domain,
+        curve=_curve(facts),
+        median_distance=_finite(float(np.median(facts.distance.numpy()))),
+        classes=_classes(facts),
+        groups=_slices(facts, facts.data.groups, str),
+        perceptibility=perceptibility(
+            facts.x[fooled], facts.x_adv[fooled], facts.domain[1] - facts.domain[0]
+        ),
+        severity=None if costs is None else severity_of(costs, label, clean, adversarial),
+        class_names=facts.data.classes,
+        feature_names=facts.data.features,
+        notes=facts.notes,
+    )
+
+
+def _fooled_by(facts: Facts, kind: type) -> int:
+    return sum(stage.fooled for stage in facts.stages if stage.name == kind.__name__)
+
+
+def _status(facts: Facts) -> tuple[str, ...]:
+    words = np.full(len(facts.x), "withstood", dtype=object)
+    words[facts.unfinished.numpy()] = "budget spent"
+    words[facts.fooled.numpy()] = "fooled"
+    words[~facts.correct.numpy()] = "already wrong"
+    return tuple(words)
+
+
+def _curve(facts: Facts) -> tuple[CurvePoint, ...]:
+    """Robust accuracy at radii around the threat's own; empty if nothing looked below it."""
+    if not any(stage.name == "FMN" and stage.samples for stage in facts.stages):
+        return ()
+    distance = facts.distance.numpy()
+    eps = float(np.max(facts.threat.describe()["eps"]))
+    farthest = float(np.max(distance[np.isfinite(distance)], initial=0.0))
+    longest = min(max(1.25 * eps, 1.05 * farthest), 4 * eps)
+    radii = sorted({*np.linspace(0, longest, _POINTS).tolist(), eps})
+    n = len(distance)
+    return tuple(
+        CurvePoint(eps=r, robust_accuracy=wilson(int((distance > r).sum()), n)) for r in radii
+    )
+
+
+def _classes(facts: Facts) -> tuple[Slice, ...]:
+    if isinstance(facts.threat.goal, Regression | MultiLabel):
+        return ()
+    names = facts.data.classes
+    return _slices(facts, facts.data.y, lambda k: names[int(k)] if names else str(int(k)))
+
+
+def _slices(facts: Facts, groups: Any, name: Callable[[Any], str]) -> tuple[Slice, ...]:
+    if groups is None:
+        return ()
+    correct, robust = facts.correct.numpy(), facts.robust.numpy()
+    found = []
+    for group in np.unique(groups):
+        rows = np.asarray(groups == group)
+        n = int(rows.sum())
+        found.append(
+            Slice(
+                name=name(group),
+                clean_accuracy=wilson(int((correct & rows).sum()), n),
+                robust_accuracy=wilson(int((robust & rows).sum()), n),
+            )
+        )
+    return tuple(found)
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,243 @@
+"""The command line as a user meets it: one process, its streams and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from withstand.config import template
+
+MODEL = """
+from torch import nn
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)
+    )
+"""
+CONFIG = """
+model:
+  kind: torch
+  factory: model.py:build
+  weights: weights.pt
+  domain: [0, 1]
+data:
+  kind: npz
+  path: digits.npz
+  x: x_test
+  y: y_test
+  scale: 16
+  layout: auto
+  limit: 1000
+threat:
+  goal: untargeted
+  access: gradients
+  region: {norm: linf, eps: 0.1}
+  queries: 5000
+evaluate: {preset: smoke, seed: 0}
+gate:
+  robust_accuracy: {min: 0.85}
+  trust: {min: amber}
+"""
+
+
+@pytest.fixture
+def project(digits: Any, tmp_path: Path) -> Path:
+    (tmp_path / "model.py").write_text(MODEL)
+    torch.save(digits.net.state_dict(), tmp_path / "weights.pt")
+    raw = np.rint(16 * digits.data.x[:, 0]).astype(np.uint8)
+    np.savez(tmp_path / "digits.npz", x_test=raw, y_test=digits.data.y)
+    (tmp_path / "withstand.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def withstand(*words: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from withstand.cli import main; main()", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, **options)
+
+
+def test_evaluate_prints_the_story_and_writes_the_files(project: Path) -> None:
+    done = withstand("evaluate", folder=project)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert "fools at least" in done.stdout
+    out = project / "withstand-report"
+    names = sorted(f.name for f in out.iterdir())
+    assert names == ["adversarial.npz", "report.html", "report.json"]
+    assert json.loads((out / "report.json").read_text())["robust_accuracy"]["n"] == 60
+
+
+def test_json_is_all_there_is_on_standard_output(project: Path) -> None:
+    done = withstand("evaluate", "--json", "--output", "other", folder=project)
+    report = json.loads(done.stdout)
+    assert report == json.loads((project / "other" / "report.json").read_text())
+    assert report["threat"]["queries"] == 5000
+    assert report["provenance"]["model"]["digest"]
+
+
+def test_init_writes_a_template_once(tmp_path: Path) -> None:
+    assert withstand("init", folder=tmp_path).returncode == 0
+    assert (tmp_path / "withstand.yaml").read_text() == template()
+    again = withstand("init", folder=tmp_path)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr == "error: withstand.yaml is already there; use --force to overwrite it\n"
+    assert withstand("init", "--force", folder=tmp_path).returncode == 0
+
+
+def _break(project: Path, what: str) -> str:
+    """Break the project in one way; returns words that the error must hold."""
+    config = project / "withstand.yaml"
+
+    def edit(old: str, new: str) -> None:
+        assert old in config.read_text()
+        config.write_text(config.read_text().replace(old, new))
+
+    def data(**arrays: Any) -> None:
+        with np.load(project / "digits.npz") as file:
+            np.savez(project / "digits.npz", **{**file, **arrays})
+
+    x = np.load(project / "digits.npz")["x_test"].astype(np.float32)
+    match what:
+        case "no configuration":
+            config.unlink()
+            return "withstand init"
+        case "missing key":
+            edit("  factory: model.py:build\n", "")
+            return "factory"
+        case "unknown key":
+            edit("factory:", "factry:")
+            return "did you mean 'factory'"
+        case "no weights":
+            (project / "weights.pt").unlink()
+            return "weights.pt are not there"
+        case "weights that do not fit":
+            torch.save({"0.weight": torch.zeros(8, 1, 3, 3)}, project / "weights.pt")
+            return "missing 0.bias"
+        case "pickled model":
+            torch.save(torch.nn.Linear(2, 2), project / "weights.pt")
+            return "allow_pickle"
+        case "broken factory":
+            (project / "model.py").write_text("def build():\n    return 1 / 0\n")
+            return "line 2 of model.py: ZeroDivisionError"
+        case "normalised data":
+            data(x_test=(x - 4) / 4)
+            return "domain"
+        case "NaN in data":
+            data(x_test=np.where(x > 15, np.nan, x))
+            return "NaN"
+        case "labels out of range":
+            data(y_test=np.arange(60) % 12)
+            return "labels run from 0 to 11"
+        case "class order":
+            data(y_test=9 - np.load(project / "digits.npz")["y_test"])
+            return "chance is 10.0 %"
+        case "empty data":
+            data(x_test=x[:0], y_test=np.zeros(0, int))
+            return "empty"
+        case "zero budget":
+            edit("seed: 0}", "seed: 0, seconds: 0}")
+            return "seconds"
+        case "unwritable output":
+            (project / "withstand-report").write_text("")
+            return "cannot be written"
+        case "corrupted checkpoint":
+            (project / "withstand-report").mkdir()
+            (project / "withstand-report" / "checkpoint").write_bytes(b"withstand checkpoint 1\n?")
+            return "damaged; delete it"
+    raise AssertionError(what)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("no configuration", "missing key", "unknown key", "no weights", "pickled model"),
+        *("weights that do not fit", "broken factory", "normalised data", "NaN in data"),
+        *("labels out of range", "class order", "empty data", "zero budget"),
+        *("unwritable output", "corrupted checkpoint"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(what: str, project: Path) -> None:
+    words = _break(project, what)
+    before = sorted(project.rglob("*"))
+    done = withstand("evaluate", folder=project)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr, done.stderr
+    left = [p for p in sorted(project.rglob("*")) if p not in before and p.is_file()]
+    assert not [p for p in left if "__pycache__" not in p.parts]
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, time\n"
+        "from withstand.cli import main\n"
+        "sys.argv = ['withstand', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'numpy', 'sklearn', 'scipy', 'pydantic', 'PIL', 'jinja2'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "assert time.process_time() < 0.6, time.process_time()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "evaluate" in done.stdout
+
+
+def test_kill_9_and_the_same_command_again_end_in_the_same_report(
+    project: Path, without_seconds: Any
+) -> None:
+    config = project / "withstand.yaml"
+    text = config.read_text().replace("preset: smoke", "preset: standard").replace("0.1", "0.03")
+    config.write_text(text.replace("1000", "30"))
+    # Every step is a checkpoint, so that the kill comes in the middle of an attack.
+    eager = "\nimport withstand.attacks\nwithstand.attacks.Checkpoint.due = True\n"
+    (project / "model.py").write_text(MODEL + eager)
+    whole = withstand("evaluate", "--json", "--output", "whole", "--seconds", "999", folder=project)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-c", "from withstand.cli import main; main()"]
+    command += ["evaluate", "--json", "--seconds", "999"]
+    for _ in range(2):
+        process = subprocess.Popen(
+            command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        file = project / "withstand-report" / "checkpoint"
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if file.exists() and file.stat().st_mtime_ns > before:
+                break
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    resumed = withstand("evaluate", "--json", "--seconds", "999", folder=project)
+    assert resumed.returncode == 0, resumed.stderr
+    assert without_seconds(json.loads(resumed.stdout)) == without_seconds(json.loads(whole.stdout))
+    assert not file.exists()
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(project: Path) -> None:
+    config = project / "withstand.yaml"
+    config.write_text(config.read_text().replace("preset: smoke", "preset: thorough"))
+    command = [sys.executable, "-c", "from withstand.cli import main; main()", "evaluate"]
+    process = subprocess.Popen(
+        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 60
+    while not (project / "withstand-report").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted; the same command goes on from its checkpoint\n"

@@ -1,0 +1,322 @@
+"""The main job: true figures, an honest word about them, and no loss on interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from withstand import WithstandError
+from withstand.attacks import Checkpoint
+from withstand.data import Dataset, from_arrays
+from withstand.evaluate import evaluate
+from withstand.evaluate._measures import severity_of, ssim
+from withstand.models import FunctionModel, TorchModel, sklearn_model
+from withstand.threat import L0, L1, L2, Budget, Linf, MultiLabel, Regression, Targeted, Threat
+
+THREAT = Threat(region=Linf(0.1))
+
+
+def test_every_figure_follows_from_the_examples(digits: Any) -> None:
+    report = evaluate(digits.model, digits.data, THREAT, preset="smoke")
+    with torch.no_grad():
+        clean = digits.net(torch.from_numpy(report.x)).argmax(1).numpy() == digits.data.y
+        robust = digits.net(torch.from_numpy(report.x_adv)).argmax(1).numpy() == digits.data.y
+    assert report.clean_accuracy.value == clean.mean()
+    assert report.robust_accuracy.value == (clean & robust).mean() < 0.8
+    assert report.fooling_rate.value == (clean & ~robust).sum() / clean.sum()
+    assert report.fooling_rate.n == clean.sum()
+    assert THREAT.region.contains(report.x, report.x_adv).all()
+    fooled = [s == "fooled" for s in report.samples.status]
+    assert fooled == list(clean & ~robust)
+    assert all(bool(name) == hit for name, hit in zip(report.samples.attack, fooled, strict=True))
+    assert sum(stage.fooled for stage in report.attacks) == sum(fooled)
+    at = next(p for p in report.curve if p.eps == 0.1)
+    assert at.robust_accuracy.value == report.robust_accuracy.value
+    values = [p.robust_accuracy.value for p in report.curve]
+    assert values[0] == report.clean_accuracy.value
+    assert values == sorted(values, reverse=True)
+    assert sum(s.clean_accuracy.n for s in report.classes) == 60
+    # Besides the ledgers: a first look at 60 answers, two gradients of each right one, and the
+    # answers to the examples.
+    spent = report.samples.forwards.sum() + 60 + 2 * clean.sum() + sum(fooled)
+    assert report.cost.forwards == spent
+
+
+@pytest.mark.parametrize("which", ["scaled", "quantised"])
+def test_masked_gradients_do_not_hide_a_weak_model(
+    which: str, digits: Any, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(which)
+    report = evaluate(model, digits.data, Threat(region=Linf(0.3)), preset="standard")
+    assert report.robust_accuracy.value < 0.02
+    checks = {finding.check: finding for finding in report.trust.findings}
+    if which == "quantised":
+        assert checks["zero gradients"].verdict == "red"
+        assert report.trust.verdict == "red"
+    else:
+        assert checks["saturated cross-entropy"].value > 0.3
+        assert checks["zero gradients"].verdict == "green"
+
+
+def test_a_sound_model_raises_no_alarm(digits: Any) -> None:
+    report = evaluate(digits.model, digits.data, Threat(region=Linf(0.03)), preset="smoke")
+    alarms = [f.check for f in report.trust.findings if f.verdict != "green"]
+    assert alarms == ["sample size"]
+
+
+class Interrupted(TorchModel):
+    """A model behind which the process dies after some gradients."""
+
+    left = 10**9
+
+    def gradient(self, x: Tensor, objective: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().gradient(x, objective)
+
+
+@pytest.mark.parametrize("after", [9, 31, 60])
+def test_an_interrupted_evaluation_goes_on_to_the_same_report(
+    after: int,
+    digits: Any,
+    without_seconds: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Checkpoint, "due", True)
+    data, file = digits.data, tmp_path / "checkpoint"
+    options: dict[str, Any] = {"preset": "smoke", "seed": 3, "batch_size": 16}
+    model = Interrupted(digits.net)
+    whole = evaluate(model, data, THREAT, **options)
+    model.left = after
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, data, THREAT, checkpoint=file, **options)
+    assert file.exists()
+    model.left = 10**9
+    resumed = evaluate(model, data, THREAT, checkpoint=file, **options)
+    assert without_seconds(resumed.to_dict()) == without_seconds(whole.to_dict())
+    assert np.array_equal(resumed.x_adv, whole.x_adv)
+    assert not file.exists()
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoint, "due", True)
+    model, file = Interrupted(digits.net), tmp_path / "checkpoint"
+    model.left = 30
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, digits.data, THREAT, preset="smoke", checkpoint=file)
+    model.left = 10**9
+    with pytest.raises(WithstandError, match="belongs to another"):
+        evaluate(model, digits.data, THREAT, preset="smoke", seed=1, checkpoint=file)
+    whole = file.read_bytes()
+    for damaged in (whole[:1000], whole[:-1] + bytes([whole[-1] ^ 1]), b"", b"nonsense"):
+        file.write_bytes(damaged)
+        with pytest.raises(WithstandError, match="damaged; delete it"):
+            evaluate(model, digits.data, THREAT, preset="smoke", checkpoint=file)
+        assert file.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda net: nn.Sequential(net, nn.Softmax(1)), "probabilities"),
+        (lambda net: net, None),
+    ],
+    ids=["probabilities", "logits"],
+)
+def test_probabilities_are_noticed_and_attacked_as_logits(
+    make: Any, words: str | None, digits: Any
+) -> None:
+    threat = Threat(region=Linf(0.08))
+    report = evaluate(TorchModel(make(digits.net)), digits.data, threat, preset="smoke")
+    plain = evaluate(digits.model, digits.data, threat, preset="smoke")
+    assert abs(report.robust_accuracy.value - plain.robust_accuracy.value) <= 1 / 60
+    assert [words in note for note in report.notes] == [True] if words else not report.notes
+
+
+@pytest.mark.parametrize("squash", [False, True], ids=["logit", "probability"])
+def test_a_single_output_is_two_classes(squash: bool) -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(4, 1)
+    with torch.no_grad():
+        head.bias.copy_(-head.weight.sum() / 2)
+    net = nn.Sequential(head, nn.Sigmoid()) if squash else head
+    x = torch.rand(50, 4)
+    y = (head(x)[:, 0] > 0).long()
+    assert 5 < int(y.sum()) < 45
+    data = from_arrays(x.numpy(), y.numpy())
+    report = evaluate(TorchModel(net), data, Threat(region=Linf(0.1)), preset="smoke")
+    # A linear model falls exactly where its margin is within eps times the L1 norm of its weights.
+    weight = head.weight.detach().abs().sum()
+    margin = head(x)[:, 0].detach().abs() / weight
+    box = float((margin > 0.1).float().mean())
+    assert report.robust_accuracy.value >= box - 1e-9
+    assert report.robust_accuracy.value < 1
+    assert "one probability" in report.notes[0] if squash else "one logit" in report.notes[0]
+
+
+def test_regression_and_multilabel_goals() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(40, 6)
+    line = nn.Linear(6, 1)
+    data = from_arrays(x.numpy(), line(x)[:, 0].detach().numpy(), values=True)
+    reach = 0.05 * float(line.weight.detach().abs().sum())
+    for tolerance, robust in ((1.05 * reach, 1.0), (0.3 * reach, 0.0)):
+        threat = Threat(region=Linf(0.05), goal=Regression(tolerance))
+        report = evaluate(TorchModel(line), data, threat, preset="smoke")
+        assert report.robust_accuracy.value == pytest.approx(robust, abs=0.1)
+    many = nn.Linear(6, 3)
+    tags = from_arrays(x.numpy(), (many(x) > 0).float().numpy())
+    threat = Threat(region=Linf(0.2), goal=MultiLabel())
+    assert evaluate(TorchModel(many), tags, threat, preset="smoke").robust_accuracy.value < 0.7
+
+
+def test_targets_black_boxes_and_other_norms(digits: Any) -> None:
+    net, data = digits.net, digits.data
+
+    def scores(x: Any) -> Any:
+        with torch.no_grad():
+            return net(torch.from_numpy(x)).numpy()
+
+    def labels(x: Any) -> Any:
+        return scores(x).argmax(1)
+
+    black = FunctionModel(scores)
+    blind = FunctionModel(labels, returns="labels")
+    for model, threat, used in (
+        (digits.model, Threat(region=Linf(0.2), goal=Targeted(3)), "APGD"),
+        (digits.model, Threat(region=L2(1.0)), "APGD"),
+        (digits.model, Threat(region=L1(4.0)), "APGD"),
+        (digits.model, Threat(region=L0(6)), "FMN"),
+        (black, Threat(region=Linf(0.2), queries=200), "Square"),
+        (blind, Threat(region=L2(2.0), queries=300), "HopSkipJump"),
+        (digits.model, Threat(region=Linf(0.2), access="labels"), "HopSkipJump"),
+    ):
+        report = evaluate(model, data, threat, preset="smoke")
+        assert any(s.name == used and s.fooled for s in report.attacks), (used, report.attacks)
+        assert threat.region.contains(report.x, report.x_adv).all()
+        if threat.queries:
+            assert report.samples.forwards.max() <= threat.queries
+        if threat.access != "gradients" or model.access != "gradients":
+            assert report.cost.backwards == 0
+
+
+def test_an_estimator_and_its_groups_and_costs() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(200, 4))
+    y = (x[:, 0] + x[:, 1] > 1).astype(int)
+    model = sklearn_model(LogisticRegression().fit(x, y), domain=(0, 1))
+    data = from_arrays(x, y, groups=np.where(x[:, 2] > 0.5, "old", "young"))
+    report = evaluate(
+        model, data, Threat(region=Linf(0.1)), preset="smoke", severity=[[0, 1], [5, 0]]
+    )
+    assert {s.name for s in report.groups} == {"old", "young"}
+    assert sum(s.robust_accuracy.n for s in report.groups) == 200
+    assert report.severity is not None
+    assert report.severity.worst == 5
+    assert report.severity.robust_mean > report.severity.clean_mean
+    assert not report.curve
+
+
+def test_time_that_runs_out_is_said_and_counts_as_robust(digits: Any) -> None:
+    report = evaluate(digits.model, digits.data, THREAT, budget=Budget(seconds=1e-4))
+    finding = next(f for f in report.trust.findings if f.check == "unfinished samples")
+    assert finding.verdict == "red"
+    assert finding.value == 1
+    assert report.robust_accuracy.value == report.clean_accuracy.value
+    assert set(report.samples.status) <= {"budget spent", "already wrong"}
+
+
+@pytest.mark.parametrize("kind", ["forwards", "backwards"])
+def test_a_budget_for_each_sample_holds_over_all_attacks(kind: str, digits: Any) -> None:
+    budget = Budget(**{kind: 37})
+    report = evaluate(
+        digits.model, digits.data, Threat(region=Linf(0.01)), preset="smoke", budget=budget
+    )
+    assert getattr(report.samples, kind).max() == 37
+
+
+def test_the_seed_decides_and_neither_batch_nor_order_does(digits: Any) -> None:
+    order = np.random.default_rng(0).permutation(60)
+    mixed = digits.data.take(order)
+    base = evaluate(digits.model, digits.data, THREAT, preset="smoke", batch_size=60)
+    other = evaluate(digits.model, mixed, THREAT, preset="smoke", batch_size=17)
+    assert np.array_equal(other.x_adv, base.x_adv[order])
+    again = evaluate(digits.model, digits.data, THREAT, preset="smoke", seed=1, batch_size=60)
+    assert not np.array_equal(again.samples.first_success, base.samples.first_success)
+
+
+def _bad(digits: Any) -> dict[str, tuple[Any, Any, Any, str]]:
+    model, data = digits.model, digits.data
+
+    def changed(x: Any = data.x, y: Any = data.y) -> Dataset:
+        return from_arrays(x, y)
+
+    nan = TorchModel(nn.Sequential(digits.net, nn.LogSoftmax(1), _Nan()))
+    return {
+        "normalised data": (model, changed(x=(data.x - 0.3) / 0.3), {}, "domain"),
+        "labels out of range": (model, changed(y=data.y + 5), {}, "labels run from 5 to 14"),
+        "class order": (model, changed(y=9 - data.y), {}, "chance is 10.0 %"),
+        "raw module": (digits.net, data, {}, "TorchModel"),
+        "preset": (model, data, {"preset": "quick"}, "smoke, standard, thorough"),
+        "NaN answers": (nan, data, {}, "NaN"),
+        "severity": (model, data, {"severity": [[0, 1], [1, 0]]}, "square matrix for 10"),
+    }
+
+
+class _Nan(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float("nan")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("normalised data", "labels out of range", "class order", "raw module", "preset"),
+        *("NaN answers", "severity"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_fix(name: str, digits: Any) -> None:
+    model, data, options, words = _bad(digits)[name]
+    with pytest.raises(WithstandError, match=words) as caught:
+        evaluate(model, data, THREAT, **{"preset": "smoke", **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_no_transfer_attack_is_claimed(digits: Any) -> None:
+    with pytest.raises(WithstandError, match="not available yet"):
+        evaluate(digits.model, digits.data, Threat(region=Linf(0.1), access="none"))
+
+
+def test_a_zero_budget_is_refused() -> None:
+    with pytest.raises(WithstandError, match="more than 0"):
+        Budget(seconds=0)
+
+
+def test_ssim_agrees_with_scikit_image() -> None:
+    from skimage.metrics import structural_similarity
+
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(3, 1, 12, 12))
+    other = np.clip(x + 0.1 * rng.normal(size=x.shape), 0, 1)
+    ours = ssim(torch.from_numpy(x), torch.from_numpy(other), 1.0)
+    for i in range(3):
+        theirs = structural_similarity(x[i, 0], other[i, 0], data_range=1.0)
+        assert float(ours[i]) == pytest.approx(theirs, abs=0.02)
+    assert torch.allclose(
+        ssim(torch.from_numpy(x), torch.from_numpy(x), 1.0), torch.ones(3).double()
+    )
+
+
+def test_severity_reads_the_matrix_as_true_class_by_answer() -> None:
+    found = severity_of([[0, 1], [10, 0]], np.array([0, 1]), np.array([0, 1]), np.array([1, 0]))
+    assert (found.clean_mean, found.robust_mean, found.worst) == (0, 5.5, 10)
