@@ -1,0 +1,70 @@
+"""What every part measures with: time, queries, distances, tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+ORDER = {"linf": float("inf"), "l2": 2, "l1": 1, "l0": 0}
+Rows = list[dict[str, Any]]
+
+
+class Timed(NamedTuple):
+    """Seconds of the process, seconds of the clock, and what the call returned."""
+
+    cpu: float
+    wall: float
+    found: Any
+
+
+def timed(work: Callable[[], Any]) -> Timed:
+    """Time a call."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = work()
+    return Timed(time.process_time() - cpu, time.perf_counter() - wall, found)
+
+
+class Counting(nn.Module):
+    """Counts the images that a network is asked for, and those that a gradient is taken of."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.asked, self.graded = net, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked += len(x)
+        # ART's noise is float64.
+        out: Tensor = self.net(x.float())
+        if out.requires_grad:
+            out.register_hook(self._graded)
+        return out
+
+    def _graded(self, grad: Tensor) -> None:
+        self.graded += len(grad)
+
+
+def right(net: nn.Module, x: Tensor, y: Tensor, n: int | None = None) -> tuple[Tensor, Tensor]:
+    """The first n images that the network gets right, and their labels."""
+    with torch.no_grad():
+        rows = net(x).argmax(1) == y
+    return x[rows][:n], y[rows][:n]
+
+
+def distances(net: nn.Module, x: Tensor, y: Tensor, adversarial: Tensor, norm: str) -> Tensor:
+    """Distances (B,), infinite where the example does not fool or leaves [0, 1]."""
+    with torch.no_grad():
+        fooled = net(adversarial).argmax(1) != y
+    inside = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
+    length = (adversarial - x).flatten(1).double().norm(p=ORDER[norm], dim=1)
+    return torch.where(fooled & inside, length, torch.inf)
+
+
+def table(rows: Rows) -> str:
+    """Rows as a Markdown table."""
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *[[str(row[name]) for name in head] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

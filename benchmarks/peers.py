@@ -1,0 +1,166 @@
+"""Thin adapters around the peers' attacks: a network and images in, examples out."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from functools import cache
+from importlib.machinery import ModuleSpec
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+PACKAGES = (
+    "adversarial-robustness-toolbox",
+    "foolbox",
+    "torchattacks",
+    "adv-lib",
+    "pyautoattack",
+    "secml-torch",
+)
+INF = float("inf")
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of all peers."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def _stub(*names: str) -> None:
+    """Stand-ins for packages that a peer imports and these attacks never use."""
+    for name in names:
+        if name not in sys.modules:
+            module: Any = types.ModuleType(name)
+            module.__getattr__ = lambda _: None
+            module.__path__ = []
+            module.__spec__ = ModuleSpec(name, None)
+            sys.modules[name] = module
+
+
+@cache
+def art_classifier(net: nn.Module) -> Any:
+    """The network as ART sees it."""
+    from art.estimators.classification import PyTorchClassifier
+
+    return PyTorchClassifier(
+        net, nn.CrossEntropyLoss(), (1, 28, 28), 10, clip_values=(0, 1), device_type="cpu"
+    )
+
+
+Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def pgd(eps: float, steps: int) -> dict[str, Attack]:
+    """PGD with random start in Linf, step size 2.5 eps / steps."""
+    alpha = 2.5 * eps / steps
+
+    def by_foolbox(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        import foolbox
+
+        attack = foolbox.attacks.LinfPGD(steps=steps, abs_stepsize=alpha)
+        model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+        return attack(model, x, y, epsilons=eps)[1]
+
+    def by_torchattacks(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        import torchattacks
+
+        return torchattacks.PGD(net, eps=eps, alpha=alpha, steps=steps)(x, y)
+
+    def by_art(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from art.attacks.evasion import ProjectedGradientDescentPyTorch
+
+        attack = ProjectedGradientDescentPyTorch(
+            art_classifier(net), eps=float(eps), eps_step=float(alpha), max_iter=steps,
+            num_random_init=1, batch_size=len(x), verbose=False,
+        )  # fmt: skip
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+    def by_adv_lib(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        _stub("torchvision", "torchvision.utils", "visdom")
+        from adv_lib.attacks import pgd_linf
+
+        return pgd_linf(net, x, y, eps, steps=steps, random_init=True, absolute_step_size=alpha)
+
+    return {
+        "foolbox": by_foolbox,
+        "torchattacks": by_torchattacks,
+        "art": by_art,
+        "adv-lib": by_adv_lib,
+    }
+
+
+def fmn(norm: str, steps: int) -> dict[str, Attack]:
+    """FMN in one of the four norms with each package's own defaults, at equal steps."""
+
+    def by_adv_lib(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        _stub("torchvision", "torchvision.utils", "visdom")
+        from adv_lib.attacks import fmn as attack
+
+        p = {"linf": INF, "l2": 2, "l1": 1, "l0": 0}[norm]
+        return attack(net, x, y, p, steps=steps)
+
+    def by_foolbox(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        import foolbox
+
+        kind = {"linf": "LInf", "l2": "L2", "l1": "L1", "l0": "L0"}[norm]
+        attack = getattr(foolbox.attacks, f"{kind}FMNAttack")(steps=steps)
+        model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+        return attack(model, x, y, epsilons=None)[0]
+
+    def by_secml(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        _stub("torchvision", "torchvision.transforms")
+        from secmlt.adv.evasion.fmn import FMN
+        from secmlt.models.pytorch.base_pytorch_nn import BasePyTorchClassifier
+        from torch.utils.data import DataLoader, TensorDataset
+
+        attack = FMN(perturbation_model=norm, num_steps=steps, step_size=1.0)
+        batches = DataLoader(TensorDataset(x, y), batch_size=len(x))
+        found = attack(BasePyTorchClassifier(net), batches)
+        return torch.cat([batch for batch, _ in found])
+
+    return {"adv-lib": by_adv_lib, "foolbox": by_foolbox, "secml-torch": by_secml}
+
+
+def hopskipjump(norm: str, iterations: int, first: int) -> Attack:
+    """ART's HopSkipJump: iterations, the first with `first` evaluations, and no query budget."""
+
+    def by_art(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from art.attacks.evasion import HopSkipJump
+
+        attack = HopSkipJump(
+            art_classifier(net), norm=2 if norm == "l2" else np.inf, max_iter=iterations,
+            init_eval=first, verbose=False,
+        )  # fmt: skip
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+    return by_art
+
+
+def square(eps: float, queries: int) -> dict[str, Attack]:
+    """Square in Linf, its schedule scaled to the queries where the package can."""
+
+    def by_pyautoattack(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from pyautoattack.square import SquareAttack
+
+        attack = SquareAttack(net, eps=eps, n_queries=queries, seed=0, device="cpu")
+        return attack.perturb(x, y)
+
+    def by_torchattacks(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        import torchattacks
+
+        return torchattacks.Square(net, eps=eps, n_queries=queries, seed=0)(x, y)
+
+    def by_art(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from art.attacks.evasion import SquareAttack
+
+        np.random.seed(0)
+        attack = SquareAttack(
+            art_classifier(net), eps=eps, max_iter=queries, batch_size=len(x), verbose=False
+        )
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+    return {"pyautoattack": by_pyautoattack, "torchattacks": by_torchattacks, "art": by_art}
