@@ -42,10 +42,10 @@ BENCH := .venv-bench
 bench: $(BENCH)/.stamp
 	cd benchmarks && PYTHONPATH=../src ../$(BENCH)/bin/python -W ignore run.py $(PARTS)
 
-$(BENCH)/.stamp: benchmarks/peers.txt benchmarks/peers-alone.txt constraints.txt
+$(BENCH)/.stamp: benchmarks/peers.txt benchmarks/peers-alone.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/pip install -q --prefer-binary -c constraints.txt -e . -r benchmarks/peers.txt
-	$(BENCH)/bin/pip install -q --no-deps -r benchmarks/peers-alone.txt
+	$(BENCH)/bin/pip install -q --no-compile --prefer-binary -c constraints.txt -e . -r benchmarks/peers.txt
+	$(BENCH)/bin/pip install -q --no-compile --no-deps -r benchmarks/peers-alone.txt
 	@touch $@
 
 clean:

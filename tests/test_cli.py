@@ -61,9 +61,11 @@ def project(digits: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
+COMMAND = [sys.executable, "-c", "from withstand.cli import main; main()"]
+
+
 def withstand(*words: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from withstand.cli import main; main()", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, **options)
+    return subprocess.run([*COMMAND, *words], cwd=folder, capture_output=True, text=True, **options)
 
 
 def test_evaluate_prints_the_story_and_writes_the_files(project: Path) -> None:
@@ -82,6 +84,71 @@ def test_json_is_all_there_is_on_standard_output(project: Path) -> None:
     assert report == json.loads((project / "other" / "report.json").read_text())
     assert report["threat"]["queries"] == 5000
     assert report["provenance"]["model"]["digest"]
+
+
+def test_quiet_is_quiet_and_no_name_is_too_much_for_a_terminal(project: Path) -> None:
+    config = project / "withstand.yaml"
+    names = "  classes: [naïve, ζ, '[/b]', \"\\\\x1b[2J\", e, f, g, h, i, j]\n"
+    config.write_text(config.read_text().replace("  limit: 1000\n", names))
+    done = withstand(
+        "evaluate", "--quiet", folder=project, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fools at least" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_a_full_standard_output_is_one_line_and_keeps_the_files(project: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "evaluate", "--json", "--quiet"],
+            cwd=project,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output cannot be written: No space left")
+    assert done.stderr.count("\n") == 1
+    assert (project / "withstand-report" / "report.json").exists()
+
+
+def test_a_reader_that_leaves_early_is_no_failure(project: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "evaluate", "--quiet"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 0)
+    process.stderr.close()
+
+
+def test_demo_compares_two_models_in_json_and_on_a_page(tmp_path: Path) -> None:
+    few = (
+        "import functools, withstand.workflows as workflows\n"
+        "workflows.demo = functools.partial(workflows.demo, limit=40)\n"
+        "from withstand.cli import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", few, "demo", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)
+    standard, hardened = (reports[name] for name in ("standard", "hardened"))
+    assert standard["clean_accuracy"]["value"] > 0.85
+    assert hardened["robust_accuracy"]["low"] > standard["robust_accuracy"]["high"]
+    html = (tmp_path / "withstand-demo" / "report.html").read_text()
+    assert html.count("<polyline") == 2
+    assert "hardened model gets right" in html
 
 
 def test_init_writes_a_template_once(tmp_path: Path) -> None:
@@ -204,8 +271,7 @@ def test_kill_9_and_the_same_command_again_end_in_the_same_report(
     (project / "model.py").write_text(MODEL + eager)
     whole = withstand("evaluate", "--json", "--output", "whole", "--seconds", "999", folder=project)
     assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, "-c", "from withstand.cli import main; main()"]
-    command += ["evaluate", "--json", "--seconds", "999"]
+    command = [*COMMAND, "evaluate", "--json", "--seconds", "999"]
     for _ in range(2):
         process = subprocess.Popen(
             command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -229,14 +295,36 @@ def test_kill_9_and_the_same_command_again_end_in_the_same_report(
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(project: Path) -> None:
     config = project / "withstand.yaml"
     config.write_text(config.read_text().replace("preset: smoke", "preset: thorough"))
-    command = [sys.executable, "-c", "from withstand.cli import main; main()", "evaluate"]
     process = subprocess.Popen(
-        command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "evaluate"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until = time.monotonic() + 60
     while not (project / "withstand-report").exists() and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted; the same command goes on from its checkpoint\n"
+
+
+def test_ctrl_c_while_the_model_loads_ends_the_same_way(project: Path) -> None:
+    waiting = "from pathlib import Path\nPath('here').touch()\nimport time\ntime.sleep(60)\n"
+    (project / "model.py").write_text(waiting + MODEL)
+    process = subprocess.Popen(
+        [*COMMAND, "evaluate"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while not (project / "here").exists() and time.monotonic() < until:
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ._streams import drawn, interruptible, put
+
+if TYPE_CHECKING:
+    from ..evaluate import Report
 
 
 def evaluate(
@@ -22,20 +27,15 @@ def evaluate(
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, and no word of the files.")
+    ] = False,
 ) -> None:
     """Find out how easily the configured model is fooled.
 
     Writes report.json, report.html and adversarial.npz. Interrupted, the same command goes on
     where it was.
     """
-    from rich.console import Console
-
-    from ..config import load_config
-    from ..evaluate import check_writable, from_config, show
-    from ..evaluate import evaluate as run
-    from ..threat import Budget
-    from ._progress import shown
-
     given = {
         "preset": preset,
         "seed": seed,
@@ -43,31 +43,42 @@ def evaluate(
         "output": None if output is None else str(output.absolute()),
         "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
     }
+    with interruptible("the same command goes on from its checkpoint"):
+        report, files = _evaluated(config, given, quiet)
+        put(report.to_json() if json else _story(report))
+    if not quiet:
+        typer.echo(f"written: {', '.join(str(file) for file in files)}", err=True)
+
+
+def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report, list[Path]]:
+    from ..config import load_config
+    from ..evaluate import check_writable, from_config
+    from ..evaluate import evaluate as run
+    from ..threat import Budget
+    from ._progress import shown
+
     configured = load_config(config, {"evaluate": given})
     settings, root = configured.evaluate, config.parent
     folder = check_writable(root / settings.output)
     setup = from_config(configured, root)
     saved = settings.checkpoint
-    try:
-        with shown() as progress:
-            report = run(
-                setup.model,
-                setup.data,
-                setup.threat,
-                preset=settings.preset,
-                seed=settings.seed,
-                budget=Budget(seconds=settings.seconds),
-                batch_size=settings.batch_size or 64,
-                severity=settings.severity,
-                checkpoint=folder / "checkpoint" if saved is None else root / saved,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from its checkpoint", err=True)
-        raise typer.Exit(130) from None
-    files = report.save(folder)
-    if json:
-        typer.echo(report.to_json(), nl=False)
-    else:
-        show(report, Console())
-    typer.echo(f"written: {', '.join(str(file) for file in files)}", err=True)
+    with shown(quiet) as progress:
+        report = run(
+            setup.model,
+            setup.data,
+            setup.threat,
+            preset=settings.preset,
+            seed=settings.seed,
+            budget=Budget(seconds=settings.seconds),
+            batch_size=settings.batch_size or 64,
+            severity=settings.severity,
+            checkpoint=folder / "checkpoint" if saved is None else root / saved,
+            progress=progress,
+        )
+    return report, report.save(folder)
+
+
+def _story(report: Report) -> str:
+    from ..evaluate import show
+
+    return drawn(lambda console: show(report, console))

@@ -12,6 +12,7 @@ from .._version import __version__
 from ._demo import demo
 from ._evaluate import evaluate
 from ._init import init
+from ._streams import tolerant
 
 app = typer.Typer(
     name="withstand",
@@ -44,8 +45,11 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit codes are 0 pass, 1 fail, 2 usage or bad input, 3 inconclusive."""
+    tolerant()
     try:
         app()
     except WithstandError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

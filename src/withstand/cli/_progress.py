@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[Progress], None] | None]:
-    """A function that shows progress as a bar; None where nobody watches."""
-    if not sys.stderr.isatty():
+def shown(quiet: bool = False) -> Iterator[Callable[[Progress], None] | None]:
+    """A function that shows progress as a bar; None where nobody watches or wants it."""
+    if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -25,11 +25,11 @@ def shown() -> Iterator[Callable[[Progress], None] | None]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[fooled]} fooled"),
+        TextColumn("{task.fields[fooled]}"),
         TimeElapsedColumn(),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("starting", total=None, fooled=0)
+        task = bars.add_task("starting", total=None, fooled="")
 
         def show(now: Progress) -> None:
             bars.update(
@@ -37,7 +37,7 @@ def shown() -> Iterator[Callable[[Progress], None] | None]:
                 description=now.stage,
                 completed=now.done,
                 total=now.total,
-                fooled=now.fooled,
+                fooled=f"{now.fooled:,} fooled" if now.fooled else "",
             )
 
         yield show

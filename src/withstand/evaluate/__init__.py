@@ -7,6 +7,7 @@ from ._html import page
 from ._report import Report
 from ._schema import report_schema
 from ._setup import Setup, from_config, threat_from
+from ._words import headline
 
 __all__ = [
     "Progress",
@@ -15,6 +16,7 @@ __all__ = [
     "check_writable",
     "evaluate",
     "from_config",
+    "headline",
     "page",
     "report_schema",
     "show",

@@ -88,7 +88,7 @@ def _gradients(spend: Spend, threat: Threat, classes: int) -> list[Attack]:
     ]
 
 
-def again(spend: Spend, threat: Threat, access: Access, classes: int) -> list[Attack]:
+def again(spend: Spend, threat: Threat, access: Access) -> list[Attack]:
     """Fresh starts for those that the sweep saw near a mistake, where more of the same pays."""
     if access != "gradients" or threat.norm not in APGD.norms:
         return []
@@ -97,7 +97,6 @@ def again(spend: Spend, threat: Threat, access: Access, classes: int) -> list[At
     return [
         APGD(steps=spend.steps, loss="ce", restarts=spend.again),
         APGD(steps=spend.steps, loss="dlr", restarts=spend.again),
-        *_towards(spend, threat, classes),
     ]
 
 

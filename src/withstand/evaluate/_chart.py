@@ -8,7 +8,7 @@ from math import floor, log10
 from ._report import CurvePoint, Report
 
 WIDTH, HEIGHT = 640, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 16, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 34, 58
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,9 @@ def chart(reports: dict[str, Report]) -> Chart | None:
     if not curves:
         return None
     longest = max(curve[-1].eps for curve in curves.values())
-    eps = next(iter(reports.values())).threat["eps"]
-    radius = eps if isinstance(eps, float) else None
+    radii = [report.threat["eps"] for report in reports.values()]
+    radius = radii[0] if radii.count(radii[0]) == len(radii) else None
+    radius = None if isinstance(radius, list) else radius
 
     def x(value: float) -> float:
         return round(_LEFT + (WIDTH - _RIGHT - _LEFT) * value / longest, 1)
@@ -70,12 +71,14 @@ def chart(reports: dict[str, Report]) -> Chart | None:
         across=tuple((x(value), f"{value:.3g}") for value in _ticks(longest)),
         up=tuple((y(i / 4), f"{25 * i} %") for i in range(5)),
         mark=None if radius is None else x(radius),
-        mark_label="" if radius is None else f"the threat, {radius:.3g}",
+        mark_label="" if radius is None else f"the threat: {radius:.3g}",
     )
 
 
 def _ticks(longest: float) -> list[float]:
     """Round values from 0 to at most `longest`, four to ten of them."""
     power = 10.0 ** floor(log10(longest / 4))
-    step = max(power * factor for factor in (1, 2, 5) if power * factor <= longest / 4)
+    # The logarithm of a value just below a power of ten is rounded up to that power.
+    steps = (power * factor for factor in (0.5, 1, 2, 5))
+    step = max(step for step in steps if step <= longest / 4)
     return [i * step for i in range(int(longest / step) + 1)]

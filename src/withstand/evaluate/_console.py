@@ -2,105 +2,141 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ._report import Report
-from ._words import BOUND, VERDICT, headline, worst_slices
+from ._report import CurvePoint, Report
+from ._words import BOUND, VERDICT, by_weight, headline, printable, worst_slices
 
 _STYLE = {"green": "green", "amber": "yellow", "red": "bold red"}
+_BARS = 8
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the report: headline, figures, cascade, trust, and what is left to say."""
-    console.print(Group(*_parts(report)))
-
-
-def _parts(report: Report) -> list[RenderableType]:
-    parts: list[RenderableType] = [
-        Text(headline(report), style="bold"),
-        Text(),
-        _figures(report),
-        Text(),
+    """Print the report: headline, figures, cascade, curve, trust, and what is left to say."""
+    bar = "#" if console.options.ascii_only else "█"
+    parts: list[list[RenderableType]] = [
+        [_text(headline({"": report}), "bold")],
+        [_figures(report), _details(report)],
         _cascade(report),
-        Text(),
+        [_curve(report, bar)] if report.curve else [],
+        _trust(report),
+        [_text(f"note: {note}") for note in report.notes],
+        [_text(BOUND, "dim")],
     ]
-    if report.curve:
-        parts += [_curve(report), Text()]
-    parts.append(_trust(report))
-    parts += [Text(f"note: {note}") for note in report.notes]
-    parts.append(Text(BOUND, style="dim"))
-    return parts
+    for number, part in enumerate(part for part in parts if part):
+        if number:
+            console.print()
+        for line in part:
+            console.print(line)
+
+
+def _text(words: object, style: str = "") -> Text:
+    """Words as they are: names of the user's are no markup and steer no terminal."""
+    return Text(printable(words), style)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=bool(columns))
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
+    return table
 
 
 def _figures(report: Report) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("clean accuracy", str(report.clean_accuracy))
-    table.add_row("robust accuracy", f"{report.robust_accuracy}  at most", style="bold")
-    table.add_row("fooling rate", f"{report.fooling_rate}  at least")
+    table = _table()
+    rows = [
+        ("clean accuracy", report.clean_accuracy, "right without an attacker", ""),
+        ("robust accuracy", report.robust_accuracy, "at most: right in the worst case", "bold"),
+        ("fooling rate", report.fooling_rate, "at least: of the right answers", ""),
+    ]
     if report.certified_accuracy is not None:
-        table.add_row("certified accuracy", f"{report.certified_accuracy}  at least")
-    for name, value in worst_slices(report):
-        table.add_row(name, value)
-    for spread in report.perceptibility:
-        table.add_row(
-            f"change, {spread.measure}", f"median {spread.median:.3g}, worst {spread.worst:.3g}"
-        )
-    if report.median_distance is not None:
-        table.add_row("median distance", f"{report.median_distance:.3g} to the nearest mistake")
-    if report.severity is not None:
-        cost = report.severity
-        table.add_row(
-            "cost of mistakes",
-            f"{cost.clean_mean:.3g} a sample clean, {cost.robust_mean:.3g} under attack, "
-            f"{cost.worst:.3g} at worst",
-        )
-    cost_of = report.cost
-    table.add_row(
-        "spent",
-        f"{cost_of.forwards:,} forwards, {cost_of.backwards:,} backwards, "
-        f"{cost_of.cpu_seconds:.1f} CPU s",
-    )
+        rows.append(("certified accuracy", report.certified_accuracy, "at least: proven", ""))
+    for name, figure, meaning, style in rows:
+        table.add_row(name, _text(figure), meaning, style=style)
     return table
 
 
-def _cascade(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("attack")
-    for name in ("samples", "fooled", "forwards", "CPU s"):
-        table.add_column(name, justify="right")
+def _details(report: Report) -> Table:
+    table, cost = _table(), report.cost
+    rows = [("threat", f"{report.threat['region']}; success is {report.threat['goal']}")]
+    rows += worst_slices(report)
+    rows += [
+        (f"change, {spread.measure}", f"median {spread.median:.3g}, worst {spread.worst:.3g}")
+        for spread in report.perceptibility
+    ]
+    if report.median_distance is not None:
+        rows.append(("nearest mistake", f"median distance {report.median_distance:.3g}"))
+    if report.severity is not None:
+        loss = report.severity
+        rows.append(
+            (
+                "cost of mistakes",
+                f"{loss.clean_mean:.3g} a sample clean, {loss.robust_mean:.3g} under attack, "
+                f"{loss.worst:.3g} at worst",
+            )
+        )
+    spent = (
+        f"{cost.forwards:,} forwards, {cost.backwards:,} backwards, {cost.wall_seconds:.1f} s "
+        f"({cost.cpu_seconds:.1f} CPU s)"
+    )
+    for name, words in [*rows, ("spent", spent)]:
+        table.add_row(_text(name), _text(words))
+    return table
+
+
+def _cascade(report: Report) -> list[RenderableType]:
+    table = _table("attack", "samples", "fooled", "forwards", "backwards", "CPU s")
+    notes: list[RenderableType] = []
     for stage in report.attacks:
+        cost = stage.cost
         table.add_row(
-            stage.title,
+            _text(stage.title),
             f"{stage.samples:,}",
             f"{stage.fooled:,}",
-            f"{stage.cost.forwards:,}",
-            f"{stage.cost.cpu_seconds:.1f}",
+            f"{cost.forwards:,}",
+            f"{cost.backwards:,}",
+            f"{cost.cpu_seconds:.1f}",
         )
         if stage.note:
-            table.add_row(Text(f"  {stage.note}", style="dim"))
+            notes.append(_text(f"{stage.title}: {stage.note}", "dim"))
+    return [table, *notes]
+
+
+def _curve(report: Report, bar: str) -> Table:
+    table = _table("radius", "")
+    table.columns[1].header = "robust accuracy, at most"
+    table.columns[0].justify, table.columns[1].justify = "right", "left"
+    for point in _chosen(report):
+        share = point.robust_accuracy.value
+        own = "  the threat's radius" if point.eps == report.threat["eps"] else ""
+        table.add_row(f"{point.eps:.3g}", f"{bar * round(30 * share)} {100 * share:.0f} %{own}")
     return table
 
 
-def _curve(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("radius", justify="right")
-    table.add_column("robust accuracy, at most")
-    step = max(len(report.curve) // 8, 1)
-    for point in report.curve[::step]:
-        bar = "█" * round(30 * point.robust_accuracy.value)
-        table.add_row(f"{point.eps:.3g}", f"{bar} {100 * point.robust_accuracy.value:.0f} %")
-    return table
+def _chosen(report: Report) -> list[CurvePoint]:
+    """Some points of the curve, the threat's own among them."""
+    step = max(len(report.curve) // _BARS, 1)
+    own = report.threat["eps"]
+    return [p for i, p in enumerate(report.curve) if i % step == 0 or p.eps == own]
 
 
-def _trust(report: Report) -> RenderableType:
+def _trust(report: Report) -> list[RenderableType]:
     verdict = report.trust.verdict
-    lines = Text.assemble("trust: ", (verdict, _STYLE[verdict]), f", {VERDICT[verdict]}")
-    for finding in report.trust.findings:
-        if finding.verdict != "green":
-            value = "" if finding.value is None else f" {finding.value:.3g}"
-            lines.append(f"\n  {finding.check}{value} ", style=_STYLE[finding.verdict])
-            limit = "" if finding.threshold is None else f"(limit {finding.threshold:.3g})"
-            lines.append(f"{limit}: {finding.meaning}. Fix: {finding.fix}.")
+    lines: list[RenderableType] = [
+        Text.assemble("trust: ", (verdict, _STYLE[verdict]), f", {VERDICT[verdict]}")
+    ]
+    for finding in by_weight(report.trust.findings):
+        if finding.verdict == "green":
+            continue
+        value = "" if finding.value is None else f" {finding.value:.3g}"
+        limit = "" if finding.threshold is None else f" (limit {finding.threshold:.3g})"
+        words = _text(finding.check + value, _STYLE[finding.verdict])
+        words.append_text(_text(f"{limit}: {finding.meaning}. Fix: {finding.fix}."))
+        lines.append(Padding(words, (0, 0, 0, 2)))
+    passed = [f.check for f in report.trust.findings if f.verdict == "green"]
+    if passed:
+        lines.append(Padding(_text(f"no concern: {', '.join(passed)}", "dim"), (0, 0, 0, 2)))
     return lines

@@ -146,7 +146,7 @@ class _Evaluation:
         curve = sweep(self.spend, self.access)
         if curve is not None and self.threat.norm in curve.norms and not self._blind:
             self._run(curve, minimum=True)
-        for number, attack in enumerate(again(self.spend, self.threat, self.access, self.classes)):
+        for number, attack in enumerate(again(self.spend, self.threat, self.access)):
             self._follow(attack, near=self.spend.near, seed=self.seed + 1 + number)
         self._query()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,22 +40,26 @@ def save(report: Report, folder: str | Path) -> list[Path]:
     np.savez_compressed(
         arrays, x=report.x, x_adv=report.x_adv, y=report.samples.label, fooled=fooled
     )
-    return [
-        write(folder / "report.json", report.to_json().encode()),
-        write(folder / "report.html", page({"": report}).encode()),
-        write(folder / "adversarial.npz", arrays.getvalue()),
-    ]
+    # All is made before the first is written: an error here leaves what was there as it was.
+    contents = {
+        "report.json": report.to_json().encode(),
+        "report.html": page({"": report}).encode(),
+        "adversarial.npz": arrays.getvalue(),
+    }
+    return [write(folder / name, content) for name, content in contents.items()]
 
 
 def write(path: Path, content: bytes) -> Path:
     """Write a file under another name first, so that it is never half there."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(
             f"{path} cannot be written: {error.strerror}; free space there or give another folder"
         ) from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
     return path

@@ -9,10 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ._chart import chart
 from ._pictures import answer, examples
-from ._report import Report
-from ._words import BOUND, VERDICT, attacker, headline, percent, worst_slices
+from ._report import Report, Slice
+from ._words import BOUND, VERDICT, about, by_robustness, by_weight, headline, printable
+from ._words import worst_slices as worst
 
 _ROWS = 200
+_SLICES = 100
 
 
 def page(reports: dict[str, Report], title: str = "Robustness report") -> str:
@@ -26,42 +28,65 @@ def page(reports: dict[str, Report], title: str = "Robustness report") -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_finalize,
     )
     return environment.get_template("report.html.j2").render(
         title=title,
         parts=[_part(name, report) for name, report in reports.items()],
+        headline=headline(reports),
         chart=chart(reports),
         norm=next(iter(reports.values())).threat["norm"],
         bound=BOUND,
+        about=about,
     )
 
 
+def _finalize(value: Any) -> Any:
+    # Only plain text: what is marked up already holds nothing but what passed here before.
+    return printable(value).replace(" %", "\u00a0%") if type(value) is str else value
+
+
 def _part(name: str, report: Report) -> dict[str, Any]:
-    samples = report.samples
-    shown = range(min(len(samples.status), _ROWS))
     return {
         "name": name,
         "report": report,
-        "headline": headline(report),
-        "attacker": attacker(report),
-        "fooled": percent(report.fooling_rate.value) if report.fooling_rate.n else "no data",
+        "headline": headline({"": report}),
         "meaning": VERDICT[report.trust.verdict],
-        "worst": worst_slices(report),
-        "examples": examples(report),
-        "rows": [
-            {
-                "index": i,
-                "label": answer(report, samples.label[i]),
-                "clean": answer(report, samples.clean_answer[i]),
-                "answer": answer(report, samples.adversarial_answer[i]),
-                "status": samples.status[i],
-                "attack": samples.attack[i],
-                "distance": samples.distance[i],
-                "forwards": int(samples.forwards[i]),
-            }
-            for i in shown
+        "findings": by_weight(report.trust.findings),
+        "worst": worst(report),
+        "slices": [
+            _slices(kind, slices)
+            for kind, slices in (("class", report.classes), ("group", report.groups))
+            if slices
         ],
-        "hidden": len(samples.status) - len(shown),
+        "examples": examples(report),
+        "rows": _rows(report),
+        "hidden": max(len(report.samples.status) - _ROWS, 0),
         "provenance": json.dumps(report.provenance, indent=2),
         "threat": json.dumps(report.threat, indent=2),
     }
+
+
+def _slices(kind: str, slices: tuple[Slice, ...]) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "shown": by_robustness(slices)[:_SLICES],
+        "hidden": max(len(slices) - _SLICES, 0),
+    }
+
+
+def _rows(report: Report) -> list[dict[str, Any]]:
+    samples = report.samples
+    return [
+        {
+            "index": i,
+            "label": answer(report, samples.label[i]),
+            "clean": answer(report, samples.clean_answer[i]),
+            "answer": answer(report, samples.adversarial_answer[i]),
+            "status": samples.status[i],
+            "attack": samples.attack[i],
+            "distance": samples.distance[i],
+            "forwards": int(samples.forwards[i]),
+        }
+        for i in range(min(len(samples.status), _ROWS))
+    ]

@@ -16,6 +16,8 @@ from ._report import Report
 Array = NDArray[Any]
 _SHOWN = 12
 _FEATURES = 6
+# Pictures are shown small; pixels beyond this would only make the page heavy.
+_SIDE = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,12 @@ def _pictures(report: Report, x: Array, x_adv: Array) -> tuple[tuple[str, str], 
     return (
         ("original", _png((x - low) / (high - low))),
         ("adversarial", _png((x_adv - low) / (high - low))),
-        (f"{0.5 * (high - low) / widest:.2g}x change", _png(0.5 + 0.5 * gap / widest)),
+        (f"{_factor(0.5 * (high - low) / widest)}x change", _png(0.5 + 0.5 * gap / widest)),
     )
+
+
+def _factor(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _changes(report: Report, before: Array, after: Array) -> tuple[tuple[str, str, str], ...]:
@@ -96,6 +102,7 @@ def answer(report: Report, value: Any) -> str:
 def _png(picture: Array) -> str:
     levels = np.clip(np.round(255 * picture), 0, 255).astype(np.uint8)
     image = Image.fromarray(levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, 2))
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -196,6 +196,9 @@ def _plain(value: Any) -> Any:
         return _plain(value.tolist())
     if hasattr(value, "__dataclass_fields__"):
         return {name: _plain(item) for name, item in vars(value).items()}
+    if isinstance(value, np.generic):
+        return _plain(value.item())
     if isinstance(value, float) and not np.isfinite(value):
         return None
-    return value
+    # Attacks of others may hold anything in their settings; the report is written all the same.
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from ._report import Report
+from collections.abc import Sequence
+
+from ._report import Finding, Report, Slice
 
 _MOVES = {
-    "linf": "change every feature by up to {}",
-    "l2": "change an input by a Euclidean length of up to {}",
-    "l1": "change an input by up to {} in sum over its features",
-    "l0": "change up to {} features of an input",
+    "linf": "change every {} by up to {}",
+    "l2": "change an input by a Euclidean length of up to {1}",
+    "l1": "change an input by up to {1} in sum over its {0}s",
+    "l0": "change up to {1} {0}s of an input",
 }
 _ACCESS = {
     "gradients": "who knows the model and its gradients",
     "scores": "who sees the model's scores",
     "labels": "who sees only the model's answers",
+    "none": "who sees nothing of the model",
 }
+_ABOUT = {
+    "RandomNoise": "changes at random, no search",
+    "FGSM": "one step along the gradient",
+    "PGD": "gradient search with fixed steps",
+    "APGD": "gradient search that sets its own steps",
+    "APGDT": "gradient search for one other class after the other",
+    "FMN": "the smallest change that fools",
+    "Square": "search by questions alone, no gradients",
+    "HopSkipJump": "search by the answers alone",
+}
+
+VERDICT = {
+    "green": "the number can be believed",
+    "amber": "read the findings before relying on the number",
+    "red": "do not rely on the number",
+}
+BOUND = (
+    "Robust accuracy is an upper bound: a stronger attacker may lower it. Intervals are Wilson's "
+    "at 95 %."
+)
+
+
+def printable(text: object) -> str:
+    """Text without what could steer a terminal, reorder a line or fail to encode."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))
 
 
 def radius(report: Report) -> str:
@@ -28,28 +56,50 @@ def radius(report: Report) -> str:
 def attacker(report: Report) -> str:
     """Who attacks, and what they may change."""
     threat = report.threat
-    limit = f" and may ask {threat['queries']:,} times" if threat["queries"] else ""
-    move = _MOVES[threat["norm"]].format(radius(report))
-    return f"An attacker {_ACCESS[threat['access']]}{limit}, and may {move}"
+    limit = f", may ask {threat['queries']:,} times" if threat["queries"] else ""
+    pixels = report.x.ndim == 4 and (threat["norm"] == "linf" or report.x.shape[1] == 1)
+    move = _MOVES[threat["norm"]].format("pixel" if pixels else "feature", radius(report))
+    ball = f"{threat['norm'].capitalize()} <= "
+    rest = [part for part in threat["region"].split(" and ") if not part.startswith(ball)]
+    where = f" ({', '.join(rest)})" if rest else ""
+    return f"An attacker {_ACCESS[threat['access']]}{limit} and may {move}{where}"
 
 
-def headline(report: Report) -> str:
-    """The finding in one sentence."""
-    fooled = report.fooling_rate
-    if fooled.n == 0:
+def headline(reports: dict[str, Report]) -> str:
+    """The finding in one sentence; of several reports, those of the same threat by name."""
+    first = next(iter(reports.values()))
+    if len(reports) == 1 and not first.fooling_rate.n:
         return "The model gets no input right, so there is nothing to fool."
-    return (
-        f"{attacker(report)}, fools at least {percent(fooled.value)} of the inputs that the model "
-        "gets right."
-    )
+    if len(reports) == 1 and not first.fooling_rate.value:
+        return (
+            f"{attacker(first)} fooled none of the {first.fooling_rate.n:,} inputs that the model "
+            "gets right, with the attacks tried here."
+        )
+    shares = [
+        f"{percent(report.fooling_rate.value)} of the inputs that the {name + ' ' * bool(name)}"
+        "model gets right"
+        for name, report in reports.items()
+        if report.fooling_rate.n
+    ]
+    return f"{attacker(first)} fools at least {' and '.join(shares) or 'nothing'}."
 
 
 def percent(share: float) -> str:
     """A share as a percentage with one digit; rounding never makes it 0 or 100 when it is not."""
-    text = f"{100 * share:.1f} %"
-    if share > 0 and text == "0.0 %":
-        return "under 0.1 %"
-    return "over 99.9 %" if share < 1 and text == "100.0 %" else text
+    text = f"{100 * share:.1f}"
+    if text == "0.0" and share > 0:
+        text = f"{100 * share:.1g}"
+    return f"{'99.9' if text == '100.0' and share < 1 else text} %"
+
+
+def about(name: str) -> str:
+    """What an attack does, for somebody who does not know its name; empty for those of others."""
+    return _ABOUT.get(name, "")
+
+
+def by_robustness(slices: Sequence[Slice]) -> list[Slice]:
+    """Classes or groups, the least robust first."""
+    return sorted(slices, key=lambda s: (s.robust_accuracy.value, s.name))
 
 
 def worst_slices(report: Report) -> list[tuple[str, str]]:
@@ -57,18 +107,11 @@ def worst_slices(report: Report) -> list[tuple[str, str]]:
     found = []
     for kind, slices in (("class", report.classes), ("group", report.groups)):
         if len(slices) > 1:
-            worst = min(slices, key=lambda s: (s.robust_accuracy.value, s.name))
+            worst = by_robustness(slices)[0]
             found.append((f"worst {kind}", f"{worst.name}, {worst.robust_accuracy} robust"))
     return found
 
 
-VERDICT = {
-    "green": "the number can be believed",
-    "amber": "read the findings before relying on the number",
-    "red": "do not rely on the number",
-}
-
-BOUND = (
-    "Robust accuracy is an upper bound: a stronger attacker may lower it. Intervals are Wilson's "
-    "at 95 %."
-)
+def by_weight(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings, the gravest first."""
+    return sorted(findings, key=lambda f: ("red", "amber", "green").index(f.verdict))

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluate import Report
+from ..evaluate import Report, headline
 
 
 def show_comparison(reports: dict[str, Report], console: Console) -> None:
@@ -15,7 +15,7 @@ def show_comparison(reports: dict[str, Report], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
     for name in reports:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     rows: dict[str, list[str]] = {
         "clean accuracy": [str(r.clean_accuracy) for r in reports.values()],
         "robust accuracy, at most": [str(r.robust_accuracy) for r in reports.values()],
@@ -32,11 +32,15 @@ def show_comparison(reports: dict[str, Report], console: Console) -> None:
     }
     for label, values in rows.items():
         table.add_row(label, *values)
+    console.print(Text(headline(reports), style="bold"))
+    console.print()
+    console.print(table)
+    console.print()
     console.print(
         Text(
-            f"{first.clean_accuracy.n} inputs that the models have not seen, threat: "
-            f"{first.threat['region']}, {first.threat['goal']}",
-            style="bold",
+            f"On {first.clean_accuracy.n:,} inputs that the models have not seen; threat: "
+            f"{first.threat['region']}, success is {first.threat['goal']}. Brackets are 95 % "
+            "intervals.",
+            style="dim",
         )
     )
-    console.print(table)
