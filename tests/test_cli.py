@@ -89,7 +89,7 @@ def test_json_is_all_there_is_on_standard_output(project: Path) -> None:
 def test_quiet_is_quiet_and_no_name_is_too_much_for_a_terminal(project: Path) -> None:
     config = project / "withstand.yaml"
     names = "  classes: [naïve, ζ, '[/b]', \"\\\\x1b[2J\", e, f, g, h, i, j]\n"
-    config.write_text(config.read_text().replace("  limit: 1000\n", names))
+    config.write_text(config.read_text().replace("  limit: 1000\n", names), encoding="utf-8")
     done = withstand(
         "evaluate", "--quiet", folder=project, env={**os.environ, "PYTHONIOENCODING": "ascii"}
     )
@@ -260,6 +260,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert "evaluate" in done.stdout
 
 
+@pytest.mark.timeout(300)
 def test_kill_9_and_the_same_command_again_end_in_the_same_report(
     project: Path, without_seconds: Any
 ) -> None:

@@ -52,13 +52,16 @@ def evaluate(
 
 def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report, list[Path]]:
     from ..config import load_config
+
+    configured = load_config(config, {"evaluate": given})
+    settings, root = configured.evaluate, config.parent
+
+    # These take seconds to import: what is wrong with the configuration is said before.
     from ..evaluate import check_writable, from_config
     from ..evaluate import evaluate as run
     from ..threat import Budget
     from ._progress import shown
 
-    configured = load_config(config, {"evaluate": given})
-    settings, root = configured.evaluate, config.parent
     folder = check_writable(root / settings.output)
     setup = from_config(configured, root)
     saved = settings.checkpoint
