@@ -29,22 +29,26 @@ def timed(work: Callable[[], Any]) -> Timed:
 
 
 class Counting(nn.Module):
-    """Counts the images that a network is asked for, and those that a gradient is taken of."""
+    """Counts the images that a network is asked for, and keeps those that a gradient is taken of."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net, self.asked, self.graded = net, 0, 0
+        self.net = net
+        self.clear()
+
+    def clear(self) -> None:
+        """Start again."""
+        self.asked = 0
+        self.graded: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         self.asked += len(x)
         # ART's noise is float64.
         out: Tensor = self.net(x.float())
         if out.requires_grad:
-            out.register_hook(self._graded)
+            kept = x.detach().float().clone()
+            out.register_hook(lambda _: self.graded.append(kept))
         return out
-
-    def _graded(self, grad: Tensor) -> None:
-        self.graded += len(grad)
 
 
 def right(net: nn.Module, x: Tensor, y: Tensor, n: int | None = None) -> tuple[Tensor, Tensor]:

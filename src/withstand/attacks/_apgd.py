@@ -91,33 +91,40 @@ class APGD(Attack):
         rises = state.rises + (seen.loss > state.last_loss)
 
         window = _windows(self.steps).to(state.step.device)[state.step.clamp_max(self.steps + 1)]
-        due = window > 0
-        stalled = ~state.halved & (best_loss <= state.checked_loss)
-        halve = due & ((rises <= 0.75 * window) | stalled)
-        step_size = torch.where(halve, state.step_size / 2, state.step_size)
         points, gradient, previous = state.points, seen.gradient, state.previous
-        # Few steps are checkpoints, and three selections at each of them all cost more than asking.
-        if bool(halve.any()):
+        step_size, halved, last_loss = state.step_size, state.halved, seen.loss
+        checked_loss, begun, due = state.checked_loss, state.step > 0, window > 0
+        # Few steps are checkpoints, and what is done at one costs as much as the rest of the step.
+        if bool(due.any()):
+            stalled = ~halved & (best_loss <= checked_loss)
+            halve = due & ((rises <= 0.75 * window) | stalled)
             points = torch.where(column(halve), best, points)
             gradient = torch.where(column(halve), best_gradient, gradient)
             previous = torch.where(column(halve), best, previous)
+            step_size = torch.where(halve, step_size / 2, step_size)
+            last_loss = torch.where(halve, best_loss, last_loss)
+            rises, halved = rises.masked_fill(due, 0), torch.where(due, halve, halved)
+            checked_loss = torch.where(due, best_loss, checked_loss)
 
-        sign = steepest(problem, gradient)
-        ahead = project(problem, torch.addcmul(points, column(step_size), sign))
-        share = torch.where(state.step == 0, 1.0, 0.75)
-        glide = torch.lerp(points, ahead, column(share))
-        glide = torch.addcmul(glide, column(1 - share), points - previous)
+        ahead = project(
+            problem, torch.addcmul(points, column(step_size), steepest(problem, gradient))
+        )
+        glide = torch.lerp(points, ahead, 0.75).add_(points - previous, alpha=0.25)
+        if not bool(begun.all()):
+            glide = torch.where(column(begun), project(problem, glide), ahead)
+        else:
+            glide = project(problem, glide)
         return _State(
-            points=project(problem, glide),
+            points=glide,
             previous=points,
             best=best,
             best_gradient=best_gradient,
             best_loss=best_loss,
-            last_loss=torch.where(halve, best_loss, seen.loss),
+            last_loss=last_loss,
             step_size=step_size,
-            rises=torch.where(due, 0, rises),
-            halved=torch.where(due, halve, state.halved),
-            checked_loss=torch.where(due, best_loss, state.checked_loss),
+            rises=rises,
+            halved=halved,
+            checked_loss=checked_loss,
             step=state.step + 1,
         )
 

@@ -98,8 +98,11 @@ class Asker:
 
     def _hit(self, problem: Problem, scores: Tensor, y: Tensor) -> Tensor:
         goal = problem.goal
-        # A model that answers with NaN has crashed; nobody was fooled.
-        return goal.hit(goal.decide(scores), y) & torch.isfinite(scores).all(1)
+        hit = goal.hit(goal.decide(scores), y)
+        if bool(hit.any()):
+            # A model that answers with NaN has crashed; nobody was fooled.
+            hit = hit & torch.isfinite(scores).all(1)
+        return hit
 
     def scores(self, problem: Problem) -> Tensor:
         """Scores (B, K) at x."""

@@ -269,19 +269,21 @@ class _Run:
         self.state = type(self.state)(*(field[stay] for field in self.state))
 
     def _record(self, live: Tensor, query: Query, seen: Seen) -> None:
-        before = self.forwards[self.index]
-        self.forwards[self.index] += live if live.ndim == 1 else live.sum(1)
+        spent = (live if live.ndim == 1 else live.sum(1)).long()
+        self.forwards.index_add_(0, self.index, spent)
         if query.objective is not None:
-            self.backwards[self.index] += live
+            self.backwards.index_add_(0, self.index, spent)
         hit = seen.hit & live
         if not bool(hit.any()):
             return
+        after = self.forwards[self.index]
         if hit.ndim == 1:
             row = hit.nonzero()[:, 0]
-            points, number = query.points[row], before[row] + 1
+            points, number = query.points[row], after[row]
         else:
             row, column = hit.nonzero(as_tuple=True)
-            points, number = query.points[row, column], before[row] + live.cumsum(1)[row, column]
+            number = (after - spent)[row] + live.cumsum(1)[row, column]
+            points = query.points[row, column]
         where = self.index[row]
         distance = length_of(points - self.samples.x[where], self.threat.norm)
         good = (distance < self.best[where]).nonzero()[:, 0]

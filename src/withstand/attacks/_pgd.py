@@ -72,8 +72,9 @@ class PGD(Attack):
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         assert seen.gradient is not None
         share = 2.5 / self.steps if self.step_size is None else self.step_size
-        move = problem.column(share * problem.eps) * steepest(problem, seen.gradient)
-        return _State(project(problem, state.points + move), state.step + 1)
+        size = problem.column(share * problem.eps)
+        moved = torch.addcmul(state.points, size, steepest(problem, seen.gradient))
+        return _State(project(problem, moved), state.step + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
