@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from torch import nn
@@ -245,3 +245,20 @@ def test_our_own_models_pass_through(folder: Path) -> None:
     assert isinstance(model, TorchModel)
     assert model.domain.lower == -1
     assert torch.equal(model.net.state_dict()["weight"], weights["weight"])
+
+
+def test_tied_weights_are_not_missed(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))\n"
+        "    net[1].weight = net[0].weight\n"
+        "    return net\n"
+    )
+    tied = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    tied[1].weight = tied[0].weight
+    save_model(tied, str(tmp_path / "tied.safetensors"))
+    config = {"kind": "torch", "factory": "model.py:build", "weights": "tied.safetensors"}
+    model = load_model(ModelConfig.model_validate(config), tmp_path)
+    x = torch.rand(3, 2)
+    assert torch.equal(model.scores(x), tied(x))

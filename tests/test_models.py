@@ -14,6 +14,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from withstand import WithstandError, models
+from withstand._errors import ModelError
 from withstand.models import (
     Detecting,
     Differentiable,
@@ -128,6 +129,17 @@ def test_wrong_form_is_one_line() -> None:
     with pytest.raises(WithstandError, match="one row of scores") as caught:
         TorchModel(Tuple()).scores(torch.rand(2, 2))
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_model_raises_is_one_line_that_keeps_its_cause() -> None:
+    def broken(x: np.ndarray) -> np.ndarray:
+        raise KeyError("no such\ncolumn")
+
+    for model in (FunctionModel(broken), TorchModel(nn.Linear(3, 2))):
+        with pytest.raises(ModelError, match=r"failed on an input of shape \(2, 2\)") as caught:
+            model.scores(torch.rand(2, 2))
+        assert "\n" not in str(caught.value)
+        assert caught.value.__cause__ is not None
 
 
 def logit_model(weight: Tensor = W) -> TorchModel:

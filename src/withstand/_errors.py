@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -36,6 +37,21 @@ class CheckpointError(WithstandError):
 
 class OutputError(WithstandError):
     """A result cannot be written."""
+
+
+@contextmanager
+def answering(x: object) -> Iterator[None]:
+    """What a user's model raises on an input x becomes a ModelError of one line."""
+    try:
+        yield
+    except WithstandError:
+        raise
+    except Exception as error:
+        shape = tuple(getattr(x, "shape", ()))
+        raise ModelError(
+            f"the model failed on an input of shape {shape} with {type(error).__name__}: "
+            f"{one_line(error)}; call it on such an input yourself to see where"
+        ) from error
 
 
 def one_line(text: object, most: int = 160) -> str:

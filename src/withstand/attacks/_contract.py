@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
-from ..models import Objective
-from ..threat import Access
+from ..models import Model, Objective
+from ..threat import ACCESS, Access, Threat
 from ._problem import Problem
 
 
@@ -90,3 +90,8 @@ class Attack(ABC):
     @abstractmethod
     def step(self, problem: Problem, state: Any, seen: Seen) -> Any:
         """The state after an answer."""
+
+
+def allowed(needs: Access, model: Model, threat: Threat) -> bool:
+    """Whether model and threat both give an attack the access that it needs."""
+    return max(ACCESS.index(model.access), ACCESS.index(threat.access)) <= ACCESS.index(needs)

@@ -15,22 +15,17 @@ from torch import Tensor
 
 from .._errors import CheckpointError, DataError, ModelError, ThreatError
 from ..models import Model, describe
-from ..threat import ACCESS, L0, L1, L2, Access, Box, Budget, Frozen, Linf, Mask, Threat
+from ..threat import L0, L1, L2, Box, Budget, Frozen, Linf, Mask, Threat
 from ._ask import Asker
 from ._ball import length as length_of
 from ._ball import reach
 from ._checkpoint import Checkpoint
-from ._contract import Attack, Query, Seen
+from ._contract import Attack, Query, Seen, allowed
 from ._problem import Problem, sample_keys
 from ._result import Ledger, Result, Status
 
 Progress = Callable[[int, int, int], None]
 """Told of samples done, of all samples, and of those fooled."""
-
-
-def allowed(needs: Access, model: Model, threat: Threat) -> bool:
-    """Whether model and threat both give an attack the access that it needs."""
-    return max(ACCESS.index(model.access), ACCESS.index(threat.access)) <= ACCESS.index(needs)
 
 
 def run(
@@ -358,7 +353,7 @@ class _Run:
             x_adv=self.x_adv,
             success=success,
             distance=torch.where(success, distance, torch.full_like(distance, np.inf)),
-            status=tuple(_status(*row) for row in zip(*(f.tolist() for f in flags), strict=True)),
+            status=tuple(Status.of(*row) for row in zip(*(f.tolist() for f in flags), strict=True)),
             ledger=Ledger(
                 forwards=self.forwards, backwards=self.backwards, first_success=self.first
             ),
@@ -394,13 +389,3 @@ def _leaders(row: Tensor, key: Tensor) -> Tensor:
     first = torch.ones_like(sorted_row, dtype=torch.bool)
     first[1:] = sorted_row[1:] != sorted_row[:-1]
     return order[first]
-
-
-def _status(wrong: bool, found: bool, unstarted: bool, ended: bool) -> Status:
-    if wrong:
-        return Status.ALREADY_WRONG
-    if found:
-        return Status.FOOLED
-    if unstarted:
-        return Status.NO_START
-    return Status.WITHSTOOD if ended else Status.BUDGET

@@ -70,7 +70,7 @@ class HopSkipJump(Attack):
         )
 
     def query(self, problem: Problem, state: _State) -> Query:
-        column, none = problem.column, torch.zeros_like(problem.lane, dtype=torch.bool)
+        column = problem.column
         single = torch.where(
             column(state.phase == _SEARCH),
             _between(problem, state.far, (state.low + state.high) / 2),
@@ -88,14 +88,12 @@ class HopSkipJump(Attack):
         slots = torch.arange(self.block, device=problem.x.device)
         wanted = torch.minimum(self._draws(state) - state.drawn, left).clamp_max(self.block)
         wanted = torch.where(state.phase == _ESTIMATE, wanted, 1)
-        points = single[:, None].repeat(1, self.block, *none.new_ones(problem.x.ndim - 1).tolist())
+        points = single.new_empty(len(single), self.block, *single.shape[1:])
+        points[:, 0] = single
         sub, first = problem.take(rows), state.drawn[rows, None]
         number = state.iteration[rows, None] * 100_003 + first + slots
-        noise = self._directions(sub, number)
         radius = self._radius(sub, state.edge[rows], state.iteration[rows])
-        shape = (-1, 1, *(1,) * (problem.x.ndim - 1))
-        near = state.edge[rows][:, None] + radius.reshape(shape) * noise
-        points[rows] = torch.clamp(near, sub.lower[:, None], sub.upper[:, None])
+        points[rows] = self._around(sub, state.edge[rows], radius, number)
         return Query(points, going[:, None] & (slots < wanted[:, None]), unstarted=unstarted)
 
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
@@ -112,11 +110,12 @@ class HopSkipJump(Attack):
             counted = torch.arange(self.block, device=left.device) < count[:, None]
             sub, edge = problem.take(rows), state.edge[rows]
             radius = self._radius(sub, edge, state.iteration[rows]).clamp_min(1e-12)
-            moved = (seen.points[rows] - edge[:, None]).flatten(2) / radius[:, None, None]
+            moved = (seen.points[rows] - edge[:, None]).flatten(2)
             vote = torch.where(seen.hit[rows], 1.0, -1.0) * counted
+            sums = torch.stack((counted.float(), vote), 1) @ moved / radius[:, None, None]
             total, signed = total.clone(), signed.clone()
-            total[rows] += torch.einsum("bm,bmd->bd", counted.float(), moved).reshape(edge.shape)
-            signed[rows] += torch.einsum("bm,bmd->bd", vote, moved).reshape(edge.shape)
+            total[rows] += sums[:, 0].reshape(edge.shape)
+            signed[rows] += sums[:, 1].reshape(edge.shape)
             asked[rows] = count
             drawn, hits = drawn.clone(), hits.clone()
             drawn[rows] += count
@@ -168,15 +167,16 @@ class HopSkipJump(Attack):
         size = length(edge - problem.x, problem.norm)
         return torch.where(iteration > 1, 0.01, 0.1) * size
 
-    def _directions(self, problem: Problem, number: Tensor) -> Tensor:
-        """Random directions (B, M, ...) of L2 length 1."""
-        elements = problem.x[0].numel()
-        drawn = normal if problem.norm == "l2" else uniform
-        noise = drawn(problem, 1, number, elements)
-        if problem.norm == "linf":
-            noise = 2 * noise - 1
-        noise = noise / noise.square().sum(2, keepdim=True).sqrt()
-        return noise.reshape(*number.shape, *problem.x.shape[1:])
+    def _around(self, problem: Problem, edge: Tensor, radius: Tensor, number: Tensor) -> Tensor:
+        """Points (B, M, ...) at an L2 distance (B,) from the edge, cut to the box."""
+        elements = edge[0].numel()
+        if problem.norm == "l2":
+            noise = normal(problem, 1, number, elements)
+        else:
+            noise = uniform(problem, 1, number, elements).mul_(2).sub_(1)
+        noise.mul_(radius[:, None, None] / torch.linalg.vector_norm(noise, dim=2, keepdim=True))
+        points = noise.reshape(*number.shape, *edge.shape[1:]).add_(edge[:, None])
+        return torch.clamp(points, problem.lower[:, None], problem.upper[:, None], out=points)
 
     def _normal(self, problem: Problem, state: _State) -> Tensor:
         """The estimated direction (B, ...) away from x's class: eq. 16, less its baseline."""

@@ -7,6 +7,7 @@ is the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -30,6 +31,21 @@ def uniform(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Te
 
     (B, elements) for one step or a step for each row (B,); (B, M, elements) for steps (B, M).
     """
+    return _drawn(problem, tag, step, elements, lambda low, high: None)
+
+
+def normal(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Tensor:
+    """Standard normal numbers, in the shape of `uniform`, by Box and Muller."""
+    return _drawn(problem, tag, step, elements, _box_muller)
+
+
+def _drawn(
+    problem: Problem,
+    tag: int,
+    step: Tensor | int,
+    elements: int,
+    shape: Callable[[Tensor, Tensor], None],
+) -> Tensor:
     key, lane = problem.key, problem.lane
     if isinstance(step, Tensor) and step.ndim == 2:
         key, lane = key[:, None], lane[:, None]
@@ -43,15 +59,16 @@ def uniform(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Te
     size = max(1, _BLOCK // half)
     for begin in range(0, len(rows), size):
         bits, block = _mix(rows[begin : begin + size] + counter), out[begin : begin + size]
-        block[:, :half] = (bits >> 41).bitwise_and_(0x7FFFFF)
-        block[:, half:] = (bits >> 18).bitwise_and_(0x7FFFFF)
-    out.add_(0.5).mul_(2**-23)
+        low, high = block[:, :half], block[:, half:]
+        low.copy_((bits >> 41).bitwise_and_(0x7FFFFF))
+        high.copy_((bits >> 18).bitwise_and_(0x7FFFFF))
+        block.add_(0.5).mul_(2**-23)
+        shape(low, high)
     return out[:, :elements].reshape(*key.shape, elements)
 
 
-def normal(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Tensor:
-    """Standard normal numbers, in the shape of `uniform`, by Box and Muller."""
-    half = (elements + 1) // 2
-    radius, angle = uniform(problem, tag, step, 2 * half).chunk(2, -1)
-    radius, angle = (-2 * radius.log()).sqrt(), 2 * math.pi * angle
-    return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)[..., :elements]
+def _box_muller(low: Tensor, high: Tensor) -> None:
+    """Two uniform numbers in (0, 1) to two standard normal ones, in place."""
+    radius, angle = low.log().mul_(-2).sqrt_(), high * (2 * math.pi)
+    low.copy_(angle.cos().mul_(radius))
+    high.copy_(angle.sin_().mul_(radius))

@@ -21,6 +21,17 @@ class Status(StrEnum):
     BUDGET = "budget spent"
     NO_START = "no starting point"
 
+    @classmethod
+    def of(cls, wrong: bool, found: bool, unstarted: bool, ended: bool) -> Status:
+        """What the flags of a sample amount to."""
+        if wrong:
+            return cls.ALREADY_WRONG
+        if found:
+            return cls.FOOLED
+        if unstarted:
+            return cls.NO_START
+        return cls.WITHSTOOD if ended else cls.BUDGET
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:

@@ -137,7 +137,7 @@ class DataConfig(Section):
     group: str | None = Field(default=None, description="key or column of each row's user group")
     scale: Positive = Field(default=1.0, description="raw values are divided by this")
     layout: Literal["auto", "none", "hwc", "chw"] = Field(
-        default="auto", description="auto: HxW gets a channel axis, HxWx3 becomes 3xHxW"
+        default="auto", description="auto: square HxH gets a channel axis, HxWx3 becomes 3xHxW"
     )
     limit: Count | None = Field(default=None, description="only the first rows")
     classes: Names | None = Field(default=None, description="class names in the model's order")

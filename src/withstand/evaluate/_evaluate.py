@@ -16,12 +16,13 @@ from torch import Tensor
 
 from .._errors import ConfigError, ModelError
 from .._version import __version__
-from ..attacks import Attack, Checkpoint, Ledger, Result, Square, Status, run
+from ..attacks import Attack, Checkpoint, Result, Square, run
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..models import Model, adapt, describe
 from ..threat import Budget, MultiLabel, Regression, Targeted, Threat
 from ._cascade import PRESETS, again, cascade, sweep, weakest
+from ._found import Found
 from ._preflight import check_clean, check_domain
 from ._probe import Probe, probe
 from ._report import Cost, Report, Stage
@@ -102,15 +103,9 @@ class _Evaluation:
         self.access = weakest(model.access, threat.access)
         self.began, self.cpu = time.monotonic(), time.process_time()
         self.earlier = Cost()
-        n = len(self.x)
         self.stages: list[Stage] = []
         self.restored: list[Stage] = []
-        self.by = torch.full((n,), -1)
-        self.x_adv = self.x.clone()
-        self.distance = torch.full((n,), torch.inf, dtype=torch.float64)
-        self.unfinished = torch.zeros(n, dtype=torch.bool)
-        self.forwards = torch.zeros(n, dtype=torch.long)
-        self.backwards, self.first = self.forwards.clone(), self.forwards - 1
+        self.found = Found.nothing(self.x)
         # What the evaluation itself asked: a first look, and the answers to the examples.
         self.asked, self.asked_back = 0, 0
         self.probe: Probe | None = None
@@ -129,10 +124,9 @@ class _Evaluation:
             self.correct &= (answers == self.y).cpu()
         self.clean_answer = answers.cpu()
         self.classes = clean.shape[1] if clean.ndim == 2 else int(clean.max()) + 1
-        self.forwards += 1
         check_clean(self.threat.goal, clean, answers, self.y, self.classes)
         self.keys = keys_of(self.x, self.y)
-        self.distance[~self.correct] = 0.0
+        self.found.distance[~self.correct] = 0.0
         if checkpoint is not None:
             self.checkpoint = Checkpoint(checkpoint, self._fingerprint(clean))
             self._restore()
@@ -215,9 +209,13 @@ class _Evaluation:
         fooled, asked = self._run(Square(queries=queries), near=self.spend.near)
         if fooled > 0.1 * asked:
             self._run(full)
+        elif rugged:
+            self._run(
+                Square(queries=self.spend.insist), near=self.spend.near // 4, seed=self.seed + 1
+            )
 
     def _alive(self) -> Tensor:
-        return self.correct & (self.by < 0)
+        return self.correct & ~self.found.fooled
 
     def _seconds_left(self) -> float | None:
         if self.budget.seconds is None:
@@ -248,16 +246,15 @@ class _Evaluation:
             return self.stages[-1].fooled, self.stages[-1].samples
         index = (self.correct if minimum else self._alive()).nonzero()[:, 0]
         if near is not None:
-            index = index[self.distance[index].argsort(stable=True)[:near]]
+            index = index[self.found.distance[index].argsort(stable=True)[:near]]
         seconds = self._seconds_left()
         if not len(index) or (seconds is not None and seconds <= 0):
             note = "nobody left to attack" if not len(index) else "left out: no time left"
-            self.unfinished[index[self.by[index] < 0]] |= True
+            self.found.unfinished[index[~self.found.fooled[index]]] = True
             self.stages.append(_stage(attack, len(index), 0, Cost(), note))
             return 0, len(index)
         threat = self.threat.take(index.numpy())
-        wall, cpu = time.monotonic(), time.process_time()
-        before = self.forwards.sum(), self.backwards.sum()
+        before = self._cost()
         result = run(
             attack,
             self.model,
@@ -268,22 +265,13 @@ class _Evaluation:
             budget=replace(self.budget, seconds=seconds),
             batch_size=self.batch,
             keys=self.keys[index],
-            known=Ledger(
-                forwards=self.forwards[index],
-                backwards=self.backwards[index],
-                first_success=self.first[index],
-            ),
+            known=self.found.ledger(index),
             checkpoint=self.checkpoint,
             progress=self._tell(attack),
         )
         fooled = self._merge(index, result, minimum)
-        cost = Cost(
-            forwards=int(self.forwards.sum() - before[0]),
-            backwards=int(self.backwards.sum() - before[1]),
-            cpu_seconds=time.process_time() - cpu,
-            wall_seconds=time.monotonic() - wall,
-        )
-        cut = int(self.unfinished[index].sum())
+        cost = self._cost() - before
+        cut = int(self.found.unfinished[index].sum())
         note = f"the budget ended {cut} samples early" if cut and not minimum else ""
         self.stages.append(_stage(attack, len(index), fooled, cost, note))
         self._save()
@@ -296,45 +284,28 @@ class _Evaluation:
                 self.x[index].cpu().numpy(), result.x_adv.cpu().numpy()
             )
         )
-        success = result.success.cpu()
-        fresh = success & inside & (self.by[index] < 0)
-        earlier = self.by[index] >= 0
+        earlier = self.found.fooled[index]
         if minimum and bool(earlier.any()):
-            self.missed = float((~(success & inside)[earlier]).float().mean())
-        where = index[fresh]
-        self.by[where] = len(self.stages)
-        self.first[where] = result.ledger.first_success.cpu()[fresh]
-        found = torch.where(success, result.distance.cpu(), torch.inf)
-        nearer = found < self.distance[index]
-        # Of what lies inside the region, the smallest change is kept as the example.
-        closest = index[nearer & inside]
-        self.x_adv[closest] = result.x_adv[nearer & inside]
-        self.distance[index] = torch.minimum(self.distance[index], found)
-        self.forwards[index] = result.ledger.forwards.cpu()
-        self.backwards[index] = result.ledger.backwards.cpu()
+            self.missed = float((~(result.success.cpu() & inside)[earlier]).float().mean())
+        fooled = self.found.merge(index, result, inside, len(self.stages))
         if not minimum:
-            # Running out of the attacker's own queries is part of the threat, not of our budget.
-            limit = self.threat.queries or torch.inf
-            cut = torch.tensor([status == Status.BUDGET for status in result.status])
-            self.unfinished[index] |= cut & (self.forwards[index] < limit)
-        return len(where)
+            self.found.cut_short(index, result, self.threat.queries)
+        return fooled
 
     def _tell(self, attack: Attack) -> Callable[[int, int, int], None] | None:
         if self.progress is None:
             return None
-        told, name, before = self.progress, _name(attack), int((self.by >= 0).sum())
+        told, name, before = self.progress, _name(attack), int(self.found.fooled.sum())
 
         def tell(done: int, total: int, fooled: int) -> None:
             told(Progress(stage=name, done=done, total=total, fooled=before + fooled))
 
         return tell
 
-    _ARRAYS = ("by", "x_adv", "distance", "unfinished", "forwards", "backwards", "first")
-
     def _cost(self) -> Cost:
         return Cost(
-            forwards=int(self.forwards.sum()) + self.asked,
-            backwards=int(self.backwards.sum()) + self.asked_back,
+            forwards=int(self.found.forwards.sum()) + self.asked,
+            backwards=int(self.found.backwards.sum()) + self.asked_back,
             cpu_seconds=self.earlier.cpu_seconds + time.process_time() - self.cpu,
             wall_seconds=self.earlier.wall_seconds + time.monotonic() - self.began,
         )
@@ -342,7 +313,6 @@ class _Evaluation:
     def _save(self) -> None:
         if self.checkpoint is None:
             return
-        arrays = {name: getattr(self, name) for name in self._ARRAYS}
         stages = [asdict(stage) for stage in self.stages]
         self.checkpoint.save(
             {
@@ -351,7 +321,7 @@ class _Evaluation:
                 "cost": asdict(self._cost()),
                 "invariant": self.batch_invariant,
                 "missed": self.missed,
-                **arrays,
+                **self.found.content(),
             }
         )
 
@@ -360,8 +330,7 @@ class _Evaluation:
         saved = self.checkpoint.content
         if "stages" not in saved:
             return
-        for name in self._ARRAYS:
-            setattr(self, name, saved[name])
+        self.found = Found.restored(saved)
         self.restored = [Stage(**{**s, "cost": Cost(**s["cost"])}) for s in saved["stages"]]
         self.earlier = Cost(**saved["cost"])
         self.batch_invariant, self.missed = saved["invariant"], saved.get("missed")
@@ -382,16 +351,10 @@ class _Evaluation:
             access=self.access,
             domain=(float(low), float(high)),
             x=self.x,
-            x_adv=self.x_adv,
+            found=self.found,
             correct=self.correct,
             clean_answer=self.clean_answer,
             adversarial_answer=answers,
-            by=self.by,
-            distance=self.distance,
-            unfinished=self.unfinished,
-            forwards=self.forwards,
-            backwards=self.backwards,
-            first=self.first,
             stages=tuple(self.stages),
             probe=self.probe,
             missed=self.missed,
@@ -403,10 +366,10 @@ class _Evaluation:
     def _adversarial_answer(self) -> Tensor:
         answers = self.clean_answer.clone()
         ask = self.model.labels if self.access == "labels" else self.model.scores
-        fooled = (self.by >= 0).nonzero()[:, 0]
+        fooled = self.found.fooled.nonzero()[:, 0]
         self.asked += len(fooled)
         for part in torch.split(fooled, self.batch) if len(fooled) else ():
-            given = self._answers(ask(self.x_adv[part]))
+            given = self._answers(ask(self.found.x_adv[part]))
             answers[part] = given.cpu().to(answers.dtype)
         return answers
 

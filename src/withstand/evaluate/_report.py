@@ -55,6 +55,15 @@ class Cost:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 
+    def __sub__(self, earlier: Cost) -> Cost:
+        """What was spent since."""
+        return Cost(
+            forwards=self.forwards - earlier.forwards,
+            backwards=self.backwards - earlier.backwards,
+            cpu_seconds=self.cpu_seconds - earlier.cpu_seconds,
+            wall_seconds=self.wall_seconds - earlier.wall_seconds,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:

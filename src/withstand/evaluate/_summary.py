@@ -13,6 +13,7 @@ from ..attacks import RandomNoise, Square
 from ..data import Dataset
 from ..stats import wilson
 from ..threat import Access, MultiLabel, Regression, Threat, techniques
+from ._found import Found
 from ._measures import perceptibility, severity_of
 from ._probe import Probe
 from ._report import Cost, CurvePoint, Report, Samples, Slice, Stage
@@ -25,8 +26,7 @@ _POINTS = 41
 class Facts:
     """What an evaluation knows at its end; tensors hold one entry for each sample (N, ...).
 
-    by: the stage that fooled it first, -1 without one; probe and missed are None where gradients
-    and the sweep were not looked at.
+    probe and missed are None where gradients and the sweep were not looked at.
     """
 
     data: Dataset
@@ -34,16 +34,10 @@ class Facts:
     access: Access
     domain: tuple[float, float]
     x: Tensor
-    x_adv: Tensor
+    found: Found
     correct: Tensor
     clean_answer: Tensor
     adversarial_answer: Tensor
-    by: Tensor
-    distance: Tensor
-    unfinished: Tensor
-    forwards: Tensor
-    backwards: Tensor
-    first: Tensor
     stages: tuple[Stage, ...]
     probe: Probe | None
     missed: float | None
@@ -54,7 +48,7 @@ class Facts:
     @property
     def fooled(self) -> Tensor:
         """Which samples were fooled (N,)."""
-        return self.by >= 0
+        return self.found.fooled
 
     @property
     def robust(self) -> Tensor:
@@ -79,7 +73,7 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
             correct=correct,
             by_noise=_fooled_by(facts, RandomNoise),
             by_queries=None if facts.probe is None else _fooled_by(facts, Square),
-            unfinished=int((facts.unfinished & robust).sum()),
+            unfinished=int((facts.found.unfinished & robust).sum()),
         ),
         attacks=facts.stages,
         cost=facts.cost,
@@ -93,21 +87,21 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
             clean_answer=clean,
             adversarial_answer=adversarial,
             status=_status(facts),
-            attack=tuple(facts.stages[i].name if i >= 0 else "" for i in facts.by.tolist()),
-            distance=facts.distance.numpy(),
-            forwards=facts.forwards.numpy(),
-            backwards=facts.backwards.numpy(),
-            first_success=facts.first.numpy(),
+            attack=tuple(facts.stages[i].name if i >= 0 else "" for i in facts.found.by.tolist()),
+            distance=facts.found.distance.numpy(),
+            forwards=facts.found.forwards.numpy(),
+            backwards=facts.found.backwards.numpy(),
+            first_success=facts.found.first.numpy(),
         ),
         x=facts.data.x,
-        x_adv=facts.x_adv.cpu().numpy(),
+        x_adv=facts.found.x_adv.cpu().numpy(),
         domain=facts.domain,
         curve=_curve(facts),
-        median_distance=_finite(float(np.median(facts.distance.numpy()))),
+        median_distance=_finite(float(np.median(facts.found.distance.numpy()))),
         classes=_classes(facts),
         groups=_slices(facts, facts.data.groups, str),
         perceptibility=perceptibility(
-            facts.x[fooled], facts.x_adv[fooled], facts.domain[1] - facts.domain[0]
+            facts.x[fooled], facts.found.x_adv[fooled], facts.domain[1] - facts.domain[0]
         ),
         severity=None if costs is None else severity_of(costs, label, clean, adversarial),
         class_names=facts.data.classes,
@@ -122,7 +116,7 @@ def _fooled_by(facts: Facts, kind: type) -> int:
 
 def _status(facts: Facts) -> tuple[str, ...]:
     words = np.full(len(facts.x), "withstood", dtype=object)
-    words[facts.unfinished.numpy()] = "budget spent"
+    words[facts.found.unfinished.numpy()] = "budget spent"
     words[facts.fooled.numpy()] = "fooled"
     words[~facts.correct.numpy()] = "already wrong"
     return tuple(words)
@@ -132,7 +126,7 @@ def _curve(facts: Facts) -> tuple[CurvePoint, ...]:
     """Robust accuracy at radii around the threat's own; empty if nothing looked below it."""
     if not any(stage.name == "FMN" and stage.samples for stage in facts.stages):
         return ()
-    distance = facts.distance.numpy()
+    distance = facts.found.distance.numpy()
     eps = float(np.max(facts.threat.describe()["eps"]))
     farthest = float(np.max(distance[np.isfinite(distance)], initial=0.0))
     longest = min(max(1.25 * eps, 1.05 * farthest), 4 * eps)

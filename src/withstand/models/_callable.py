@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._errors import ModelError
+from .._errors import ModelError, answering
 from ..threat import Access, Box
 from ._protocol import Gradient, Objective
 
@@ -31,7 +31,8 @@ class FunctionModel:
 
     def _call(self, x: Tensor) -> Any:
         # A copy, since the function may work in place and numpy would share the caller's memory.
-        out = np.asarray(self.function(x.detach().cpu().numpy().copy()))
+        with answering(x):
+            out = np.asarray(self.function(x.detach().cpu().numpy().copy()))
         if out.ndim not in (1, 2) or len(out) != len(x) or out.dtype.kind not in "biuf":
             raise ModelError(
                 f"the model answered {len(x)} inputs with {out.dtype} of shape {out.shape}; it "

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .._errors import ModelError
+from .._errors import ModelError, answering
 from ..threat import Access, Box
 from ._held import held_modules
 from ._protocol import Gradient, Objective
@@ -42,7 +42,8 @@ class TorchModel:
     def _forward(self, x: Tensor) -> Tensor:
         # A first layer that works in place must not reach the caller's tensor.
         x = x.clone()
-        out = self.net(x if self.preprocess is None else self.preprocess(x))
+        with answering(x):
+            out = self.net(x if self.preprocess is None else self.preprocess(x))
         if not isinstance(out, Tensor) or len(out) != len(x):
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise ModelError(

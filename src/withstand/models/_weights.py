@@ -16,7 +16,9 @@ def fill(net: nn.Module, path: Path, name: str, *, allow_pickle: bool) -> None:
     """Load a state_dict into a module; raises ModelError that names what does not fit."""
     weights = _read(path, name, allow_pickle=allow_pickle)
     own = net.state_dict()
-    missing = [key for key in own if key not in weights]
+    # Of tensors that share their memory, safetensors keeps one.
+    given = {_place(own[key]) for key in own if key in weights}
+    missing = [key for key in own if key not in weights and _place(own[key]) not in given]
     unknown = [key for key in weights if key not in own]
     differing = [
         f"{key} is {list(weights[key].shape)}, the model has {list(own[key].shape)}"
@@ -35,7 +37,11 @@ def fill(net: nn.Module, path: Path, name: str, *, allow_pickle: bool) -> None:
             f"weights {name} do not fit the model: {'; '.join(parts)}; use the factory that they "
             "were saved from"
         )
-    net.load_state_dict(weights)
+    net.load_state_dict(weights, strict=False)
+
+
+def _place(tensor: torch.Tensor) -> tuple[int, torch.Size]:
+    return tensor.data_ptr(), tensor.shape
 
 
 def _read(path: Path, name: str, *, allow_pickle: bool) -> dict[str, torch.Tensor]:

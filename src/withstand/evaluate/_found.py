@@ -1,0 +1,86 @@
+"""What an evaluation has found for each sample so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..attacks import Ledger, Result, Status
+
+
+@dataclass(kw_only=True)
+class Found:
+    """One entry for each sample (N, ...).
+
+    by: the stage that fooled it first, -1 without one; x_adv: the smallest change in the region
+    that fools it, x without one; distance: the smallest change at all, 0 where x is wrong itself;
+    unfinished: a budget ended a stage; first: forwards up to the first success, -1 without one.
+    """
+
+    by: Tensor
+    x_adv: Tensor
+    distance: Tensor
+    unfinished: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    first: Tensor
+
+    @classmethod
+    def nothing(cls, x: Tensor) -> Found:
+        """What is known of x (N, ...) at the beginning: one clean forward each."""
+        one = torch.ones(len(x), dtype=torch.long)
+        return cls(
+            by=-one,
+            x_adv=x.clone(),
+            distance=torch.full((len(x),), torch.inf, dtype=torch.float64),
+            unfinished=torch.zeros(len(x), dtype=torch.bool),
+            forwards=one.clone(),
+            backwards=torch.zeros_like(one),
+            first=-one,
+        )
+
+    @property
+    def fooled(self) -> Tensor:
+        """Which samples were fooled (N,)."""
+        return self.by >= 0
+
+    def ledger(self, index: Tensor) -> Ledger:
+        """What was spent on some samples."""
+        return Ledger(
+            forwards=self.forwards[index],
+            backwards=self.backwards[index],
+            first_success=self.first[index],
+        )
+
+    def content(self) -> dict[str, Tensor]:
+        """The entries by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def restored(cls, content: dict[str, Any]) -> Found:
+        """From a content that may hold more."""
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
+
+    def merge(self, index: Tensor, result: Result, inside: Tensor, stage: int) -> int:
+        """Add what a stage found for some samples, inside the region or not; how many are new."""
+        success = result.success.cpu()
+        fresh = success & inside & ~self.fooled[index]
+        where = index[fresh]
+        self.by[where] = stage
+        self.first[where] = result.ledger.first_success.cpu()[fresh]
+        found = torch.where(success, result.distance.cpu(), torch.inf)
+        nearer = found < self.distance[index]
+        closest = nearer & inside
+        self.x_adv[index[closest]] = result.x_adv[closest]
+        self.distance[index] = torch.minimum(self.distance[index], found)
+        self.forwards[index] = result.ledger.forwards.cpu()
+        self.backwards[index] = result.ledger.backwards.cpu()
+        return len(where)
+
+    def cut_short(self, index: Tensor, result: Result, limit: int | None) -> None:
+        """Note whom our budget ended; running out of the attacker's own queries is no such end."""
+        cut = torch.tensor([status == Status.BUDGET for status in result.status])
+        self.unfinished[index] |= cut & (self.forwards[index] < (limit or torch.inf))
