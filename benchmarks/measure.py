@@ -29,7 +29,7 @@ def timed(work: Callable[[], Any]) -> Timed:
 
 
 class Counting(nn.Module):
-    """Counts the images that a network is asked for, and keeps those that a gradient is taken of."""
+    """Counts the images that a network is asked for, and keeps those it gave a gradient for."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
