@@ -1,5 +1,6 @@
 """The engine against closed forms, and the properties it promises."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,11 @@ def test_every_attack_of_the_registry_conforms(name: str) -> None:
     short: dict[str, dict[str, Any]] = {
         "HopSkipJump": {"queries": 300},
         "Square": {"queries": 150},
+        "CarliniWagner": {"steps": 30, "searches": 4},
+        "DDN": {"steps": 60},
         "FMN": {"steps": 60},
+        "PDPGD": {"steps": 80},
+        "SigmaZero": {"steps": 60},
         "PGD": {"steps": 10, "restarts": 2},
     }
     check_attack(attacks.registry()[name](**short.get(name, {})))
@@ -308,3 +313,37 @@ def test_restarts_and_targets_cost_only_those_who_withstand() -> None:
     assert torch.equal(thrice.x_adv[once.success], once.x_adv[once.success])
     assert torch.equal(thrice.ledger.forwards[once.success], once.ledger.forwards[once.success])
     assert int(thrice.ledger.forwards.max()) == 1 + 3 * 21
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 7, 40])
+@pytest.mark.parametrize("name", ["Square", "HopSkipJump"])
+def test_a_model_that_fails_in_the_middle_costs_only_the_step_that_failed(
+    name: str, fails_at: int, tmp_path: Path
+) -> None:
+    model, x, y = network()
+    asked = [0]
+    down = [True]
+
+    def function(a: Any) -> Any:
+        if down[0] and asked[0] >= fails_at:
+            raise ConnectionError("reset by peer")
+        asked[0] += 1
+        rows = torch.from_numpy(np.resize(a, (max(len(a), 4), *a.shape[1:])))
+        return model.scores(rows)[: len(a)].numpy()
+
+    black = FunctionModel(function)
+    if name == "HopSkipJump":
+        black = FunctionModel(lambda a: function(a).argmax(1), returns="labels")
+    attack = attacks.registry()[name](queries=60)
+    threat = Threat(region=L2(0.6), access=attack.needs)
+    with pytest.raises(WithstandError, match="reset by peer"):
+        attacks.run(attack, black, x, y, threat, batch_size=16, checkpoint=tmp_path / "c")
+    down[0] = False
+    resumed = attacks.run(attack, black, x, y, threat, batch_size=16, checkpoint=tmp_path / "c")
+    spent, asked[0] = asked[0], 0
+    whole = attacks.run(attack, black, x, y, threat, batch_size=16)
+    # A step of HopSkipJump asks up to 64 points of each row, in parts of 16.
+    assert 0 <= spent - asked[0] <= (64 if name == "HopSkipJump" else 0)
+    assert torch.equal(resumed.x_adv, whole.x_adv)
+    assert torch.equal(resumed.ledger.forwards, whole.ledger.forwards)
+    assert resumed.status == whole.status

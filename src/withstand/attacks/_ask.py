@@ -48,11 +48,21 @@ def _answer(model: Model, rows: Tensor) -> list[Tensor]:
     return [seen.scores, seen.gradient]
 
 
+def _at_once(model: object) -> int:
+    """How many rows a served model answers at a time, in several requests; 0 for others."""
+    while model is not None:
+        if hasattr(model, "at_once"):
+            return int(model.at_once)
+        model = getattr(model, "model", None)
+    return 0
+
+
 class Asker:
     """The model, asked in batches of `floor` to `batch` rows."""
 
     def __init__(self, model: Model, x: Tensor, batch: int) -> None:
         self.model, self.batch = model, batch
+        self.part = max(batch, _at_once(model))
         floor = batch_floor(model, x, batch)
         self.batch_invariant = floor is not None
         self.floor = floor or _FLOORS[0]
@@ -77,8 +87,8 @@ class Asker:
         row, column = query.live.nonzero(as_tuple=True)
         points, y = query.points[row, column], problem.y[row]
         parts = [
-            self._seen(problem, points[i : i + self.batch], y[i : i + self.batch])
-            for i in range(0, len(points), self.batch)
+            self._seen(problem, points[i : i + self.part], y[i : i + self.part])
+            for i in range(0, len(points), self.part)
         ]
         hit = torch.zeros_like(query.live)
         hit[row, column] = torch.cat([part.hit for part in parts])

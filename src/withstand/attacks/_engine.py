@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._errors import CheckpointError, DataError, ModelError, ThreatError
+from .._errors import BudgetError, CheckpointError, DataError, ModelError, ThreatError
 from ..models import Model, describe
 from ..threat import L0, L1, L2, Box, Budget, Frozen, Linf, Mask, Threat
 from ._ask import Asker
@@ -105,6 +105,7 @@ class _Run:
         known: Ledger | None,
     ) -> None:
         self.attack, self.model, self.threat, self.batch = attack, model, threat, batch_size
+        self.planned = type(attack).plan is not Attack.plan
         self.asker = Asker(model, x, batch_size)
         self.region = threat.within(model.domain).region
         # Then the bounds lower and upper say all there is to say about membership.
@@ -144,6 +145,7 @@ class _Run:
         self.forwards = zero.clone() if known is None else known.forwards.clone()
         self.backwards = zero.clone() if known is None else known.backwards.clone()
         self.first = zero - 1
+        self.passed = self.begun = zero.sum()
         self.best = torch.full((n,), torch.inf, device=device)
         self.x_adv = x.clone()
         self.plan = (zero - 1)[:, None].expand(n, attack.lanes).clone()
@@ -162,40 +164,50 @@ class _Run:
         return digest.hexdigest()
 
     def result(self) -> Result:
-        if not self._restored():
-            if not self.known:
-                self._ask_clean()
-            self.waiting = (~self.wrong).nonzero()[:, 0]
-            self.waiting_lane = torch.zeros_like(self.waiting)
-        while time.monotonic() < self.deadline:
-            self._admit()
-            if len(self.index):
-                self._advance()
-                self._tell()
-            elif not len(self.waiting):
-                break
-        return self._judged()
+        try:
+            if not self._restored() or not bool(self.begun):
+                if not self.known:
+                    self._ask_clean()
+                self.waiting = (~self.wrong).nonzero()[:, 0]
+                self.waiting_lane = torch.zeros_like(self.waiting)
+                self.begun = torch.ones_like(self.begun)
+            while time.monotonic() < self.deadline:
+                self._admit()
+                if len(self.index):
+                    self._advance()
+                    self._tell()
+                elif not len(self.waiting):
+                    break
+            return self._judged()
+        except (ModelError, BudgetError):
+            # What a served model has answered is dear, and the failing query has changed nothing.
+            self._keep()
+            raise
 
     def _ask_clean(self) -> None:
         everything = torch.arange(len(self.found), device=self.found.device)
-        for part in torch.split(everything, self.batch):
+        # An interrupted pass goes on behind the parts that were answered.
+        for part in torch.split(everything, self.batch)[int(self.passed) :]:
             rows = self.samples.take(part)
             self.wrong[part] = self.asker.answer(rows, Query(rows.x, part >= 0)).hit
             self.forwards[part] += 1
+            self.passed = self.passed + 1
 
     def _admit(self) -> None:
         room = self.batch - len(self.index)
         if not room or not len(self.waiting) or not (self.compact or not len(self.index)):
             return
-        index, self.waiting = self.waiting[:room], self.waiting[room:]
-        lane, self.waiting_lane = self.waiting_lane[:room], self.waiting_lane[room:]
+        index, waiting = self.waiting[:room], self.waiting[room:]
+        lane, waiting_lane = self.waiting_lane[:room], self.waiting_lane[room:]
         first = lane == 0
-        if self.attack.lanes > 1 and bool(first.any()):
+        if self.planned and bool(first.any()):
             affordable = ~first | self._affords(index, *self.attack.plan_cost)
             index, lane, first = index[affordable], lane[affordable], first[affordable]
             self._plan(index[first])
-            if not len(index):
-                return
+        # Only now, since a plan asks the model, which may fail.
+        self.waiting, self.waiting_lane = waiting, waiting_lane
+        if not len(index):
+            return
         fresh = self.samples.take(index)
         fresh.lane.copy_(lane)
         fresh.target.copy_(self.plan[index, lane])
@@ -308,6 +320,10 @@ class _Run:
             busy = len(self.waiting) + len(self.index)
             self.progress(len(self.found) - busy, len(self.found), int(self.found.sum()))
         if self.checkpoint is not None and self.checkpoint.due:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self.checkpoint is not None:
             kept = {name: getattr(self, name) for name in _SAVED}
             state = list(self.state) if len(self.index) else []
             run = {**kept, "lane": self.problem.lane, "state": state, "of": self.fingerprint}
@@ -377,7 +393,7 @@ class _Counted:
 
 _SAVED = (
     *("wrong", "found", "ended", "unstarted", "forwards", "backwards", "first", "best", "x_adv"),
-    *("plan", "waiting", "waiting_lane", "index"),
+    *("plan", "waiting", "waiting_lane", "index", "passed", "begun"),
 )
 
 

@@ -7,13 +7,36 @@ from importlib.metadata import entry_points
 from ._apgd import APGD
 from ._apgdt import APGDT
 from ._contract import Attack
+from ._cw import CarliniWagner
+from ._ddn import DDN
+from ._deepfool import DeepFool
+from ._fab import FAB
 from ._fmn import FMN
 from ._hopskipjump import HopSkipJump
+from ._pdpgd import PDPGD
 from ._pgd import FGSM, PGD
 from ._random import RandomNoise
+from ._sigmazero import SigmaZero
 from ._square import Square
+from ._superdeepfool import SuperDeepFool
 
-_OURS = (APGD, APGDT, FGSM, FMN, HopSkipJump, PGD, RandomNoise, Square)
+_OURS = (
+    APGD,
+    APGDT,
+    CarliniWagner,
+    DDN,
+    DeepFool,
+    FAB,
+    FGSM,
+    FMN,
+    HopSkipJump,
+    PDPGD,
+    PGD,
+    RandomNoise,
+    SigmaZero,
+    Square,
+    SuperDeepFool,
+)
 
 
 def registry() -> dict[str, type[Attack]]:

@@ -19,7 +19,7 @@ from .._version import __version__
 from ..attacks import Attack, Checkpoint, Result, Square, run
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
-from ..models import Model, adapt, describe
+from ..models import HttpModel, Model, adapt, describe
 from ..threat import Budget, MultiLabel, Regression, Targeted, Threat
 from ._cascade import PRESETS, again, cascade, sweep, weakest
 from ._found import Found
@@ -95,6 +95,7 @@ class _Evaluation:
         batch_size: int,
     ) -> None:
         self.model, self.data, self.threat, self.seed = model, data, threat, seed
+        self.served = model
         self.preset, self.spend = preset, PRESETS[preset]
         self.budget, self.batch = budget, batch_size
         device = getattr(model, "device", torch.device("cpu"))
@@ -110,6 +111,7 @@ class _Evaluation:
         self.asked, self.asked_back = 0, 0
         self.probe: Probe | None = None
         self.missed: float | None = None
+        self.swept = False
         self.notes: list[str] = []
 
     def begin(self, checkpoint: str | Path | None) -> None:
@@ -129,6 +131,7 @@ class _Evaluation:
         self.found.distance[~self.correct] = 0.0
         if checkpoint is not None:
             self.checkpoint = Checkpoint(checkpoint, self._fingerprint(clean))
+            self._charge(self.checkpoint)
             self._restore()
         if self.access == "gradients":
             self._look(clean)
@@ -137,9 +140,10 @@ class _Evaluation:
         """The cascade on those who withstand, the sweep for the curve, then the near misses."""
         for attack in cascade(self.spend, self.threat, self.access, self.classes):
             self._follow(attack)
-        curve = sweep(self.spend, self.access)
-        if curve is not None and self.threat.norm in curve.norms and not self._blind:
-            self._run(curve, minimum=True)
+        curve = sweep(self.spend, self.threat, self.access)
+        if curve is not None and not self._blind:
+            _, asked = self._run(curve, minimum=True)
+            self.swept = asked > 0
         for number, attack in enumerate(again(self.spend, self.threat, self.access)):
             self._follow(attack, near=self.spend.near, seed=self.seed + 1 + number)
         self._query()
@@ -204,15 +208,13 @@ class _Evaluation:
         if self.probe.zero_gradients > 0.05:
             self._run(full)
             return
-        rugged = self.missed is not None and self.missed > RUGGED
-        queries = self.spend.queries if rugged else self.spend.probe
-        fooled, asked = self._run(Square(queries=queries), near=self.spend.near)
+        near = self.spend.near
+        fooled, asked = self._run(Square(queries=self.spend.probe), near=near)
         if fooled > 0.1 * asked:
             self._run(full)
-        elif rugged:
-            self._run(
-                Square(queries=self.spend.insist), near=self.spend.near // 4, seed=self.seed + 1
-            )
+        elif self.missed is not None and self.missed > RUGGED:
+            insist = Square(queries=self.spend.insist)
+            self._run(insist, near=near // 4, seed=self.seed + 1)
 
     def _alive(self) -> Tensor:
         return self.correct & ~self.found.fooled
@@ -325,6 +327,13 @@ class _Evaluation:
             }
         )
 
+    def _charge(self, checkpoint: Checkpoint) -> None:
+        """A cap on what is sent to a served model holds over interruptions too."""
+        served = self.served
+        if isinstance(served, HttpModel):
+            served.charge(int(checkpoint.content.get("sent", 0)))
+            checkpoint.always = lambda: {"sent": served.sent}
+
     def _restore(self) -> None:
         assert self.checkpoint is not None
         saved = self.checkpoint.content
@@ -358,6 +367,7 @@ class _Evaluation:
             stages=tuple(self.stages),
             probe=self.probe,
             missed=self.missed,
+            swept=self.swept,
             cost=self._cost(),
             provenance=self._provenance(),
             notes=tuple(notes),

@@ -26,7 +26,8 @@ _POINTS = 41
 class Facts:
     """What an evaluation knows at its end; tensors hold one entry for each sample (N, ...).
 
-    probe and missed are None where gradients and the sweep were not looked at.
+    probe and missed are None where gradients and the sweep were not looked at; swept: there is a
+    curve.
     """
 
     data: Dataset
@@ -41,6 +42,7 @@ class Facts:
     stages: tuple[Stage, ...]
     probe: Probe | None
     missed: float | None
+    swept: bool
     cost: Cost
     provenance: dict[str, Any]
     notes: tuple[str, ...]
@@ -124,7 +126,7 @@ def _status(facts: Facts) -> tuple[str, ...]:
 
 def _curve(facts: Facts) -> tuple[CurvePoint, ...]:
     """Robust accuracy at radii around the threat's own; empty if nothing looked below it."""
-    if not any(stage.name == "FMN" and stage.samples for stage in facts.stages):
+    if not facts.swept:
         return ()
     distance = facts.found.distance.numpy()
     eps = float(np.max(facts.threat.describe()["eps"]))

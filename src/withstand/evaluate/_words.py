@@ -24,7 +24,9 @@ _ABOUT = {
     "PGD": "gradient search with fixed steps",
     "APGD": "gradient search that sets its own steps",
     "APGDT": "gradient search for one other class after the other",
+    "FAB": "the smallest change that fools",
     "FMN": "the smallest change that fools",
+    "SigmaZero": "the fewest features that fool",
     "Square": "search by questions alone, no gradients",
     "HopSkipJump": "search by the answers alone",
 }

@@ -1,0 +1,143 @@
+"""PDPGD: a game between the change's length and the margin, with proximal steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..threat import Access
+from ._ball import length
+from ._contract import Attack, Query, Seen
+from ._problem import Problem
+
+_INNER = 5
+_LIMIT = log(1e6)
+
+
+class _State(NamedTuple):
+    points: Tensor
+    mean: Tensor
+    square: Tensor
+    dual: Tensor  # log of the loss's weight over the length's
+    weight: Tensor  # the loss's share, averaged over the steps
+    step: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PDPGD(Attack):
+    """Primal-dual proximal gradient descent (Matyasko and Chau 2021, algorithm 1), all four norms.
+
+    The change descends softplus(margin) by Adam, and a proximal step in Adam's metric shortens it;
+    the multiplier ascends while the sample is right. L0 is stood in for by the sum of |d|^(2/3).
+    1 forward + 1 backward a step.
+    """
+
+    steps: int = 500
+    rate: float = 0.1
+    needs: ClassVar[Access] = "gradients"
+    norms: ClassVar = ("linf", "l2", "l1", "l0")
+    minimum_norm: ClassVar[bool] = True
+
+    def init(self, problem: Problem) -> _State:
+        none = torch.zeros_like(problem.eps)
+        return _State(
+            points=problem.x,
+            mean=torch.zeros_like(problem.x),
+            square=torch.zeros_like(problem.x),
+            dual=none + log(100),
+            weight=none + 1 / (1 + 0.01),
+            step=torch.zeros_like(problem.lane),
+        )
+
+    def query(self, problem: Problem, state: _State) -> Query:
+        def objective(scores: Tensor) -> Tensor:
+            return problem.goal.margin(scores, problem.y)
+
+        return Query(state.points, state.step < self.steps, objective)
+
+    def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
+        assert seen.gradient is not None
+        assert seen.loss is not None
+        column, share, number = problem.column, state.step / self.steps, state.step + 1
+        # The gradient of softplus. Kernels round such functions differently at the end of a batch,
+        # so that they are worked out in float64 wherever they reach a point.
+        slope = column(_exactly(torch.sigmoid, seen.loss)) * seen.gradient
+        mean = torch.lerp(slope, state.mean, 0.9)
+        square = torch.lerp(slope.square(), state.square, 0.999)
+        fresh, slow = 1 - _power(0.9, number), 1 - _power(0.999, number)
+        metric = (square / column(slow)).sqrt() + 1e-8
+        rate = self.rate * _power(0.01, share)
+        change = state.points - problem.x - column(rate / fresh) * mean / metric
+
+        # The multiplier climbs while the sample is right: sign of the margin.
+        turn = torch.where(seen.hit, -0.1, 0.1) * _power(0.1, share)
+        dual = (state.dual + turn).clamp(-_LIMIT, _LIMIT)
+        weight = torch.lerp(_exactly(torch.sigmoid, dual), state.weight, 0.9)
+        ratio = rate * (1 - weight) / weight
+        change = _shortened(problem.norm, change, metric, ratio)
+        return _State(
+            points=torch.clamp(problem.x + change, problem.lower, problem.upper),
+            mean=mean,
+            square=square,
+            dual=dual,
+            weight=weight,
+            step=number,
+        )
+
+
+def _power(base: float, exponent: Tensor) -> Tensor:
+    return _exactly(lambda n: torch.pow(base, n), exponent)
+
+
+def _exactly(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    return function(values.double()).float()
+
+
+def _shortened(norm: str, change: Tensor, metric: Tensor, ratio: Tensor) -> Tensor:
+    """The proximal point of ratio * length in the metric; it is closed in L1 and L0."""
+    flat, scale = change.flatten(1), metric.flatten(1)
+    if norm in ("l1", "l0"):
+        # It separates over the features, so that each has its own threshold.
+        return proximal(norm, flat, ratio[:, None] / scale).reshape(change.shape)
+    largest = scale.amax(1, keepdim=True)
+    point = flat
+    for _ in range(_INNER):
+        toward = point - scale / largest * (point - flat)
+        point = proximal(norm, toward, ratio[:, None] / largest)
+    return point.reshape(change.shape)
+
+
+def proximal(norm: str, v: Tensor, t: Tensor) -> Tensor:
+    """The minimiser z (B, d) of |z - v|^2 / 2 + t |z| for t (B, 1), or (B, d) where it separates.
+
+    |z| is the norm's length, in L0 the sum of |z|^(2/3) (Cao, Sun and Xu 2013, theorem 1).
+    """
+    if norm == "l1":
+        return v.sign() * (v.abs() - t).clamp_min(0)
+    if norm == "l2":
+        return v * (1 - t / length(v, "l2").clamp_min(1e-12)[:, None]).clamp_min(0)
+    if norm == "linf":
+        # Moreau: what is left of v is its projection onto the L1 ball of radius t.
+        return v - _onto_l1(v, t)
+    size, doubled = v.abs().double(), (2 * t).double().clamp_min(1e-30)
+    edge = 48**0.25 / 3 * doubled**0.75
+    angle = (27 / 16 * size.square() * doubled**-1.5).clamp_min(1.0).acosh()
+    root = 2 / 3**0.5 * doubled**0.25 * (angle / 3).cosh().sqrt()
+    value = ((root + (2 * size / root - root.square()).clamp_min(0).sqrt()) / 2) ** 3
+    return torch.where(size > edge, v.sign() * value.to(v.dtype), 0.0)
+
+
+def _onto_l1(v: Tensor, radius: Tensor) -> Tensor:
+    """The nearest points (B, d) in L1 balls of radius (B, 1) (Duchi et al. 2008)."""
+    size = v.abs()
+    falling = size.sort(dim=1, descending=True).values
+    count = torch.arange(1, v.shape[1] + 1, device=v.device)
+    excess = (falling.cumsum(1) - radius) / count
+    kept = (falling > excess).sum(1, keepdim=True).clamp_min(1)
+    threshold = excess.gather(1, kept - 1).clamp_min(0)
+    return v.sign() * (size - threshold).clamp_min(0)

@@ -1,0 +1,192 @@
+"""Minimum-norm attacks against closed forms, and the mathematics below them against solvers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import LinearConstraint, linprog, minimize, minimize_scalar
+from torch import Tensor, nn
+
+from withstand import attacks
+from withstand.attacks._pdpgd import proximal
+from withstand.attacks._plane import onto_plane
+from withstand.models import TorchModel
+from withstand.threat import L0, L1, L2, Frozen, Linf, MultiLabel, Regression, Targeted, Threat
+
+BALLS = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+WEIGHT = torch.tensor([3.0, -4.0, 0.0])
+# The margin is 2: the distances are 2 over the dual norm of the weight.
+DISTANCE = {"linf": 2 / 7, "l2": 2 / 5, "l1": 2 / 4, "l0": 1.0}
+EXACT = [
+    *((attacks.FAB(steps=20), norm) for norm in ("linf", "l2", "l1")),
+    *((attacks.FAB(steps=20, targets=1), norm) for norm in ("linf", "l2", "l1")),
+    (attacks.DDN(steps=300), "l2"),
+    (attacks.CarliniWagner(steps=200, searches=12), "l2"),
+    (attacks.DeepFool(), "linf"),
+    (attacks.DeepFool(), "l2"),
+    (attacks.DeepFool(), "l1"),
+    (attacks.SuperDeepFool(steps=30), "l2"),
+    (attacks.SigmaZero(steps=200), "l0"),
+    *((attacks.PDPGD(steps=500), norm) for norm in ("linf", "l2", "l1", "l0")),
+]
+
+
+def linear(classes: int = 2) -> TorchModel:
+    net = nn.Linear(3, classes, bias=False)
+    with torch.no_grad():
+        net.weight.zero_()
+        net.weight[1] = WEIGHT
+    return TorchModel(net, domain=(-10, 10))
+
+
+@pytest.mark.parametrize(("attack", "norm"), EXACT, ids=lambda value: str(value).split("(")[0])
+def test_the_distance_of_a_linear_model(attack: attacks.Attack, norm: str) -> None:
+    x, y = torch.tensor([[2 / 3, 0.0, 0.0]]), torch.tensor([1])
+    threat = Threat(region=BALLS[norm](torch.inf))
+    found = float(attacks.run(attack, linear(), x, y, threat).distance)
+    assert DISTANCE[norm] - 1e-6 <= found <= 1.06 * DISTANCE[norm]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_feature_that_may_not_move_leaves_its_share_to_the_others(norm: str) -> None:
+    x, y = torch.tensor([[2 / 3, 0.0, 0.0]]), torch.tensor([1])
+    region = BALLS[norm](torch.inf) & Frozen((1,))
+    result = attacks.run(attacks.FAB(steps=20), linear(), x, y, Threat(region=region))
+    assert float(result.distance) == pytest.approx(2 / 3, rel=0.02)
+    assert float(result.x_adv[0, 1]) == 0
+
+
+@pytest.mark.parametrize("name", ["DDN", "FAB", "FMN", "PDPGD", "SuperDeepFool", "CarliniWagner"])
+def test_goals_without_a_wrong_class(name: str) -> None:
+    attack = attacks.registry()[name]()
+    x = torch.tensor([[2 / 3, 0.0, 0.0]])
+    far = {"region": L2(torch.inf)}
+    flip = attacks.run(attack, linear(), x, torch.tensor([1]), Threat(**far, goal=Targeted(0)))
+    assert 0.4 <= float(flip.distance) <= 0.45
+    if name != "DDN":
+        # The other label's score stays far below 0.
+        quiet = TorchModel(nn.Sequential(linear().net, _Lowered()), domain=(-10, 10))
+        y = torch.tensor([[0.0, 1.0]])
+        labels = attacks.run(attack, quiet, x, y, Threat(**far, goal=MultiLabel()))
+        assert 0.4 <= float(labels.distance) <= 0.45
+        single = TorchModel(nn.Sequential(linear().net, _Last()), domain=(-10, 10))
+        off = attacks.run(attack, single, x, torch.tensor([2.0]), Threat(**far, goal=Regression(1)))
+        assert 0.2 <= float(off.distance) <= 0.23
+
+
+class _Lowered(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x - torch.tensor([50.0, 0.0])
+
+
+class _Last(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, -1:]
+
+
+def boxed(norm: str, rows: int = 8, features: int = 6) -> tuple[attacks.Problem, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(rows, features, generator=generator)
+    zero = torch.zeros(rows, dtype=torch.long)
+    problem = attacks.Problem(
+        x=x, y=zero, key=zero, lane=zero, target=zero, eps=torch.ones(rows),
+        lower=torch.zeros_like(x), upper=torch.ones_like(x), norm=norm,
+        goal=Threat(region=Linf(1)).goal, seed=0,
+    )  # fmt: skip
+    return problem, torch.randn(rows, features, generator=generator)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("drop", [0.05, 0.6])
+def test_the_plane_is_reached_by_the_smallest_change(norm: str, drop: float) -> None:
+    problem, gradient = boxed(norm)
+    moved = onto_plane(problem, problem.x, gradient, torch.full((8,), drop))
+    change = (moved - problem.x).double().numpy()
+    assert bool(((moved >= 0) & (moved <= 1)).all())
+    for i in range(8):
+        x, g = problem.x[i].double().numpy(), gradient[i].double().numpy()
+        deepest = np.where(g > 0, g * x, -g * (1 - x)).sum()
+        assert -g @ change[i] == pytest.approx(min(drop, deepest), abs=1e-5)
+        if drop >= deepest:
+            continue
+        ours = {
+            "linf": np.abs(change[i]).max(),
+            "l2": np.linalg.norm(change[i]),
+            "l1": np.abs(change[i]).sum(),
+        }[norm]
+        assert ours <= _least(norm, x, g, drop) * (1 + 1e-4) + 1e-6
+
+
+def _least(norm: str, x: Any, g: Any, drop: float) -> float:
+    """The length of the smallest change in the box by a solver."""
+    n = len(x)
+    if norm == "l2":
+        found = minimize(
+            lambda d: d @ d,
+            np.where(g > 0, -x, 1 - x) / 2,
+            jac=lambda d: 2 * d,
+            bounds=list(zip(-x, 1 - x, strict=True)),
+            constraints=LinearConstraint(-g[None], drop, drop),
+            method="SLSQP",
+            options={"maxiter": 500, "ftol": 1e-14},
+        )
+        return float(np.sqrt(found.fun))
+    # Change d, and bounds t on its parts: their sum in L1, one for all in Linf.
+    parts = 1 if norm == "linf" else n
+    bound = np.ones((n, 1)) if norm == "linf" else np.eye(n)
+    limits = np.block([[np.eye(n), -bound], [-np.eye(n), -bound]])
+    found = linprog(
+        np.concatenate((np.zeros(n), np.ones(parts))),
+        A_ub=limits,
+        b_ub=np.zeros(2 * n),
+        A_eq=np.concatenate((-g, np.zeros(parts)))[None],
+        b_eq=[drop],
+        bounds=[*zip(-x, 1 - x, strict=True), *[(0, None)] * parts],
+    )
+    return float(found.fun)
+
+
+@pytest.mark.parametrize("power", [1.0, 2 / 3])
+def test_proximal_points_of_sums_are_their_minimum(power: float) -> None:
+    v = torch.tensor([[-2.0, -0.7, 0.05, 0.4, 3.0]])
+    t = torch.tensor([[0.1, 0.3, 0.2, 0.5, 0.4]])
+    found = proximal("l1" if power == 1 else "l0", v, t)[0]
+    for value, weight, z in zip(v[0].tolist(), t[0].tolist(), found.tolist(), strict=True):
+
+        def cost(z: float, value: float = value, weight: float = weight) -> float:
+            return (z - value) ** 2 / 2 + weight * abs(z) ** power
+
+        grid = np.linspace(-4, 4, 160_001)
+        least = min(cost(g) for g in (grid[np.argmin([cost(g) for g in grid])], 0.0))
+        assert cost(z) <= least + 1e-5
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_proximal_points_of_lengths_are_their_minimum(norm: str) -> None:
+    v, t = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([[0.8]])
+    found = proximal(norm, v, t)[0].numpy()
+    order = {"l2": 2, "linf": np.inf}[norm]
+
+    def cost(z: Any) -> float:
+        return float(((z - v[0].numpy()) ** 2).sum() / 2 + 0.8 * np.linalg.norm(z, order))
+
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        direction = generator.normal(size=3)
+        along = minimize_scalar(lambda s, d=direction: cost(found + s * d), bounds=(-1, 1))
+        assert cost(found) <= along.fun + 1e-6
+
+
+def test_one_target_is_planned_too() -> None:
+    asked: list[int] = []
+
+    class Spy(attacks.APGDT):
+        def plan(self, problem: attacks.Problem, ask: attacks.Ask) -> Tensor | None:
+            asked.append(len(problem))
+            return super().plan(problem, ask)
+
+    x, y = torch.rand(4, 3), torch.ones(4, dtype=torch.long)
+    x[:, 0], x[:, 1] = 1.0, 0.0
+    attacks.run(Spy(steps=2, targets=1), linear(3), x, y, Threat(region=Linf(0.01)))
+    assert asked == [4]
