@@ -212,8 +212,3 @@ def test_functions_and_estimators_come_from_files(tmp_path: Path) -> None:
     spec = ModelConfig(kind="sklearn", factory="model.py:estimator")
     expected = LogisticRegression().fit(np.eye(4), [0, 0, 1, 1]).predict(x.numpy())
     assert load_model(spec, tmp_path).labels(x).tolist() == expected.tolist()
-
-
-def test_kinds_that_are_not_built_say_what_to_use() -> None:
-    with pytest.raises(WithstandError, match="kind: python"):
-        load_model(ModelConfig(kind="http", url="http://localhost:1"))

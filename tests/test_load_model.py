@@ -227,13 +227,6 @@ def test_a_pickled_estimator(folder: Path) -> None:
         parse_config({"model": section, "data": {}, "threat": {}})
 
 
-@pytest.mark.parametrize("kind", ["onnx", "http"])
-def test_kinds_that_are_not_built_yet(folder: Path, kind: str) -> None:
-    place = {"url": "http://localhost"} if kind == "http" else {"factory": "deep/model.py:build"}
-    config = ModelConfig.model_validate({"kind": kind, **place})
-    refused(f"model.kind {kind} is not available yet; .* kind: python", config, folder)
-
-
 def test_our_own_models_pass_through(folder: Path) -> None:
     (folder / "deep" / "model.py").write_text(
         "from torch import nn\nfrom withstand.models import TorchModel\n"

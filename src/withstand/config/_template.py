@@ -65,6 +65,8 @@ gate:                             # what a release must meet; shares between 0 a
   trust: {{min: amber}}             # can the number be believed: green | amber | red
 """
 
+_HTTP = "  # http: {name: model}  # http: the name there; also format, headers, rate, ..."
+
 
 def template(
     *,
@@ -86,10 +88,13 @@ def template(
     callable_ = "file.py:callable or package.module:callable"
     if model == "http":
         place = [f"  url: {_scalar(url)}  # where the model answers"]
+        place += [_HTTP.replace("# ", "", 1)]
         place += [f"  # factory: {factory}       # other kinds: {callable_}"]
+    elif model == "onnx":
+        place = ["  weights: model.onnx           # the exported network"]
     else:
         place = [f"  factory: {_scalar(factory)}         # {callable_}"]
-        place += ["  # url: http://localhost:8000    # http: where the model answers"]
+        place += ["  # url: http://localhost:8000    # http: where the model answers", _HTTP]
     if data == "sklearn":
         origin = [
             f"  name: {_scalar(name)}                  # digits | breast_cancer | wine | iris"

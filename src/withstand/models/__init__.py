@@ -6,11 +6,14 @@ from ._describe import describe
 from ._detecting import Detecting
 from ._differentiable import Differentiable
 from ._ensemble import Ensemble
+from ._http import HttpModel, HttpSettings
 from ._load import load_model
+from ._onnx import OnnxScores, load_onnx
 from ._pipeline import Pipeline
 from ._protocol import Gradient, Model, Objective
 from ._randomized import Randomized
 from ._torch import TorchModel
+from ._trees import load_trees, trees_model
 
 __all__ = [
     "Detecting",
@@ -18,13 +21,19 @@ __all__ = [
     "Ensemble",
     "FunctionModel",
     "Gradient",
+    "HttpModel",
+    "HttpSettings",
     "Model",
     "Objective",
+    "OnnxScores",
     "Pipeline",
     "Randomized",
     "TorchModel",
     "adapt",
     "describe",
     "load_model",
+    "load_onnx",
+    "load_trees",
     "sklearn_model",
+    "trees_model",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from ._ensemble import Ensemble
+from ._http import HttpModel
+from ._onnx import OnnxScores
 from ._protocol import Model
 from ._torch import TorchModel
 
@@ -22,6 +24,10 @@ def describe(model: Model) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "digest": _digest(model),
         }
+    if isinstance(model, HttpModel):
+        told |= model.facts()
+    if isinstance(model, OnnxScores):
+        told["note"] = model.note
     if isinstance(inner, Model):
         told["model"] = describe(inner)
     if isinstance(model, Ensemble):

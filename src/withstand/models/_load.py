@@ -20,8 +20,12 @@ from .._errors import ModelError, did_you_mean, listed, one_line
 from ..config import ModelConfig
 from ..threat import Box
 from ._callable import FunctionModel, sklearn_model
+from ._exported import exported
+from ._http import HttpModel, HttpSettings
+from ._onnx import load_onnx
 from ._protocol import Model
 from ._torch import TorchModel
+from ._trees import is_tree_file, is_trees, load_trees, trees_model
 from ._weights import fill, unpickled
 
 
@@ -31,13 +35,19 @@ def load_model(spec: ModelConfig, root: str | Path = ".") -> Model:
     Raises ModelError for a factory that fails and for weights that do not fit.
     """
     root = Path(root)
-    if spec.kind in ("onnx", "http"):
-        raise ModelError(
-            f"model.kind {spec.kind} is not available yet; write a function of a numpy batch that "
-            "asks it, and use kind: python with factory: file.py:function"
-        )
     lower, upper = (np.asarray(b) if isinstance(b, list) else b for b in spec.domain)
     domain = Box(lower, upper)
+    if spec.kind == "http":
+        return _served(spec, domain)
+    if spec.weights is not None and spec.kind == "onnx":
+        asked = spec.access in (None, "gradients")
+        return load_onnx(root / spec.weights, domain, name=spec.weights, gradients=asked)
+    if spec.weights is not None and spec.factory is None:
+        if spec.kind == "torch":
+            net = exported(root / spec.weights, spec.weights, allow_pickle=spec.allow_pickle)
+            return TorchModel(net, domain=domain)
+        if is_tree_file(spec.weights):
+            return load_trees(root / spec.weights, spec.weights, domain=domain)
     made = _made(spec, root)
     if spec.weights is not None and spec.factory is not None:
         if spec.kind != "torch":
@@ -55,6 +65,8 @@ def load_model(spec: ModelConfig, root: str | Path = ".") -> Model:
         if not isinstance(made, nn.Module):
             raise _unexpected(spec, made, "a torch module")
         return TorchModel(made, domain=domain)
+    if spec.kind == "sklearn" and is_trees(made) and not isinstance(made, type):
+        return trees_model(made, domain=domain)
     if spec.kind == "sklearn":
         if not hasattr(made, "predict") or isinstance(made, type) or not _fitted(made):
             raise _unexpected(spec, made, "a fitted estimator")
@@ -63,6 +75,12 @@ def load_model(spec: ModelConfig, root: str | Path = ".") -> Model:
         raise _unexpected(spec, made, "a function of a numpy batch")
     returns: Literal["labels", "scores"] = "labels" if spec.access == "labels" else "scores"
     return FunctionModel(made, returns=returns, domain=domain)
+
+
+def _served(spec: ModelConfig, domain: Box) -> HttpModel:
+    settings = HttpSettings(**(spec.http.model_dump() if spec.http else {}))
+    access: Literal["labels", "scores"] = "labels" if spec.access == "labels" else "scores"
+    return HttpModel(spec.url or "", settings, access=access, domain=domain)
 
 
 def _made(spec: ModelConfig, root: Path) -> Any:
