@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from withstand import WithstandError, attacks
+from withstand import attacks
 from withstand.config import ModelConfig
 from withstand.models import (
     Detecting,

@@ -200,6 +200,11 @@ def test_every_attack_of_the_registry_conforms(name: str) -> None:
     short: dict[str, dict[str, Any]] = {
         "HopSkipJump": {"queries": 300},
         "Square": {"queries": 150},
+        "BoundaryAttack": {"queries": 80},
+        "CGBA": {"queries": 80},
+        "RayS": {"queries": 80},
+        "SignOPT": {"queries": 80},
+        "SurFree": {"queries": 80},
         "CarliniWagner": {"steps": 30, "searches": 4},
         "DDN": {"steps": 60},
         "FMN": {"steps": 60},

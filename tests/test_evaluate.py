@@ -198,8 +198,8 @@ def test_targets_black_boxes_and_other_norms(digits: Any) -> None:
         (digits.model, Threat(region=L1(4.0)), "APGD"),
         (digits.model, Threat(region=L0(6)), "SigmaZero"),
         (black, Threat(region=Linf(0.2), queries=200), "Square"),
-        (blind, Threat(region=L2(2.0), queries=300), "HopSkipJump"),
-        (digits.model, Threat(region=Linf(0.2), access="labels"), "HopSkipJump"),
+        (blind, Threat(region=L2(2.0), queries=300), "CGBA"),
+        (digits.model, Threat(region=Linf(0.2), access="labels"), "RayS"),
     ):
         report = evaluate(model, data, threat, preset="smoke")
         assert any(s.name == used and s.fooled for s in report.attacks), (used, report.attacks)

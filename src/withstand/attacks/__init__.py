@@ -2,6 +2,8 @@
 
 from ._apgd import APGD
 from ._apgdt import APGDT
+from ._boundary import BoundaryAttack
+from ._cgba import CGBA
 from ._checkpoint import Checkpoint
 from ._contract import Ask, Attack, Query, Seen
 from ._cw import CarliniWagner
@@ -15,15 +17,19 @@ from ._pdpgd import PDPGD
 from ._pgd import FGSM, PGD
 from ._problem import Problem, sample_keys
 from ._random import RandomNoise
+from ._rays import RayS
 from ._registry import registry
 from ._result import Curve, Ledger, Result, Status
 from ._sigmazero import SigmaZero
+from ._signopt import SignOPT
 from ._square import Square
 from ._superdeepfool import SuperDeepFool
+from ._surfree import SurFree
 
 __all__ = [
     "APGD",
     "APGDT",
+    "CGBA",
     "DDN",
     "FAB",
     "FGSM",
@@ -32,6 +38,7 @@ __all__ = [
     "PGD",
     "Ask",
     "Attack",
+    "BoundaryAttack",
     "CarliniWagner",
     "Checkpoint",
     "Curve",
@@ -41,12 +48,15 @@ __all__ = [
     "Problem",
     "Query",
     "RandomNoise",
+    "RayS",
     "Result",
     "Seen",
     "SigmaZero",
+    "SignOPT",
     "Square",
     "Status",
     "SuperDeepFool",
+    "SurFree",
     "registry",
     "run",
     "sample_keys",

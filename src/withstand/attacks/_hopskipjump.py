@@ -12,6 +12,7 @@ from torch import Tensor
 from ..threat import Access
 from ._ball import length
 from ._contract import Attack, Query, Seen
+from ._decision import between, start
 from ._noise import normal, uniform
 from ._problem import Problem
 
@@ -73,10 +74,14 @@ class HopSkipJump(Attack):
         column = problem.column
         single = torch.where(
             column(state.phase == _SEARCH),
-            _between(problem, state.far, (state.low + state.high) / 2),
+            between(problem, state.far, (state.low + state.high) / 2),
             state.edge + column(state.jump) * self._normal(problem, state),
         )
-        single = torch.where(column(state.phase == _START), self._start(problem, state), single)
+        single = torch.where(
+            column(state.phase == _START),
+            start(problem, state.tries, state.phase == _START),
+            single,
+        )
         single = torch.clamp(single, problem.lower, problem.upper)
         left = self.queries - state.spent
         unstarted = (state.phase == _START) & (state.tries >= self.starts)
@@ -128,7 +133,7 @@ class HopSkipJump(Attack):
         low, high = torch.where(landed, 0.0, low), torch.where(landed, 1.0, high)
         far = torch.where(column(landed), point, state.far)
         precise = searching & (high - low <= self._tolerance(problem))
-        edge = torch.where(column(precise), _between(problem, far, high), state.edge)
+        edge = torch.where(column(precise), between(problem, far, high), state.edge)
         estimated = estimating & (drawn >= self._draws(state))
         lost = jumping & ~hit
         # After many halvings the boundary is too flat to leave: the same place is estimated again.
@@ -189,26 +194,3 @@ class HopSkipJump(Attack):
         if problem.norm == "linf":
             return normal.sign()
         return normal / problem.column(length(normal, "l2").clamp_min(1e-12))
-
-    def _start(self, problem: Problem, state: _State) -> Tensor:
-        """The next starting point (B, ...): x inverted, plain pictures, then noise."""
-        x, lower, upper = problem.x, problem.lower, problem.upper
-        if not bool((state.phase == _START).any()):
-            return x
-        column, tries = problem.column, state.tries
-        drawn = uniform(problem, 3, tries, x[0].numel()).reshape(x.shape)
-        # Even tries are noise of full contrast, odd ones uniform.
-        share = torch.where(column(tries % 2 == 0), drawn.round(), drawn)
-        for number, plain in enumerate((0.0, 1.0, 0.5)):
-            share = torch.where(column(tries == number + 1), plain, share)
-        picture = lower + share * (upper - lower)
-        return torch.where(column(tries == 0), lower + upper - x, picture)
-
-
-def _between(problem: Problem, far: Tensor, share: Tensor) -> Tensor:
-    """The point at a share (B,) of the way from x to far: in Linf, far cut to that radius."""
-    delta, share = far - problem.x, problem.column(share)
-    if problem.norm == "linf":
-        limit = share * problem.column(length(delta, "linf"))
-        return problem.x + torch.clamp(delta, -limit, limit)
-    return problem.x + share * delta

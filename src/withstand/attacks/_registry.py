@@ -6,6 +6,8 @@ from importlib.metadata import entry_points
 
 from ._apgd import APGD
 from ._apgdt import APGDT
+from ._boundary import BoundaryAttack
+from ._cgba import CGBA
 from ._contract import Attack
 from ._cw import CarliniWagner
 from ._ddn import DDN
@@ -16,14 +18,19 @@ from ._hopskipjump import HopSkipJump
 from ._pdpgd import PDPGD
 from ._pgd import FGSM, PGD
 from ._random import RandomNoise
+from ._rays import RayS
 from ._sigmazero import SigmaZero
+from ._signopt import SignOPT
 from ._square import Square
 from ._superdeepfool import SuperDeepFool
+from ._surfree import SurFree
 
 _OURS = (
     APGD,
     APGDT,
+    BoundaryAttack,
     CarliniWagner,
+    CGBA,
     DDN,
     DeepFool,
     FAB,
@@ -33,9 +40,12 @@ _OURS = (
     PDPGD,
     PGD,
     RandomNoise,
+    RayS,
     SigmaZero,
+    SignOPT,
     Square,
     SuperDeepFool,
+    SurFree,
 )
 
 

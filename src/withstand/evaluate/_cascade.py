@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._errors import ThreatError
-from ..attacks import APGD, APGDT, FAB, Attack, HopSkipJump, RandomNoise, SigmaZero, Square
+from ..attacks import APGD, APGDT, CGBA, FAB, Attack, RandomNoise, RayS, SigmaZero, Square
 from ..threat import ACCESS, Access, Targeted, Threat, Untargeted
 
 Preset = Literal["smoke", "standard", "thorough"]
@@ -79,8 +79,10 @@ def cascade(spend: Spend, threat: Threat, access: Access, classes: int) -> list[
         attacks += _gradients(spend, threat, classes)
     elif access == "scores" and threat.norm in Square.norms:
         attacks.append(Square(queries=spend.queries))
-    if access == "labels" and threat.norm in HopSkipJump.norms:
-        attacks.append(HopSkipJump(queries=spend.decisions))
+    if access == "labels" and threat.norm == "l2":
+        attacks.append(CGBA(queries=spend.decisions))
+    if access == "labels" and threat.norm == "linf":
+        attacks.append(RayS(queries=spend.decisions))
     return attacks
 
 

@@ -24,6 +24,8 @@ _ABOUT = {
     "PGD": "gradient search with fixed steps",
     "APGD": "gradient search that sets its own steps",
     "APGDT": "gradient search for one other class after the other",
+    "CGBA": "labels alone, along the decision boundary",
+    "RayS": "labels alone, flips of signs in blocks",
     "FAB": "the smallest change that fools",
     "FMN": "the smallest change that fools",
     "SigmaZero": "the fewest features that fool",

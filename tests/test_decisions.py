@@ -1,0 +1,157 @@
+"""Attacks on labels alone: closed forms, odd inputs and goals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from withstand import attacks
+from withstand.attacks import (
+    CGBA,
+    Attack,
+    BoundaryAttack,
+    RayS,
+    Result,
+    SignOPT,
+    Status,
+    SurFree,
+)
+from withstand.models import FunctionModel, TorchModel
+from withstand.threat import L2, Frozen, Linf, Targeted, Threat
+
+ATTACKS: tuple[Attack, ...] = (BoundaryAttack(), CGBA(), RayS(), SignOPT(), SurFree())
+each = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
+
+
+def threat_for(attack: Attack, radius: float = torch.inf, **options: object) -> Threat:
+    region = (L2 if "l2" in attack.norms else Linf)(radius)
+    return Threat(region=region, access="labels", **options)
+
+
+def least(attack: Attack, model: TorchModel, x: Tensor, y: Tensor, queries: int) -> Result:
+    return attacks.run(replace(attack, queries=queries), model, x, y, threat_for(attack))
+
+
+def linear(features: int, classes: int = 2) -> nn.Linear:
+    net = nn.Linear(features, classes)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        net.weight.copy_(torch.randn(classes, features, generator=generator))
+        net.bias.zero_()
+    return net
+
+
+def box(features: int, n: int, seed: int = 0) -> Tensor:
+    return torch.rand(n, features, generator=torch.Generator().manual_seed(seed))
+
+
+@each
+def test_it_comes_near_the_closed_form_distance_of_a_linear_model(attack: Attack) -> None:
+    net, x = linear(60), box(60, 8)
+    # Far from the box's faces, so that only the boundary counts.
+    x = 0.4 + 0.2 * x
+    scores = net(x).detach()
+    y = scores.argmax(1)
+    normal = (net.weight[1] - net.weight[0]).detach()
+    dual = normal.norm() if "l2" in attack.norms else normal.abs().sum()
+    exact = (scores[:, 1] - scores[:, 0]).abs() / dual
+    model = TorchModel(net, domain=(-9.0, 9.0))
+    found = least(attack, model, x, y, 1000).distance
+    slack = 1.2 if isinstance(attack, BoundaryAttack | SignOPT) else 1.1
+    assert bool((found >= exact - 1e-5).all())
+    assert float((found / exact).median()) <= slack
+    earlier = least(attack, model, x, y, 300).distance
+    assert bool((found <= earlier).all())
+    assert float(found.mean()) < float(earlier.mean())
+
+
+@each
+def test_it_says_when_there_is_nothing_to_start_from(attack: Attack) -> None:
+    constant = FunctionModel(lambda a: a.reshape(len(a), -1)[:, :2] * 0 + [[1, 0]])
+    x, y = box(12, 3).reshape(3, 1, 3, 4), torch.zeros(3, dtype=torch.long)
+    result = attacks.run(replace(attack, starts=7), constant, x, y, threat_for(attack))
+    assert set(result.status) == {Status.NO_START}
+    assert torch.equal(result.x_adv, x)
+    assert int(result.ledger.forwards.max()) == 8
+
+
+@each
+@pytest.mark.parametrize("shape", [(1,), (5,), (1, 5, 9), (3, 4, 6), (7, 3)], ids=str)
+def test_it_knows_rows_and_pictures_of_any_shape(attack: Attack, shape: tuple[int, ...]) -> None:
+    features = int(torch.tensor(shape).prod())
+    net = nn.Sequential(nn.Flatten(), linear(features))
+    with torch.no_grad():
+        net[1].bias.copy_(-0.5 * net[1].weight.sum(1))
+    x = box(features, 4).reshape(4, *shape)
+    y = net(x).argmax(1)
+    result = least(attack, TorchModel(net), x, y, 200)
+    assert set(result.status) == {Status.FOOLED}
+    assert bool((net(result.x_adv).argmax(1) != y).all())
+
+
+@each
+def test_it_keeps_to_bounds_of_each_feature_and_to_frozen_ones(attack: Attack) -> None:
+    lower, upper = torch.tensor([-1.0, 0, -3, 10, 0, 0]), torch.tensor([1.0, 100, -2, 11, 1, 0.5])
+    net = linear(6)
+    with torch.no_grad():
+        net.weight /= (upper - lower).square()
+        net.bias.copy_(-(net.weight @ (lower + upper)) / 2)
+    x = lower + (upper - lower) * box(6, 12)
+    y = net(x).argmax(1)
+    threat = threat_for(attack)
+    threat = replace(threat, region=threat.region & Frozen((0, 3)))
+    model = TorchModel(net, domain=(lower.numpy(), upper.numpy()))
+    result = attacks.run(replace(attack, queries=150), model, x, y, threat)
+    assert Status.FOOLED in result.status
+    assert bool(((result.x_adv >= lower) & (result.x_adv <= upper)).all())
+    assert torch.equal(result.x_adv[:, [0, 3]], x[:, [0, 3]])
+
+
+@each
+def test_it_reaches_a_target_where_it_finds_a_start(attack: Attack) -> None:
+    net = nn.Sequential(nn.Flatten(), linear(16, 3))
+    x = 2 * box(16, 6).reshape(6, 1, 4, 4) - 1
+    y = net(x).argmax(1)
+    x, y = x[y != 1], y[y != 1]
+    threat = threat_for(attack, goal=Targeted(1))
+    model = TorchModel(net, domain=(-1.0, 1.0))
+    few, many = (
+        attacks.run(replace(attack, queries=queries), model, x, y, threat) for queries in (60, 300)
+    )
+    fooled = torch.tensor([status == Status.FOOLED for status in many.status])
+    assert bool(fooled.any())
+    assert bool((net(many.x_adv).argmax(1) == 1)[fooled].all())
+    assert float(many.distance[fooled].mean()) < float(few.distance[fooled].mean())
+
+
+@each
+def test_it_stops_at_the_first_success_within_a_radius(attack: Attack) -> None:
+    net, x = linear(20), box(20, 6)
+    y = net(x).argmax(1)
+    model = TorchModel(net)
+    free = least(attack, model, x, y, 300)
+    radius = float(free.distance.median())
+    bounded = attacks.run(replace(attack, queries=300), model, x, y, threat_for(attack, radius))
+    within = free.distance <= radius
+    assert torch.equal(bounded.success, within)
+    assert bool((bounded.ledger.forwards <= free.ledger.forwards).all())
+    first = bounded.ledger.first_success[within]
+    assert torch.equal(bounded.ledger.forwards[within] >= first, torch.ones_like(first) > 0)
+
+
+@each
+def test_it_improves_with_queries(attack: Attack) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 24), nn.ReLU(), nn.Linear(24, 4))
+    x = box(36, 8, seed=3).reshape(8, 1, 6, 6)
+    y = net(x).argmax(1)
+    far, near, nearer = (
+        least(attack, TorchModel(net), x, y, queries).distance for queries in (50, 200, 800)
+    )
+    assert bool((nearer <= near).all())
+    assert bool((near <= far).all())
+    assert float(nearer.mean()) < float(near.mean()) < float(far.mean())
