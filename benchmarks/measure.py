@@ -29,11 +29,11 @@ def timed(work: Callable[[], Any]) -> Timed:
 
 
 class Counting(nn.Module):
-    """Counts the images that a network is asked for, and keeps those it gave a gradient for."""
+    """Counts the images that a network is asked for; `keep`: those it gave a gradient for too."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, *, keep: bool = False) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.keep = net, keep
         self.clear()
 
     def clear(self) -> None:
@@ -45,7 +45,7 @@ class Counting(nn.Module):
         self.asked += len(x)
         # ART's noise is float64.
         out: Tensor = self.net(x.float())
-        if out.requires_grad:
+        if self.keep and out.requires_grad:
             kept = x.detach().float().clone()
             out.register_hook(lambda _: self.graded.append(kept))
         return out

@@ -164,3 +164,59 @@ def square(eps: float, queries: int) -> dict[str, Attack]:
         return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
 
     return {"pyautoattack": by_pyautoattack, "torchattacks": by_torchattacks, "art": by_art}
+
+
+def smallest(method: str, norm: str, steps: int) -> dict[str, Attack]:
+    """Minimum-norm attacks of the same name, at equal steps; searches as each package counts."""
+    p = {"linf": INF, "l2": 2.0, "l1": 1.0, "l0": 0.0}[norm]
+
+    def by_adv_lib(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        _stub("torchvision", "torchvision.utils", "visdom")
+        from adv_lib import attacks as lib
+
+        calls: dict[str, Callable[[], Tensor]] = {
+            "DDN": lambda: lib.ddn(net, x, y, steps=steps, levels=None),
+            "FAB": lambda: lib.fab(net, x, y, norm=p, n_iter=steps),
+            "SuperDeepFool": lambda: lib.sdf(net, x, y, steps=steps),
+            "DeepFool": lambda: lib.df(net, x, y, steps=50, norm=p),
+            "CarliniWagner": lambda: lib.carlini_wagner_l2(
+                net, x, y, binary_search_steps=9, max_iterations=steps // 9
+            ),
+            "SigmaZero": lambda: lib.sigma_zero(net, x, y, num_steps=steps),
+            "PDPGD": lambda: (
+                lib.pdgd(net, x, y, num_steps=steps)
+                if norm == "l2"
+                else lib.pdpgd(net, x, y, norm=p, num_steps=steps)
+            ),
+        }
+        return calls[method]()
+
+    def by_foolbox(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        import foolbox
+
+        kind = {"linf": "Linf", "l2": "L2"}.get(norm, "")
+        attack = {
+            "DDN": lambda: foolbox.attacks.DDNAttack(steps=steps),
+            "DeepFool": lambda: getattr(foolbox.attacks, f"{kind}DeepFoolAttack")(steps=50),
+            "CarliniWagner": lambda: foolbox.attacks.L2CarliniWagnerAttack(
+                binary_search_steps=9, steps=steps // 9
+            ),
+        }[method]()
+        model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+        return attack(model, x, y, epsilons=None)[0]
+
+    def by_pyautoattack(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from pyautoattack.fab_pt import FABAttack_PT
+
+        kind = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
+        attack = FABAttack_PT(
+            net, n_restarts=1, n_iter=steps, eps=1e6, seed=0, norm=kind, device="cpu"
+        )
+        return attack.perturb(x, y)
+
+    found: dict[str, Attack] = {"adv-lib": by_adv_lib}
+    if method in ("DDN", "CarliniWagner") or (method == "DeepFool" and norm in ("linf", "l2")):
+        found["foolbox"] = by_foolbox
+    if method == "FAB":
+        found["pyautoattack"] = by_pyautoattack
+    return found

@@ -101,7 +101,7 @@ def overhead() -> Rows:
     rows: Rows = []
     for name in ("standard", "larger"):
         net = network(name).requires_grad_(False)
-        counted = Counting(net).eval()
+        counted = Counting(net, keep=True).eval()
         models = {net: TorchModel(net), counted: TorchModel(counted)}
         # A wrong image leaves at once even without compaction: the bare loop would do more work.
         x, y = right(net, *mnist("test", 128), 64)
@@ -180,6 +180,57 @@ def minimum_norm() -> Rows:
     return rows
 
 
+def smallest() -> Rows:
+    """The other minimum-norm attacks, each against its namesakes: 200 images, about equal steps."""
+    cases: list[tuple[attacks.Attack, str, int]] = [
+        *((attacks.FAB(steps=100, targets=3), norm, 100) for norm in ("linf", "l2", "l1")),
+        (attacks.DDN(steps=100), "l2", 100),
+        (attacks.SuperDeepFool(), "l2", 100),
+        *((attacks.DeepFool(), norm, 50) for norm in ("linf", "l2")),
+        (attacks.CarliniWagner(steps=100, searches=9), "l2", 900),
+        (attacks.SigmaZero(steps=100), "l0", 100),
+        *((attacks.PDPGD(steps=300), norm, 300) for norm in ("linf", "l2", "l1", "l0")),
+    ]
+    rows: Rows = []
+    for name in ("standard", "adversarial"):
+        net = network(name)
+        x, y = right(net, *mnist("test", 220), 200)
+        for attack, norm, steps in cases:
+            method = type(attack).__name__
+
+            def ours(
+                net: nn.Module,
+                x: Tensor,
+                y: Tensor,
+                attack: attacks.Attack = attack,
+                norm: str = norm,
+            ) -> Tensor:
+                threat = Threat(region=BALLS[norm](np.inf))
+                return attacks.run(attack, TorchModel(net), x, y, threat).x_adv
+
+            for label, peer in {
+                "withstand": ours,
+                **peers.smallest(method, norm, steps),
+            }.items():
+                counted = Counting(net).eval()
+                spent = timed(partial(peer, counted, x, y))
+                found = distances(net, x, y, spent.found.detach(), norm)
+                print(f"{name} {method} {norm} {label}", flush=True)
+                rows.append(
+                    {
+                        "network": name,
+                        "attack": method,
+                        "norm": norm,
+                        "package": label,
+                        "median distance": round(float(np.median(found)), 4),
+                        "success %": round(100 * float(found.isfinite().float().mean()), 1),
+                        "forwards": round(counted.asked / len(x)),
+                        "CPU s": round(spent.cpu, 1),
+                    }
+                )
+    return rows
+
+
 def decisions() -> Rows:
     """HopSkipJump on 50 images at about 1,000 and 5,000 queries each; ART's cannot be seeded."""
     rows: Rows = []
@@ -251,6 +302,7 @@ PARTS = {
     "masked": masked,
     "overhead": overhead,
     "minimum-norm": minimum_norm,
+    "smallest": smallest,
     "decisions": decisions,
     "square": square,
 }

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..threat import Access
-from ._contract import Attack, Query, Seen
+from ._contract import Query, Seen
 from ._plane import onto_plane
 from ._problem import Problem
+from ._targets import TowardsTargets, lead
 
 # Float32 cannot cross a boundary by less.
 _LEAST = 1e-6
@@ -24,15 +25,16 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepFool(Attack):
-    """DeepFool (Moosavi-Dezfooli et al. 2016, algorithm 1) on the goal's margin, Linf, L2 and L1.
+class DeepFool(TowardsTargets):
+    """DeepFool (Moosavi-Dezfooli et al. 2016, algorithms 1 and 2), Linf, L2 and L1.
 
-    Each step goes to where the margin would vanish inside the box if it were linear, and
+    Each step goes to where the lead over a class would vanish inside the box if it were linear, and
     `overshoot` beyond; it ends at the first success, which is near and not the nearest. The paper
-    looks at ten classes a step; the best other class alone costs 1 forward + 1 backward, and
-    serves every goal.
+    chooses among ten classes at each step, here each of `targets` is walked to on its own. 1
+    forward + 1 backward a step, of which a few suffice.
     """
 
+    targets: int = 9
     steps: int = 50
     overshoot: float = 0.02
     needs: ClassVar[Access] = "gradients"
@@ -44,10 +46,7 @@ class DeepFool(Attack):
         return _State(problem.x, no, torch.zeros_like(problem.lane))
 
     def query(self, problem: Problem, state: _State) -> Query:
-        def objective(scores: Tensor) -> Tensor:
-            return problem.goal.margin(scores, problem.y)
-
-        return Query(state.points, ~state.ended & (state.step < self.steps), objective)
+        return Query(state.points, ~state.ended & (state.step < self.steps), lead(problem))
 
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         return _State(crossing(problem, seen, self.overshoot), seen.hit, state.step + 1)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..threat import Access
 from ._ball import length
-from ._contract import Ask, Attack, Query, Seen
+from ._contract import Query, Seen
 from ._plane import onto_plane
 from ._problem import Problem
-from ._targets import candidates, nearest
+from ._targets import TowardsTargets, lead
 
 
 class _State(NamedTuple):
@@ -22,7 +22,7 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FAB(Attack):
+class FAB(TowardsTargets):
     """The fast adaptive boundary attack (Croce and Hein 2020b, algorithm 1), Linf, L2 and L1.
 
     The linear boundary is approached from the iterate and from x at once; from an adversarial point
@@ -32,7 +32,6 @@ class FAB(Attack):
     """
 
     steps: int = 50
-    targets: int = 0
     bias: float = 0.1
     eta: float = 1.05
     beta: float = 0.9
@@ -40,32 +39,11 @@ class FAB(Attack):
     norms: ClassVar = ("linf", "l2", "l1")
     minimum_norm: ClassVar[bool] = True
 
-    @property
-    def lanes(self) -> int:
-        """Targets."""
-        return max(self.targets, 1)
-
-    @property
-    def plan_cost(self) -> tuple[int, int]:
-        """The most forwards and backwards that `plan` asks for."""
-        return (2, candidates(self.targets) + 1) if self.targets else (0, 0)
-
-    def plan(self, problem: Problem, ask: Ask) -> Tensor | None:
-        """The targets (B, lanes) of each sample, -1 beyond the number of its other classes."""
-        return nearest(problem, ask, self.targets) if self.targets else None
-
     def init(self, problem: Problem) -> _State:
         return _State(problem.x, torch.zeros_like(problem.lane))
 
     def query(self, problem: Problem, state: _State) -> Query:
-        def objective(scores: Tensor) -> Tensor:
-            target = problem.target[:, None]
-            if bool((target < 0).any()):
-                return problem.goal.margin(scores, problem.y)
-            pair = scores.gather(1, torch.cat((problem.y[:, None], target), 1))
-            return pair[:, 0] - pair[:, 1]
-
-        return Query(state.points, state.step < self.steps, objective)
+        return Query(state.points, state.step < self.steps, lead(problem))
 
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         assert seen.gradient is not None

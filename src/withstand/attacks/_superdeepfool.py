@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..threat import Access
-from ._contract import Attack, Query, Seen
+from ._contract import Query, Seen
 from ._deepfool import crossing
 from ._problem import Problem
+from ._targets import TowardsTargets, lead
 
 
 class _State(NamedTuple):
@@ -25,7 +26,7 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperDeepFool(Attack):
+class SuperDeepFool(TowardsTargets):
     """SuperDeepFool (Abdollahpoor et al. 2024, algorithm 2, SDF(inf, 1)), L2.
 
     DeepFool walks until it has crossed the boundary; `searches` bisections towards x find the
@@ -33,7 +34,9 @@ class SuperDeepFool(Attack):
     must lie (eq. 4), and DeepFool walks on from that place. 1 forward + 1 backward a step.
     """
 
-    steps: int = 100
+    targets: int = 3
+
+    steps: int = 50
     searches: int = 6
     overshoot: float = 0.02
     needs: ClassVar[Access] = "gradients"
@@ -53,10 +56,7 @@ class SuperDeepFool(Attack):
         )
 
     def query(self, problem: Problem, state: _State) -> Query:
-        def objective(scores: Tensor) -> Tensor:
-            return problem.goal.margin(scores, problem.y)
-
-        return Query(state.points, state.step < self.steps, objective)
+        return Query(state.points, state.step < self.steps, lead(problem))
 
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         assert seen.gradient is not None
