@@ -208,10 +208,11 @@ def smallest() -> Rows:
                 threat = Threat(region=BALLS[norm](np.inf))
                 return attacks.run(attack, TorchModel(net), x, y, threat).x_adv
 
-            for label, peer in {
-                "withstand": ours,
-                **peers.smallest(method, norm, steps),
-            }.items():
+            theirs = peers.smallest(method, norm, steps)
+            if method == "SuperDeepFool" and name == "adversarial":
+                # adv-lib's does not end on this network.
+                theirs = {}
+            for label, peer in {"withstand": ours, **theirs}.items():
                 counted = Counting(net).eval()
                 spent = timed(partial(peer, counted, x, y))
                 found = distances(net, x, y, spent.found.detach(), norm)

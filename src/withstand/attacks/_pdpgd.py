@@ -32,9 +32,9 @@ class _State(NamedTuple):
 class PDPGD(Attack):
     """Primal-dual proximal gradient descent (Matyasko and Chau 2021, algorithm 1), all four norms.
 
-    The change descends softplus(margin) by Adam, and a proximal step in Adam's metric shortens it;
-    the multiplier ascends while the sample is right. L0 is stood in for by the sum of |d|^(2/3).
-    1 forward + 1 backward a step.
+    The change descends softplus(margin) by Adam, and a proximal step in Adam's metric shortens it
+    (in L2 its length is descended as well, PDGD); the multiplier ascends while the sample is right.
+    L0 is stood in for by the sum of |d|^(2/3). 1 forward + 1 backward a step.
     """
 
     steps: int = 500
@@ -67,6 +67,11 @@ class PDPGD(Attack):
         # The gradient of softplus. Kernels round such functions differently at the end of a batch,
         # so that they are worked out in float64 wherever they reach a point.
         slope = column(_exactly(torch.sigmoid, seen.loss)) * seen.gradient
+        if problem.norm == "l2":
+            # The length has a gradient everywhere but at x: no proximal step is needed (PDGD).
+            away = state.points - problem.x
+            pull = away / column(length(away, "l2").clamp_min(1e-12))
+            slope = column(state.weight) * slope + column(1 - state.weight) * pull
         mean = torch.lerp(slope, state.mean, 0.9)
         square = torch.lerp(slope.square(), state.square, 0.999)
         fresh, slow = 1 - _power(0.9, number), 1 - _power(0.999, number)
@@ -79,7 +84,8 @@ class PDPGD(Attack):
         dual = (state.dual + turn).clamp(-_LIMIT, _LIMIT)
         weight = torch.lerp(_exactly(torch.sigmoid, dual), state.weight, 0.9)
         ratio = rate * (1 - weight) / weight
-        change = _shortened(problem.norm, change, metric, ratio)
+        if problem.norm != "l2":
+            change = _shortened(problem.norm, change, metric, ratio)
         return _State(
             points=torch.clamp(problem.x + change, problem.lower, problem.upper),
             mean=mean,
@@ -99,9 +105,9 @@ def _exactly(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
 
 
 def _shortened(norm: str, change: Tensor, metric: Tensor, ratio: Tensor) -> Tensor:
-    """The proximal point of ratio * length in the metric; it is closed in L1 and L0."""
+    """The proximal point of ratio * length in the metric: nearly, by a few steps, but in L0."""
     flat, scale = change.flatten(1), metric.flatten(1)
-    if norm in ("l1", "l0"):
+    if norm == "l0":
         # It separates over the features, so that each has its own threshold.
         return proximal(norm, flat, ratio[:, None] / scale).reshape(change.shape)
     largest = scale.amax(1, keepdim=True)
@@ -119,8 +125,6 @@ def proximal(norm: str, v: Tensor, t: Tensor) -> Tensor:
     """
     if norm == "l1":
         return v.sign() * (v.abs() - t).clamp_min(0)
-    if norm == "l2":
-        return v * (1 - t / length(v, "l2").clamp_min(1e-12)[:, None]).clamp_min(0)
     if norm == "linf":
         # Moreau: what is left of v is its projection onto the L1 ball of radius t.
         return v - _onto_l1(v, t)

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ..threat import Access
 from ._contract import Query, Seen
-from ._deepfool import crossing
+from ._plane import onto_plane
 from ._problem import Problem
 from ._targets import TowardsTargets, lead
 
 
 class _State(NamedTuple):
     points: Tensor
+    first: Tensor  # the margin of x
     far: Tensor  # an adversarial point: the end of the bisection
     normal: Tensor  # the margin's gradient at the nearest adversarial point of the line
     low: Tensor  # shares of the way from x to far: still right,
@@ -47,6 +48,7 @@ class SuperDeepFool(TowardsTargets):
         zero = torch.zeros_like(problem.eps)
         return _State(
             points=problem.x,
+            first=zero,
             far=problem.x,
             normal=torch.zeros_like(problem.x),
             low=zero,
@@ -60,6 +62,7 @@ class SuperDeepFool(TowardsTargets):
 
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         assert seen.gradient is not None
+        assert seen.loss is not None
         column, x = problem.column, problem.x
         searching = state.left > 0
         crossed = seen.hit & ~searching
@@ -74,11 +77,15 @@ class SuperDeepFool(TowardsTargets):
         length = normal.flatten(1).square().sum(1).clamp_min(1e-24)
         along = high * (change * normal).flatten(1).sum(1) / length
         back = x + column(along) * normal
-        onward = torch.where(column(searching), back, crossing(problem, seen, self.overshoot))
+        first = torch.where(state.step == 0, seen.loss, state.first)
+        drop = seen.loss.clamp_min(0) + self.overshoot * first
+        crossing = onto_plane(problem, seen.points, seen.gradient, drop)
+        onward = torch.where(column(searching), back, crossing)
         between = x + column((low + high) / 2) * change
         points = torch.where(column(left > 0), between, onward)
         return _State(
             points=torch.clamp(points, problem.lower, problem.upper),
+            first=first,
             far=far,
             normal=normal,
             low=low,
