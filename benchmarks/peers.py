@@ -220,3 +220,18 @@ def smallest(method: str, norm: str, steps: int) -> dict[str, Attack]:
     if method == "FAB":
         found["pyautoattack"] = by_pyautoattack
     return found
+
+
+def hopskipjump_on_rows(
+    answer: Callable[[Any], Any], features: int, iterations: int, first: int
+) -> Callable[[Any], Any]:
+    """ART's HopSkipJump in L2 against labels (B,) of a function of rows (B, d) in [0, 1]."""
+    from art.attacks.evasion import HopSkipJump
+    from art.estimators.classification import BlackBoxClassifier
+
+    def one_hot(x: Any) -> Any:
+        return np.eye(2)[answer(x)]
+
+    victim = BlackBoxClassifier(one_hot, (features,), 2, clip_values=(0, 1))
+    attack = HopSkipJump(victim, norm=2, max_iter=iterations, init_eval=first, verbose=False)
+    return lambda x: attack.generate(x)

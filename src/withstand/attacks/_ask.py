@@ -12,6 +12,8 @@ from ._contract import Query, Seen
 from ._problem import Problem
 
 _FLOORS = (4, 8, 16, 32)
+# Numbers in one call of a black box: a megabyte.
+_NUMBERS = 262_144
 _known: WeakKeyDictionary[Model, dict[tuple[int, ...], int | None]] = WeakKeyDictionary()
 
 
@@ -62,7 +64,9 @@ class Asker:
 
     def __init__(self, model: Model, x: Tensor, batch: int) -> None:
         self.model, self.batch = model, batch
-        self.part = max(batch, _at_once(model))
+        # Each call of a black box has its price, and its answers do not depend on the others.
+        few = 0 if model.access == "gradients" else _NUMBERS // max(x[0].numel(), 1)
+        self.part = max(batch, few, _at_once(model))
         floor = batch_floor(model, x, batch)
         self.batch_invariant = floor is not None
         self.floor = floor or _FLOORS[0]
