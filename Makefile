@@ -32,7 +32,7 @@ lint: $(STAMP)
 	$(BIN)/python tools/check_rooms.py src/withstand
 
 test: $(STAMP)
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n 2 -m "not slow"
 
 test-release: $(STAMP)
 	$(BIN)/pytest -q

@@ -6,6 +6,7 @@ from ._boundary import BoundaryAttack
 from ._cgba import CGBA
 from ._checkpoint import Checkpoint
 from ._contract import Ask, Attack, Query, Seen
+from ._craft import craft
 from ._cw import CarliniWagner
 from ._ddn import DDN
 from ._deepfool import DeepFool
@@ -13,6 +14,7 @@ from ._engine import run
 from ._fab import FAB
 from ._fmn import FMN
 from ._hopskipjump import HopSkipJump
+from ._nes import NES
 from ._pdpgd import PDPGD
 from ._pgd import FGSM, PGD
 from ._problem import Problem, sample_keys
@@ -22,9 +24,16 @@ from ._registry import registry
 from ._result import Curve, Ledger, Result, Status
 from ._sigmazero import SigmaZero
 from ._signopt import SignOPT
+from ._simba import SimBA
+from ._sparsers import SparseRS
+from ._spatial import Spatial
+from ._spsa import SPSA
 from ._square import Square
 from ._superdeepfool import SuperDeepFool
 from ._surfree import SurFree
+from ._surrogate import train_surrogate
+from ._transfer import TransferPGD
+from ._universal import Universal, universal
 
 __all__ = [
     "APGD",
@@ -34,8 +43,10 @@ __all__ = [
     "FAB",
     "FGSM",
     "FMN",
+    "NES",
     "PDPGD",
     "PGD",
+    "SPSA",
     "Ask",
     "Attack",
     "BoundaryAttack",
@@ -53,11 +64,19 @@ __all__ = [
     "Seen",
     "SigmaZero",
     "SignOPT",
+    "SimBA",
+    "SparseRS",
+    "Spatial",
     "Square",
     "Status",
     "SuperDeepFool",
     "SurFree",
+    "TransferPGD",
+    "Universal",
+    "craft",
     "registry",
     "run",
     "sample_keys",
+    "train_surrogate",
+    "universal",
 ]

@@ -15,15 +15,21 @@ from ._deepfool import DeepFool
 from ._fab import FAB
 from ._fmn import FMN
 from ._hopskipjump import HopSkipJump
+from ._nes import NES
 from ._pdpgd import PDPGD
 from ._pgd import FGSM, PGD
 from ._random import RandomNoise
 from ._rays import RayS
 from ._sigmazero import SigmaZero
 from ._signopt import SignOPT
+from ._simba import SimBA
+from ._sparsers import SparseRS
+from ._spatial import Spatial
+from ._spsa import SPSA
 from ._square import Square
 from ._superdeepfool import SuperDeepFool
 from ._surfree import SurFree
+from ._transfer import TransferPGD
 
 _OURS = (
     APGD,
@@ -37,15 +43,21 @@ _OURS = (
     FGSM,
     FMN,
     HopSkipJump,
+    NES,
     PDPGD,
     PGD,
     RandomNoise,
     RayS,
     SigmaZero,
     SignOPT,
+    SimBA,
+    SparseRS,
+    Spatial,
+    SPSA,
     Square,
     SuperDeepFool,
     SurFree,
+    TransferPGD,
 )
 
 

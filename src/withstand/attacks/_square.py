@@ -38,14 +38,15 @@ class _Window(NamedTuple):
 class Square(Attack):
     """The Square attack (Andriushchenko et al. 2020), Linf (algorithm 2) and L2 (algorithm 3).
 
-    Rows of features count as pictures of height 1. Windows reach the last row and column, and each
-    row draws its own. 1 forward a step.
+    In L1 it moves length between windows as in L2, and projects onto ball and box together (Croce
+    and Hein 2021). Rows of features count as pictures of height 1. Windows reach the last row and
+    column, and each row draws its own. 1 forward a step.
     """
 
     queries: int = 5000
     share: float = 0.8
     needs: ClassVar[Access] = "scores"
-    norms: ClassVar = ("linf", "l2")
+    norms: ClassVar = ("linf", "l2", "l1")
 
     def init(self, problem: Problem) -> _State:
         b, c, h, w = _picture(problem.x)
@@ -59,7 +60,7 @@ class Square(Attack):
         return _State(start, worst, torch.zeros_like(problem.lane))
 
     def query(self, problem: Problem, state: _State) -> Query:
-        move = self._move_linf if problem.norm == "linf" else self._move_l2
+        move = self._move_linf if problem.norm == "linf" else self._move_length
         moved = project(problem, problem.x + move(problem, state).reshape(problem.x.shape))
         first = problem.column(state.step == 0)
         points = torch.where(first, state.best, moved)
@@ -90,7 +91,7 @@ class Square(Attack):
         change = signs * problem.eps[:, None, None, None]
         return torch.where(window.cells, change, (state.best - problem.x).reshape(shape))
 
-    def _move_l2(self, problem: Problem, state: _State) -> Tensor:
+    def _move_length(self, problem: Problem, state: _State) -> Tensor:
         shape = _picture(problem.x)
         area = self._area(problem, state)
         side = area.sqrt().round().clamp_min(3)
@@ -100,20 +101,30 @@ class Square(Attack):
         delta = (state.best - problem.x).reshape(shape)
 
         def norm(values: Tensor) -> Tensor:
+            if problem.norm == "l1":
+                return values.abs().sum((2, 3), keepdim=True)
             return values.square().sum((2, 3), keepdim=True).sqrt()
 
         # Unused length, and what the two windows hold, goes into the first one (eqs. 4 and 5).
-        total = norm(delta).square().sum(1, keepdim=True)
-        unused = (problem.eps.square()[:, None, None, None] - total).clamp_min(0) / shape[1]
-        held = norm(torch.where(first.cells | second.cells, delta, 0.0)).square()
+        held, total = norm(torch.where(first.cells | second.cells, delta, 0.0)), norm(delta)
+        radius = problem.eps[:, None, None, None]
+        if problem.norm == "l1":
+            unused = (radius - total.sum(1, keepdim=True)).clamp_min(0) / shape[1]
+            size = unused + held
+        else:
+            total = total.square().sum(1, keepdim=True)
+            unused = (radius.square() - total).clamp_min(0) / shape[1]
+            size = (unused + held.square()).sqrt()
         old = torch.where(first.cells, delta, 0.0)
         signs = _signs(problem, 6, state.step, shape[1])[:, :, None, None]
         flipped = uniform(problem, 7, state.step, 1)[:, :, None, None] > 0.5
         bump = signs * _pyramids(first, flipped)
         fresh = bump / norm(bump).clamp_min(1e-12) + old / norm(old).clamp_min(1e-12)
-        fresh = fresh / norm(fresh).clamp_min(1e-12) * (unused + held).sqrt()
+        fresh = fresh / norm(fresh).clamp_min(1e-12) * size
         change = torch.where(first.cells, fresh, torch.where(second.cells, 0.0, delta))
-        scale = problem.eps / length(change, "l2").clamp_min(1e-12)
+        # The box cuts about half of a change, and in L1 the projection's threshold the rest.
+        most = 4 * problem.eps if problem.norm == "l1" else problem.eps
+        scale = most / length(change, problem.norm).clamp_min(1e-12)
         return change * scale[:, None, None, None]
 
     def _tiles(self, problem: Problem) -> Tensor:
@@ -133,7 +144,7 @@ class Square(Attack):
         signs = _signs(problem, 1, 0, c * down * across).reshape(b, c, down, across)
         signs = signs[:, :, rows // height][:, :, :, columns // width]
         change = signs * _pyramids(place, torch.zeros(1, dtype=torch.bool, device=device))
-        return change * (problem.eps / length(change, "l2"))[:, None, None, None]
+        return change * (problem.eps / length(change, problem.norm))[:, None, None, None]
 
 
 def _picture(x: Tensor) -> tuple[int, int, int, int]:

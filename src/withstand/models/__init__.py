@@ -9,6 +9,19 @@ from ._ensemble import Ensemble
 from ._http import HttpModel, HttpSettings
 from ._load import load_model
 from ._onnx import OnnxScores, load_onnx
+from ._physical import (
+    Affine,
+    Blur,
+    Jpeg,
+    Light,
+    Noise,
+    Physical,
+    Transform,
+    motions,
+    moved,
+    print_and_camera,
+    warp,
+)
 from ._pipeline import Pipeline
 from ._protocol import Gradient, Model, Objective
 from ._randomized import Randomized
@@ -16,6 +29,8 @@ from ._torch import TorchModel
 from ._trees import load_trees, trees_model
 
 __all__ = [
+    "Affine",
+    "Blur",
     "Detecting",
     "Differentiable",
     "Ensemble",
@@ -23,17 +38,26 @@ __all__ = [
     "Gradient",
     "HttpModel",
     "HttpSettings",
+    "Jpeg",
+    "Light",
     "Model",
+    "Noise",
     "Objective",
     "OnnxScores",
+    "Physical",
     "Pipeline",
     "Randomized",
     "TorchModel",
+    "Transform",
     "adapt",
     "describe",
     "load_model",
     "load_onnx",
     "load_trees",
+    "motions",
+    "moved",
+    "print_and_camera",
     "sklearn_model",
     "trees_model",
+    "warp",
 ]

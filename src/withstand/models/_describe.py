@@ -10,6 +10,7 @@ import torch
 from ._ensemble import Ensemble
 from ._http import HttpModel
 from ._onnx import OnnxScores
+from ._physical import Physical
 from ._protocol import Model
 from ._torch import TorchModel
 
@@ -24,7 +25,7 @@ def describe(model: Model) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "digest": _digest(model),
         }
-    if isinstance(model, HttpModel):
+    if isinstance(model, HttpModel | Physical):
         told |= model.facts()
     if isinstance(model, OnnxScores):
         told["note"] = model.note

@@ -1,6 +1,7 @@
 """Threat models: who attacks, what they may change, what counts as success, what they may spend."""
 
 from ._goal import Evading, Goal, MultiLabel, Regression, Targeted, Untargeted
+from ._patch import Tones, frame, patch, stickers
 from ._region import L0, L1, L2, Box, Frozen, Linf, Mask, Region
 from ._taxonomy import Technique, techniques
 from ._threat import ACCESS, Access, Budget, Threat
@@ -24,6 +25,10 @@ __all__ = [
     "Targeted",
     "Technique",
     "Threat",
+    "Tones",
     "Untargeted",
+    "frame",
+    "patch",
+    "stickers",
     "techniques",
 ]
