@@ -239,6 +239,36 @@ def test_pictures_keep_their_shape_and_inputs_arrive_exactly() -> None:
         assert np.array_equal(sent[0].astype(np.float32), pictures.numpy())
 
 
+@pytest.mark.parametrize("settings", [{}, {"datatype": "FP64"}, {"format": "mlflow"}])
+def test_json_keeps_every_bit(settings: dict[str, Any]) -> None:
+    smallest = np.finfo("f4").smallest_subnormal
+    drawn = np.random.default_rng(0).integers(0, 0x7F800000, 20000, "u4").view("f4")
+    x = torch.from_numpy(np.concatenate([drawn, [smallest, 0.1, 1 / 3]], dtype="f4")[:, None])
+    with served(lambda n, asked: body({"x": 1}, 500)(n, asked)) as server:
+        told("answered 500", lambda: model(server, batch=len(x), **settings).scores(x))
+        rows = server.seen[0].rows
+    assert np.array_equal(rows.astype("f4"), x.numpy())
+    # A format without a datatype is read as float64, where 0.1 is not float32's.
+    assert settings == {} or np.array_equal(rows, x.double().numpy())
+
+
+@pytest.mark.parametrize("format", ["v2", "v2-binary"])
+def test_requests_have_an_identity(format: str) -> None:
+    # KServe's own models answer 500 to those that have none.
+    with served(linear) as server:
+        model(server, format=format).scores(X)
+        assert server.seen[0].body.startswith(b'{"id":"withstand",')
+
+
+def test_inputs_one_at_a_time_keep_their_axes() -> None:
+    settings = {"format": "template", "request": {"inputs": ["$row"]}, "reply": "y", "batch": 1}
+    with served(lambda n, asked: {"y": [[0.5, 1.5]]}) as server:
+        asked = model(server, **settings)
+        for x in (torch.rand(1), torch.rand(1, 3), torch.rand(1, 2, 2)):
+            asked.scores(x)
+            assert np.array_equal(server.seen[-1].rows, x.double().numpy())
+
+
 def test_labels() -> None:
     def column(number: int, asked: Asked) -> Any:
         return v2(logits(asked.rows).argmax(1)[:, None], "INT64")
@@ -291,10 +321,29 @@ def body(value: Any, status: int = 200, **headers: str) -> Answer:
 @pytest.mark.parametrize(
     ("answer", "settings", "words"),
     [
-        (body({"error": "boom"}, 500), {}, r'answered 500: \{"error": "boom"\}; look into'),
+        (body({"error": "boom"}, 500), {}, "answered 500: boom; look into"),
         (body(b"", 404), {}, "answered 404; correct model.url, model.http.name"),
         (body(b"", 302, Location="http://else"), {}, "answered 302; correct model.url"),
-        (body({"detail": "no"}, 422), {}, "answered 422: .*; correct model.http.format"),
+        (body({"detail": "no"}, 422), {}, "answered 422: no; correct model.http.format"),
+        (body({"detail": [{"msg": "x"}]}, 422), {}, r'answered 422: \{"detail": .*; correct'),
+        (body({"error": {"code": 3}}, 500), {}, r'answered 500: \{"error": .*; look into'),
+        (
+            body(
+                b'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: 60\n', 500
+            ),
+            {},
+            "answered 500: ValueError: 60; look into the server's log$",
+        ),
+        (
+            body(b"Traceback (most recent call last):\nUnicodeDecodeError: no", 500),
+            {"format": "v2-binary"},
+            "UnicodeDecodeError: no; look .*format: v2 if it takes no binary tensors",
+        ),
+        (
+            body({"detail": [{"msg": "JSON decode error"}]}, 422),
+            {"format": "v2-binary"},
+            "answered 422: .*, or set model.http.format: v2 if it takes no binary tensors",
+        ),
         (body(b"", 401), {}, r"answered 401; set model.http.headers, .*\$NAME"),
         (body(b"", 503), {"retries": 2}, r"answered 503 \(3 tries\)"),
         (body(b"", 429, **{"Retry-After": "7200"}), {}, "wait for 7200 s, more than 300"),
@@ -344,6 +393,13 @@ def test_faulty_replies_are_one_line(answer: Answer, settings: dict[str, Any], w
         said = told(words, lambda: asked.labels(X[:4]))
         assert said.startswith(server.url)
         assert asked.sent == server.rows == 4 * server.requests
+
+
+def test_binary_tensors_are_not_blamed_once_they_were_taken() -> None:
+    with served(lambda n, asked: linear(n, asked) if n == 0 else (500, {}, b"boom")) as server:
+        asked = model(server, format="v2-binary")
+        asked.scores(X)
+        assert told("answered 500", lambda: asked.scores(X)).endswith("look into the server's log")
 
 
 def test_truncated_binary_is_told() -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .._errors import ModelError, one_line
 from ..threat import Access, Box
-from ._http_client import VARIABLE, Client, result_of, shown
+from ._http_client import Client, result_of
+from ._http_secrets import VARIABLE, shown
 from ._protocol import Gradient, Objective
 from ._wire import V2, MLflow, Template, Wire
 
@@ -98,7 +99,7 @@ class HttpModel:
     url: the server's root for v2 and MLflow, or the whole address; it may hold $NAME too. access:
     what the reply holds; probabilities count as scores. `sent` is the number of rows that left.
     Each failure is a ModelError of one line, and a BudgetError where the cap on queries would be
-    exceeded. Needs aiohttp and msgspec, which the extra `serve` installs.
+    exceeded. Needs aiohttp and orjson, which the extra `serve` installs.
     """
 
     def __init__(

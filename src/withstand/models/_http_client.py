@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -18,6 +14,8 @@ from urllib.parse import quote
 import numpy as np
 
 from .._errors import BudgetError, ModelError, WithstandError, one_line
+from ._http_faults import FaultError, cause, fix, retry_after, said
+from ._http_secrets import expanded, redacted, shown
 from ._wire import Reply
 
 if TYPE_CHECKING:
@@ -27,33 +25,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-VARIABLE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
 _LONGEST_PAUSE = 30.0
 _LONGEST_WAIT = 300.0
 _LARGEST_REPLY = 64 * 2**20
 # Larger ones are handed to the socket in pieces, between which other requests have their turn.
 _LARGE_REQUEST = 2**20
 _BUSY = {429, 502, 503, 504}
-
-
-class _FaultError(Exception):
-    """A request without an answer.
-
-    again: it may be sent once more; wait: seconds, where the server asks for some; reached: rows
-    may have left this machine.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        fix: str,
-        *,
-        again: bool = True,
-        wait: float | None = None,
-        reached: bool = True,
-    ) -> None:
-        super().__init__(what)
-        self.what, self.fix, self.again, self.wait, self.reached = what, fix, again, wait, reached
 
 
 @dataclass
@@ -101,7 +78,7 @@ class Client:
 
     async def ask(self, rows: Any) -> Any:
         """Scores (B, K) or labels (B,) of rows (B, ...), in order."""
-        target = _Target(*_expanded(self.url, self.settings.headers))
+        target = _Target(*expanded(self.url, self.settings.headers))
         parts = [
             rows[i : i + self.settings.batch] for i in range(0, len(rows), self.settings.batch)
         ]
@@ -112,7 +89,7 @@ class Client:
         try:
             answers = await asyncio.gather(*tasks)
         except WithstandError as error:
-            raise type(error)(_redacted(str(error), target.secrets)) from None
+            raise type(error)(redacted(str(error), target.secrets)) from None
         finally:
             # What is still in flight after a failure would be asked for nothing.
             for task in tasks:
@@ -150,7 +127,7 @@ class Client:
                 try:
                     reply = await self._post(target, body, headers)
                     return self._checked(reply, len(rows))
-                except _FaultError as error:
+                except FaultError as error:
                     fault = error
                 if not fault.reached:
                     held = True
@@ -204,20 +181,20 @@ class Client:
                 content = await _received(response)
                 status, told = response.status, response.headers
         except aiohttp.ClientSSLError as error:
-            raise _FaultError(
-                f"has a TLS fault ({one_line(_cause(error), 100)})",
+            raise FaultError(
+                f"has a TLS fault ({one_line(cause(error), 100)})",
                 "correct its certificate or model.url, or name its CA in SSL_CERT_FILE",
                 again=False,
                 reached=False,
             ) from None
         except aiohttp.ClientConnectorError as error:
-            raise _FaultError(
-                f"cannot be reached ({one_line(_cause(error), 100)})",
+            raise FaultError(
+                f"cannot be reached ({one_line(cause(error), 100)})",
                 "start the server, or correct model.url",
                 reached=False,
             ) from None
         except TimeoutError:
-            raise _FaultError(
+            raise FaultError(
                 f"did not answer within {self.settings.timeout:g} s",
                 "raise model.http.timeout, or lower model.http.batch or connections",
             ) from None
@@ -227,7 +204,7 @@ class Client:
                 "model.url"
             ) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
-            raise _FaultError(
+            raise FaultError(
                 "closed the connection before it had answered",
                 "look into the server's log, or lower model.http.connections",
             ) from None
@@ -242,12 +219,13 @@ class Client:
             except ModelError as error:
                 raise ModelError(f"{self.place} {error}") from None
         # Before it is cut, since half a secret would not be recognised.
-        said = one_line(_redacted(content.decode(errors="replace"), target.secrets), 120)
-        what = f"answered {status}" + (f": {said}" if said else "")
+        text = said(redacted(content.decode(errors="replace"), target.secrets))
+        what = f"answered {status}" + (f": {text}" if text else "")
         if status in _BUSY:
-            wait = _retry_after(told.get("Retry-After"))
-            raise _FaultError(what, "wait, or lower model.http.rate or connections", wait=wait)
-        raise ModelError(f"{self.place} {what}; {_fix(status)}")
+            wait = retry_after(told.get("Retry-After"))
+            raise FaultError(what, "wait, or lower model.http.rate or connections", wait=wait)
+        mend = fix(status, format=self.settings.format, answered=self.form is not None)
+        raise ModelError(f"{self.place} {what}; {mend}")
 
     def _checked(self, reply: Reply, rows: int) -> Any:
         """The reply as scores (B, K) or labels (B,), if it is what it was before."""
@@ -315,88 +293,17 @@ async def _received(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def shown(url: str) -> str:
-    """A URL without what may be secret: user, password and query."""
-    before, _, _ = url.partition("?")
-    return re.sub(r"//[^/]*@", "//", before)
-
-
-def _expanded(url: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str], dict[str, str]]:
-    """URL and headers with environment variables filled in, and what must never be shown."""
-    secrets: dict[str, str] = {}
-
-    def filled(text: str, key: str, change: Callable[[str], str]) -> str:
-        def value(match: re.Match[str]) -> str:
-            name = match[1] or match[2]
-            if name is None:
-                return "$"
-            found = os.environ.get(name, "")
-            if not found or not found.isprintable() or not found.isascii():
-                wrong = "not plain text on one line" if found else "not set"
-                raise ModelError(
-                    f"{key} needs the environment variable {name}, which is {wrong}; export it"
-                )
-            secrets[change(found)] = secrets[found] = f"${name}"
-            return change(found)
-
-        return VARIABLE.sub(value, text)
-
-    full = {
-        name: filled(value, f"model.http.headers.{name}", str) for name, value in headers.items()
-    }
-    return filled(url, "model.url", lambda text: quote(text, safe="")), full, secrets
-
-
-def _redacted(text: str, secrets: Mapping[str, str]) -> str:
-    """Text as it may be shown: a server may well repeat our headers in its errors."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, secrets[secret])
-        for end in range(len(secret) - 1, 3, -1):
-            text = text.replace(f"{secret[:end]}…", f"{secrets[secret]}…")
-    return "".join(c if c.isprintable() or c.isspace() else "�" for c in text)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, from a number of them or an HTTP date; None if it tells neither."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def _fix(status: int) -> str:
-    if status in (401, 403):
-        return "set model.http.headers, e.g. {Authorization: $NAME}"
-    if status in (404, 405) or 300 <= status < 400:
-        return "correct model.url, model.http.name or format"
-    if status < 500:
-        return "correct model.http.format, input, datatype or request to what the server takes"
-    return "look into the server's log"
-
-
-def _cause(error: Any) -> str:
-    """What the system said, without the address that is told already."""
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
-    return getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or str(cause)
-
-
 def _libraries() -> tuple[Any, Any]:
-    """aiohttp and msgspec, imported late since only this kind of model needs them."""
+    """aiohttp and orjson, imported late since only this kind of model needs them."""
     try:
         import aiohttp
-        import msgspec
+        import orjson
     except ImportError as error:
         raise ModelError(
             f"model.kind http needs {error.name}, which is not installed; run pip install "
             "'withstand[serve]'"
         ) from None
-    return aiohttp, msgspec
+    return aiohttp, orjson
 
 
 _starting = threading.Lock()
