@@ -29,6 +29,7 @@ EXACT = [
     (attacks.SuperDeepFool(steps=30), "l2"),
     (attacks.SigmaZero(steps=200), "l0"),
     *((attacks.PDPGD(steps=500), norm) for norm in ("linf", "l2", "l1", "l0")),
+    *((attacks.ALMA(steps=300), norm) for norm in ("l2", "l1")),
 ]
 
 
@@ -57,7 +58,9 @@ def test_a_feature_that_may_not_move_leaves_its_share_to_the_others(norm: str) -
     assert float(result.x_adv[0, 1]) == 0
 
 
-@pytest.mark.parametrize("name", ["DDN", "FAB", "FMN", "PDPGD", "SuperDeepFool", "CarliniWagner"])
+@pytest.mark.parametrize(
+    "name", ["ALMA", "DDN", "FAB", "FMN", "PDPGD", "SuperDeepFool", "CarliniWagner"]
+)
 def test_goals_without_a_wrong_class(name: str) -> None:
     attack = attacks.registry()[name]()
     x = torch.tensor([[2 / 3, 0.0, 0.0]])

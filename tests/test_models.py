@@ -337,6 +337,29 @@ def test_randomized_is_steady_and_judged_by_fresh_draws() -> None:
     assert describe(model)["model"]["net"] == "Noisy"
 
 
+class Stretched(nn.Module):
+    """Each feature by itself, under one random factor for all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (1 + torch.rand(())) * x.sin()
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits"])
+def test_the_mean_over_draws_does_not_depend_on_the_batch(combine: str) -> None:
+    model = Randomized(TorchModel(Stretched()), combine=combine)
+    x = torch.rand(64, 5, generator=torch.Generator().manual_seed(0))
+    whole, scores = model.gradient(x, first), model.scores(x)
+    _, jacobian = model.jacobian(x, torch.arange(64)[:, None] % 5)
+    for rows in (slice(7, 8), slice(0, 3), slice(3, 20)):
+        part = model.gradient(x[rows], first)
+        assert torch.equal(part.scores, whole.scores[rows])
+        assert torch.equal(part.values, whole.values[rows])
+        assert torch.equal(part.gradient, whole.gradient[rows])
+        assert torch.equal(model.scores(x[rows]), scores[rows])
+        _, again = model.jacobian(x[rows], torch.arange(64)[rows, None] % 5)
+        assert torch.equal(again, jacobian[rows])
+
+
 def test_detecting_adds_the_detectors_silence() -> None:
     model = Detecting(logit_model(), lambda x: x.square().sum(1), threshold=1.0)
     x = torch.tensor([[1.0, 0.0], [0.5, 0.5], [1.0, 0.5]])

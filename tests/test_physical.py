@@ -28,7 +28,7 @@ from withstand.models import (
     warp,
 )
 from withstand.testing import check_attack
-from withstand.threat import L0, L2, Box, Linf, Mask, Threat, frame, patch, stickers
+from withstand.threat import L0, L1, L2, Box, Linf, Mask, Threat, frame, patch, stickers
 
 
 class Passing(nn.Module):
@@ -315,7 +315,7 @@ def test_mistakes_are_told_in_one_line() -> None:
         "frame of 3": lambda: frame((1, 6, 7), 3),
         "no stickers": lambda: stickers((1, 6, 7), []),
         "the shape is": lambda: patch((6,), 1, 1, 0, 0),
-        "span is inf": lambda: patch((6, 7), 1, 1, 0, 0, span=np.inf),
+        "span is nan": lambda: patch((6, 7), 1, 1, 0, 0, span=np.nan),
         "the tones are": lambda: stickers((6, 7), [(1, 1, 0, 0)], tones=()),
     }
     for words, make in makers.items():
@@ -351,7 +351,8 @@ def test_patches_frames_and_stickers_are_where_they_should_be() -> None:
     inside[1, 2, 5, 8] = 0.5
     assert two.contains(x, inside).tolist() == [True, False]
     assert "0, 1" in two.describe()
-    assert list(two.take([0])) == list(two)
+    inside[0] = x[0]
+    assert two.take([1, 0]).contains(x[[1, 0]], inside[[1, 0]]).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -392,6 +393,59 @@ def test_an_attack_in_a_patch_changes_nothing_outside_it(
         assert moved[result.success.numpy()].any()
         assert result.x_adv.min() >= domain[0]
         assert result.x_adv.max() <= domain[1]
+
+
+@pytest.mark.parametrize("span", [1.0, np.inf], ids=["span", "no-limit"])
+@pytest.mark.parametrize(
+    "attack",
+    [attacks.APGD(steps=10), attacks.Square(queries=60), attacks.SparseRS(queries=60)],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_each_picture_has_a_patch_of_its_own_and_order_matters_not(
+    digits: Any, attack: attacks.Attack, span: float
+) -> None:
+    x, y = torch.from_numpy(digits.data.x), torch.from_numpy(digits.data.y)
+    free = np.zeros((60, 1, 8, 8), bool)
+    for sample, (top, left) in enumerate(np.random.default_rng(0).integers(0, 5, (60, 2))):
+        free[sample, :, top : top + 4, left : left + 4] = True
+    threat = Threat(region=Mask(free) & Linf(span), access=attack.needs)
+    result = attacks.run(attack, digits.model, x, y, threat, batch_size=16)
+    assert int(result.success.sum()) > 20
+    assert not ((result.x_adv != x).numpy() & ~free).any()
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    mixed = attacks.run(attack, digits.model, x[order], y[order], threat.take(order), batch_size=16)
+    assert torch.equal(mixed.x_adv, result.x_adv[order])
+
+
+@pytest.mark.parametrize("ball", [Linf, L2, L1, L0], ids=["linf", "l2", "l1", "l0"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.APGD(steps=20),
+        attacks.PGD(steps=20),
+        attacks.Square(queries=100),
+        attacks.SparseRS(queries=100),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_an_infinite_radius_in_a_mask_is_the_widest_that_the_domain_allows(
+    digits: Any, attack: attacks.Attack, ball: type
+) -> None:
+    if ball.__name__.lower() not in attack.norms:
+        return
+    x, y = torch.from_numpy(digits.data.x), torch.from_numpy(digits.data.y)
+    mask, widest = Mask(free(patch((1, 8, 8), 4, 4, 2, 2))), {Linf: 1.0, L2: 4.0}.get(ball, 16.0)
+    infinite, finite = (
+        attacks.run(attack, digits.model, x, y, Threat(region=mask & ball(radius), access=access))
+        for access in [attack.needs]
+        for radius in (np.inf, widest * (1 if ball in (Linf, L0) else 1 + 2e-6))
+    )
+    assert int(infinite.success.sum()) > 5
+    assert torch.equal(infinite.x_adv, finite.x_adv)
+    assert torch.equal(infinite.ledger.forwards, finite.ledger.forwards)
+    maskless = Threat(region=ball(np.inf), access=attack.needs)
+    with pytest.raises(WithstandError, match="finite"):
+        attacks.run(attack, digits.model, x, y, maskless)
 
 
 @pytest.mark.parametrize(
@@ -583,6 +637,18 @@ def test_a_universal_change_keeps_to_a_patch_and_counts_its_questions(digits: An
     assert not bool((found.change[:, ~torch.from_numpy(free(region))] != 0).any())
     assert bool(region.contains(x, found.apply(x)).all())
     assert found.fooling_rate.value >= found.control.value
+
+
+def test_a_painted_patch_needs_no_radius(digits: Any) -> None:
+    x, y = torch.from_numpy(digits.data.x), torch.from_numpy(digits.data.y)
+    without, given = (
+        attacks.universal(
+            digits.model, x, y, Threat(region=patch((1, 8, 8), 4, 4, 0, 4, span=span)),
+            epochs=1, paint=True,
+        ).change
+        for span in (np.inf, 1.0)
+    )  # fmt: skip
+    assert torch.equal(without, given)
 
 
 def test_one_painted_patch_fools_digits_it_has_not_seen_in_fresh_views(digits: Any) -> None:

@@ -224,6 +224,28 @@ def test_more_queries_lose_nobody(
     assert torch.equal(few.x_adv[fooled(few)], many.x_adv[fooled(few)])
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_square_asks_nothing_that_a_patch_leaves_as_it_was(norm: str) -> None:
+    asked: list[Tensor] = []
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        asked.append(torch.from_numpy(rows))
+        # Each query is the best so far, so that each one moves on from the one before.
+        return np.tile([99.0 - len(asked), 0.0], (len(rows), 1))
+
+    free = np.zeros((4, 1, 20, 20), bool)
+    for sample, (top, left) in enumerate(((0, 0), (3, 15), (16, 16), (9, 4))):
+        free[sample, :, top : top + 4, left : left + 3] = True
+    x = 0.3 + 0.4 * box(400, 4).reshape(4, 1, 20, 20)
+    region = BALLS[norm](0.2) & Mask(free)
+    y = torch.zeros(4, dtype=torch.long)
+    attacked(Square(), FunctionModel(scores), x, y, region, 80)
+    points = torch.stack(asked[1:]).flatten(2)
+    assert len(points) == 80
+    fresh = (points[1:] != points[:-1]).any(2).float().mean(0)
+    assert bool((fresh > 0.3).all()), fresh
+
+
 @each_norm
 def test_a_patch_is_a_mask(
     attack: Attack, norm: str, trained: tuple[TorchModel, Tensor, Tensor]

@@ -51,6 +51,25 @@ def test_regions_compose_and_follow_their_samples() -> None:
     assert Mask(np.array([0, 1, 1])).contains(X, MOVED).tolist() == [False, True]
 
 
+def test_masks_and_boxes_of_each_sample_follow_it() -> None:
+    free = np.array([[1, 1, 0], [0, 0, 1], [0, 1, 0]])
+    x, moved = np.zeros((3, 3)), np.eye(3)[[0, 2, 1]]
+    region = Mask(free) & Box(-1, np.array([[1.0], [0.5], [2.0]])) & Linf(np.inf)
+    assert region.contains(x, moved).tolist() == [True, False, True]
+    for rows in ([2, 1, 0], [1], [0, 0, 2, 1], np.array([False, True, True])):
+        part = region.take(rows)
+        assert part.contains(x[rows], moved[rows]).tolist() == (
+            region.contains(x, moved)[rows].tolist()
+        )
+        assert part.take([0]).contains(x[rows][:1], moved[rows][:1]).tolist() == [
+            region.contains(x, moved)[rows][0]
+        ]
+    assert Mask(free).take([1, 0]).contains(x[:2], moved[:2]).tolist() == [False, False]
+    assert Mask(free[0]).take([2]).contains(x[:1], moved[:1]).tolist() == [True]
+    with pytest.raises(_errors.ThreatError, match=r"mask has shape \(3, 3\), the inputs \(2, 3\)"):
+        Mask(free).contains(x[:2], moved[:2])
+
+
 def test_unbounded_keeps_the_rest_of_the_region() -> None:
     free = Threat(region=L2(1.0) & Box(0, 3.5)).unbounded()
     assert not free.bounded

@@ -1,5 +1,6 @@
 """The engine and the attacks."""
 
+from ._alma import ALMA
 from ._apgd import APGD
 from ._apgdt import APGDT
 from ._boundary import BoundaryAttack
@@ -15,6 +16,7 @@ from ._fab import FAB
 from ._fmn import FMN
 from ._hopskipjump import HopSkipJump
 from ._nes import NES
+from ._orthogonal import OrthogonalPGD
 from ._pdpgd import PDPGD
 from ._pgd import FGSM, PGD
 from ._problem import Problem, sample_keys
@@ -36,6 +38,7 @@ from ._transfer import TransferPGD
 from ._universal import Universal, universal
 
 __all__ = [
+    "ALMA",
     "APGD",
     "APGDT",
     "CGBA",
@@ -56,6 +59,7 @@ __all__ = [
     "DeepFool",
     "HopSkipJump",
     "Ledger",
+    "OrthogonalPGD",
     "Problem",
     "Query",
     "RandomNoise",

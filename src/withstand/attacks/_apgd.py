@@ -109,7 +109,8 @@ class APGD(Attack):
         ahead = project(
             problem, torch.addcmul(points, column(step_size), steepest(problem, gradient))
         )
-        glide = torch.lerp(points, ahead, 0.75).add_(points - previous, alpha=0.25)
+        # points + 0.75 (ahead - points) + 0.25 (points - previous)
+        glide = torch.lerp(torch.lerp(previous, points, 2.0), ahead, 0.75)
         if not bool(begun.all()):
             glide = torch.where(column(begun), project(problem, glide), ahead)
         else:

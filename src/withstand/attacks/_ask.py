@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ..models import Model
+from ..models import Model, Objective
 from ._contract import Query, Seen
 from ._problem import Problem
 
@@ -80,12 +81,7 @@ class Asker:
     def answer(self, problem: Problem, query: Query) -> Seen:
         """What the model says at the points; those of many a row only where they are live."""
         if query.objective is not None:
-            n, objective = len(query.points), query.objective
-            seen = self.model.gradient(
-                self._padded(query.points), lambda scores: objective(scores[:n])
-            )
-            hit = self._hit(problem, seen.scores[:n], problem.y)
-            return Seen(query.points, hit, seen.scores[:n], seen.values, seen.gradient[:n])
+            return self._graded(problem, query.points, query.objective)
         if query.live.ndim == 1:
             return self._seen(problem, query.points, problem.y)
         row, column = query.live.nonzero(as_tuple=True)
@@ -103,6 +99,15 @@ class Asker:
         scores[row, column] = flat
         return Seen(query.points, hit, scores)
 
+    def _graded(self, problem: Problem, points: Tensor, objective: Objective) -> Seen:
+        n = len(points)
+        if n >= self.floor:
+            scores, values, gradient = self.model.gradient(points, objective)
+        else:
+            padded = self.model.gradient(self._padded(points), lambda scores: objective(scores[:n]))
+            scores, values, gradient = padded.scores[:n], padded.values, padded.gradient[:n]
+        return Seen(points, self._hit(problem, scores, problem.y), scores, values, gradient)
+
     def _seen(self, problem: Problem, points: Tensor, y: Tensor) -> Seen:
         n, padded = len(points), self._padded(points)
         if self.model.access == "labels":
@@ -113,10 +118,8 @@ class Asker:
     def _hit(self, problem: Problem, scores: Tensor, y: Tensor) -> Tensor:
         goal = problem.goal
         hit = goal.hit(goal.decide(scores), y)
-        if bool(hit.any()):
-            # A model that answers with NaN has crashed; nobody was fooled.
-            hit = hit & torch.isfinite(scores).all(1)
-        return hit
+        # A model that answers with NaN has crashed; nobody was fooled. One sum tells mostly.
+        return hit if isfinite(scores.sum().item()) else hit & scores.isfinite().all(1)
 
     def scores(self, problem: Problem) -> Tensor:
         """Scores (B, K) at x."""

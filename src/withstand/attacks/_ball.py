@@ -14,6 +14,8 @@ from ._problem import Problem
 
 # Float32 scaling overshoots a radius by a few ulp; this much of the radius is given up instead.
 _INWARD = 1 - 1e-6
+# And so much is added to one that must not bind.
+_OUTWARD = 1 + 2e-6
 _ROUNDS = 3
 
 
@@ -31,7 +33,8 @@ def reach(region: Region, x: Tensor) -> Reach:
 
     Bounds are exact in float64 and rounded inward to float32, so that clamping to them never leaves
     the region. An Linf ball beside another one is part of the box. Raises ThreatError for a region
-    with two balls other than Linf, and for x outside the region.
+    with two balls other than Linf, and for x outside the region. Beside a mask an infinite radius
+    means a patch, and becomes the distance from one corner of the box to the other.
     """
     origin = x.detach().cpu().numpy().astype(np.float64)
     lower, upper = np.full_like(origin, -np.inf), np.full_like(origin, np.inf)
@@ -44,10 +47,11 @@ def reach(region: Region, x: Tensor) -> Reach:
             eps = np.asarray(part.eps, np.float64).reshape(-1, *(1,) * (origin.ndim - 1))
             lower, upper = np.maximum(lower, origin - eps), np.minimum(upper, origin + eps)
         elif isinstance(part, Box):
-            lower, upper = np.maximum(lower, part.lower), np.minimum(upper, part.upper)
+            least, most = part.bounds(origin.shape)
+            lower, upper = np.maximum(lower, least), np.minimum(upper, most)
         elif isinstance(part, Mask | Frozen):
             if isinstance(part, Mask):
-                held = ~np.broadcast_to(part.free, origin.shape)
+                held = ~part.freed(origin.shape)
             else:
                 held = np.zeros((len(origin), origin[0].size), bool)
                 held[:, list(part.columns)] = True
@@ -59,6 +63,9 @@ def reach(region: Region, x: Tensor) -> Reach:
             " model's preprocess, or set domain"
         )
     eps = np.broadcast_to(np.asarray(balls[0].eps, np.float64), (len(origin),))
+    if np.isinf(eps).any() and any(isinstance(part, Mask | Frozen) for part in region):
+        across = balls[0].distance(lower, upper) * (1 if balls[0].name == "linf" else _OUTWARD)
+        eps = np.where(np.isinf(eps), across, eps)
     return Reach(
         _inward(lower, np.inf).to(x.device),
         _inward(upper, -np.inf).to(x.device),

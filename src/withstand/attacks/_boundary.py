@@ -12,7 +12,7 @@ from torch import Tensor
 from ..threat import Access
 from ._ball import length
 from ._contract import Attack, Query, Seen
-from ._decision import arc, inside, orthogonal, start
+from ._decision import arc, begun, inside, orthogonal
 from ._noise import normal
 from ._problem import Problem
 
@@ -71,7 +71,6 @@ class BoundaryAttack(Attack):
 
     def query(self, problem: Problem, state: _State) -> Query:
         column, phase = problem.column, state.phase
-        starting = phase == _START
         points = arc(problem, state.edge, torch.zeros_like(problem.x), self._middle(state))
         nearer = problem.x + column(1 - state.epsilon) * (state.aside - problem.x)
         points = torch.where(column(phase == _TOWARDS), nearer, points)
@@ -81,10 +80,9 @@ class BoundaryAttack(Attack):
             points[rows] = self._beside(
                 problem.take(rows), state.edge[rows], state.delta[rows], state.number[rows]
             )
-        points = torch.where(column(starting), start(problem, state.tries, starting), points)
-        unstarted = starting & (state.tries >= self.starts)
+        points, unstarted = begun(problem, points, phase == _START, state.tries, self.starts)
         live = (state.spent < self.queries) & ~unstarted
-        return Query(inside(problem, points)[:, None], live[:, None], unstarted=unstarted)
+        return Query(points[:, None], live[:, None], unstarted=unstarted)
 
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         column, phase = problem.column, state.phase

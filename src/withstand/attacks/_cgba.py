@@ -12,7 +12,7 @@ from torch import Tensor
 from ..threat import Access
 from ._ball import length
 from ._contract import Attack, Query, Seen
-from ._decision import arc, inside, orthogonal, relaxed, start, waves
+from ._decision import arc, begun, inside, orthogonal, relaxed, waves
 from ._problem import Problem
 
 _START, _SEARCH, _ESTIMATE = range(3)
@@ -82,13 +82,8 @@ class CGBA(Attack):
 
     def query(self, problem: Problem, state: _State) -> Query:
         starting = state.phase == _START
-        single = torch.where(
-            problem.column(starting),
-            start(problem, state.tries, starting),
-            arc(problem, state.edge, state.across, self._angle(state)),
-        )
-        single = inside(problem, single)
-        unstarted = starting & (state.tries >= self.starts)
+        single = arc(problem, state.edge, state.across, self._angle(state))
+        single, unstarted = begun(problem, single, starting, state.tries, self.starts)
         going = (state.spent < self.queries) & ~unstarted
         rows = ((state.phase == _ESTIMATE) & going).nonzero()[:, 0]
         if not len(rows):
@@ -133,16 +128,16 @@ class CGBA(Attack):
         # All votes on one side: their mean says where to go.
         baseline = torch.where(mean.abs() == 1, 0.0, mean)
         normal = orthogonal(signed - column(baseline) * total, inside(problem, edge) - problem.x)
-        begun = landed | estimated
+        fresh = landed | estimated
         turned = precise & (state.iteration > 0)
         return _State(
-            phase=torch.where(begun, _SEARCH, torch.where(precise, _ESTIMATE, phase)),
+            phase=torch.where(fresh, _SEARCH, torch.where(precise, _ESTIMATE, phase)),
             spent=state.spent + asked,
             tries=state.tries + starting,
             edge=edge,
             across=torch.where(column(estimated), normal, state.across),
-            low=torch.where(begun, 0.0, low),
-            high=torch.where(begun, math.pi / 2, high),
+            low=torch.where(fresh, 0.0, low),
+            high=torch.where(fresh, math.pi / 2, high),
             turn=torch.where(turned, low.clamp(self.tolerance, math.pi / 4), state.turn),
             drawn=state.drawn + torch.where(estimating, asked, 0),
             counted=torch.where(precise, 0, counted),

@@ -58,7 +58,7 @@ class Attack(ABC):
 
     Rows are in phases of their own: they enter, finish and leave one by one. needs: the least
     access; norms: the geometries it knows; minimum_norm: it looks for the smallest change, so that
-    it also attacks unbounded threats, and its problem has an infinite eps.
+    it also attacks unbounded threats, and its problem has an eps that no change reaches.
     """
 
     needs: ClassVar[Access]

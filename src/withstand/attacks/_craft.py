@@ -44,14 +44,15 @@ def craft(
             f"{name} needs {attack.needs} and the model gives {model.access}; examples to transfer "
             "are made with gradients, of a surrogate where the model has none"
         )
-    if attack.minimum_norm or not threat.bounded or type(attack).plan is not Attack.plan:
+    region, x = threat.within(model.domain).region, x.detach()
+    lower, upper, eps, norm = reach(region, x)
+    bounded = bool(eps.isfinite().all())
+    if attack.minimum_norm or not bounded or type(attack).plan is not Attack.plan:
         raise ThreatError(
             f"{name} on {threat.region.describe()} makes no examples to transfer; give a finite "
             "radius and an attack that uses all of it, such as TransferPGD or PGD"
         )
-    region, x = threat.within(model.domain).region, x.detach()
     with model.held():
-        lower, upper, eps, norm = reach(region, x)
         if norm not in attack.norms:
             raise ThreatError(
                 f"{name} knows {', '.join(attack.norms)}, the region is {region.describe()}; "

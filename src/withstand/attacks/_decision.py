@@ -30,6 +30,18 @@ def start(problem: Problem, tries: Tensor, starting: Tensor) -> Tensor:
     return torch.where(column(tries == 0), lower + upper - x, picture)
 
 
+def begun(
+    problem: Problem, points: Tensor, starting: Tensor, tries: Tensor, starts: int
+) -> tuple[Tensor, Tensor]:
+    """The points (B, ...) in the box, starting ones for the rows that are starting (B,).
+
+    And which of these rows (B,) have tried as many as `starts` in vain.
+    """
+    first = start(problem, tries, starting)
+    points = torch.where(problem.column(starting), first, points)
+    return inside(problem, points), starting & (tries >= starts)
+
+
 def between(problem: Problem, far: Tensor, share: Tensor) -> Tensor:
     """The point at a share (B,) of the way from x to far: in Linf, far cut to that radius."""
     delta, share = far - problem.x, problem.column(share)

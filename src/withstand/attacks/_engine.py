@@ -71,7 +71,7 @@ def run(
                 f"{name} knows {', '.join(attack.norms)}, the region is "
                 f"{threat.region.describe()}; choose an attack for that norm"
             )
-        if not threat.bounded and not attack.minimum_norm:
+        if not attack.minimum_norm and not bool(running.samples.eps.isfinite().all()):
             raise ThreatError(
                 f"{name} needs a radius, the region is {threat.region.describe()}; give a finite "
                 "one, or choose a minimum-norm attack such as FMN"
@@ -108,10 +108,11 @@ class _Run:
         self.planned = type(attack).plan is not Attack.plan
         self.asker = Asker(model, x, batch_size)
         self.region = threat.within(model.domain).region
+        self.bounded = threat.bounded or not attack.minimum_norm
         # Then the bounds lower and upper say all there is to say about membership.
-        self.bounded = threat.bounded
+        boxes = Box | Mask | Frozen if attack.minimum_norm else Box | Mask | Frozen | Linf
         self.boxed = all(
-            isinstance(part, Box | Mask | Frozen)
+            isinstance(part, boxes)
             or (isinstance(part, Linf | L2 | L1 | L0) and np.isinf(part.eps).all())
             for part in self.region
         )

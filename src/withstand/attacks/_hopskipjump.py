@@ -12,7 +12,7 @@ from torch import Tensor
 from ..threat import Access
 from ._ball import length
 from ._contract import Attack, Query, Seen
-from ._decision import between, start
+from ._decision import begun, between
 from ._noise import normal, uniform
 from ._problem import Problem
 
@@ -77,14 +77,9 @@ class HopSkipJump(Attack):
             between(problem, state.far, (state.low + state.high) / 2),
             state.edge + column(state.jump) * self._normal(problem, state),
         )
-        single = torch.where(
-            column(state.phase == _START),
-            start(problem, state.tries, state.phase == _START),
-            single,
-        )
-        single = torch.clamp(single, problem.lower, problem.upper)
+        starting = state.phase == _START
+        single, unstarted = begun(problem, single, starting, state.tries, self.starts)
         left = self.queries - state.spent
-        unstarted = (state.phase == _START) & (state.tries >= self.starts)
         going = (left > 0) & ~unstarted
         # Noise is dear: it is drawn only for the rows that ask for it.
         rows = ((state.phase == _ESTIMATE) & going).nonzero()[:, 0]
@@ -184,7 +179,7 @@ class HopSkipJump(Attack):
         return torch.clamp(points, problem.lower[:, None], problem.upper[:, None], out=points)
 
     def _normal(self, problem: Problem, state: _State) -> Tensor:
-        """The estimated direction (B, ...) away from x's class: eq. 16, less its baseline."""
+        """The estimated direction (B, ...) away from x's class: the estimate less its baseline."""
         n = state.drawn.clamp_min(1)
         mean = (2 * state.hits - state.drawn) / n
         # All draws on one side: their mean says where to go.

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from .._errors import ThreatError
-from ..threat import Targeted, Untargeted
+from ..threat import Evading, Targeted, Untargeted
 from ._problem import Problem
 
-LOSSES = ("ce", "dlr", "margin", "pma", "targeted")
+LOSSES = ("ce", "dlr", "margin", "pma", "selective", "targeted")
 
 
 def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
@@ -20,12 +20,15 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     Hein 2020, eq. 6). pma: the margin between probabilities (Xie et al. 2024), here of scores over
     a quarter of z1 - z3, because the plain form vanishes with the scale of the logits. targeted:
     the lead of the row's target class over z1 - (z3 + z4) / 2 (ibid., eq. 7). With two classes all
-    but ce are the margin.
+    but ce are the margin. selective, for the goal Evading: the inner goal until it is reached, from
+    then on the detector's silence (Bryniarski et al. 2021), so that neither outweighs the other.
     """
     if name not in LOSSES:
         raise ThreatError(f"loss is {name!r}; it is one of {', '.join(LOSSES)}")
     goal = problem.goal
-    if not isinstance(goal, Untargeted | Targeted) or name == "margin":
+    if isinstance(goal, Evading) and name == "selective":
+        return _selective(goal, problem, scores)
+    if not isinstance(goal, Untargeted | Targeted) or name in ("margin", "selective"):
         return -goal.margin(scores, problem.y)
     if name == "ce":
         if isinstance(goal, Targeted):
@@ -50,3 +53,9 @@ def _targeted(problem: Problem, scores: Tensor) -> Tensor:
     target = torch.where(problem.target < 0, problem.y, problem.target)
     pair = scores.gather(1, torch.stack((target, problem.y), 1))
     return (pair[:, 0] - pair[:, 1]) / spread
+
+
+def _selective(goal: Evading, problem: Problem, scores: Tensor) -> Tensor:
+    margin, silence = goal.goal.margin(scores[:, :-1], problem.y), scores[:, -1]
+    # Between -2 and -1 on the way to the inner goal, between -1 and 1 beyond: it always rises.
+    return torch.where(margin > 0, -margin / (1 + margin.abs()) - 1, silence / (1 + silence.abs()))

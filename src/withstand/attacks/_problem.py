@@ -18,9 +18,9 @@ class Problem:
     """Rows under attack; all tensors share their first axis B, so that rows can leave and enter.
 
     lower and upper are the box that is reachable in every feature (domain, Linf ball and mask,
-    rounded inward); eps is the radius of the ball of `norm`, infinite where the question is how
-    small a change suffices; key names the sample, lane the restart or rank of the target, target
-    the class of that rank, -1 without one.
+    rounded inward); eps is the radius of the ball of `norm`, no limit within the box where
+    the question is how small a change suffices; key names the sample, lane the restart or rank of
+    the target, target the class of that rank, -1 without one.
     """
 
     x: Tensor

@@ -30,11 +30,11 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RayS(Attack):
-    """RayS (Chen and Gu 2020, algorithm 3), Linf, within `queries` a sample.
+    """RayS (Chen and Gu 2020), its hierarchical search, Linf, within `queries` a sample.
 
     A ray is one sign for each feature. Each step flips the signs of one block; if that is
     adversarial at a radius smaller by the share `tolerance`, the flip stays, and the radius shrinks
-    in doubling steps, then by bisection, to that precision (algorithm 2 bisects from zero, which
+    in doubling steps, then by bisection, to that precision (the paper bisects from zero, which
     costs more where gains are small). Blocks are halved after each has been flipped, and begin
     anew after single features. Features that cannot change are in no block. 1 query a step.
     """

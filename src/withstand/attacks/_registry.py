@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from ._alma import ALMA
 from ._apgd import APGD
 from ._apgdt import APGDT
 from ._boundary import BoundaryAttack
@@ -16,6 +17,7 @@ from ._fab import FAB
 from ._fmn import FMN
 from ._hopskipjump import HopSkipJump
 from ._nes import NES
+from ._orthogonal import OrthogonalPGD
 from ._pdpgd import PDPGD
 from ._pgd import FGSM, PGD
 from ._random import RandomNoise
@@ -32,6 +34,7 @@ from ._surfree import SurFree
 from ._transfer import TransferPGD
 
 _OURS = (
+    ALMA,
     APGD,
     APGDT,
     BoundaryAttack,
@@ -44,6 +47,7 @@ _OURS = (
     FMN,
     HopSkipJump,
     NES,
+    OrthogonalPGD,
     PDPGD,
     PGD,
     RandomNoise,

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..threat import Access
 from ._ball import length
 from ._contract import Attack, Query, Seen
-from ._decision import inside, start, unit
+from ._decision import begun, inside, unit
 from ._noise import normal
 from ._problem import Problem
 
@@ -76,13 +76,8 @@ class SignOPT(Attack):
     def query(self, problem: Problem, state: _State) -> Query:
         starting = state.phase == _START
         reach = torch.where(state.phase == _STEP, self._nearer(state), self._middle(state))
-        single = torch.where(
-            problem.column(starting),
-            start(problem, state.tries, starting),
-            problem.x + problem.column(reach) * state.trial,
-        )
-        single = inside(problem, single)
-        unstarted = starting & (state.tries >= self.starts)
+        single = problem.x + problem.column(reach) * state.trial
+        single, unstarted = begun(problem, single, starting, state.tries, self.starts)
         going = (state.spent < self.queries) & ~unstarted
         rows = ((state.phase == _ESTIMATE) & going).nonzero()[:, 0]
         if not len(rows):

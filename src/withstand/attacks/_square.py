@@ -22,6 +22,7 @@ class _State(NamedTuple):
     best: Tensor
     best_margin: Tensor
     step: Tensor
+    room: Tensor  # top, left, height and width of what can move
 
 
 class _Window(NamedTuple):
@@ -57,7 +58,7 @@ class Square(Attack):
             change = self._tiles(problem)
         start = project(problem, problem.x + change.reshape(problem.x.shape))
         worst = torch.full_like(problem.eps, torch.inf)
-        return _State(start, worst, torch.zeros_like(problem.lane))
+        return _State(start, worst, torch.zeros_like(problem.lane), _room(problem))
 
     def query(self, problem: Problem, state: _State) -> Query:
         move = self._move_linf if problem.norm == "linf" else self._move_length
@@ -74,30 +75,32 @@ class Square(Attack):
             best=torch.where(problem.column(better), seen.points, state.best),
             best_margin=torch.where(better, margin, state.best_margin),
             step=state.step + 1,
+            room=state.room,
         )
 
-    def _area(self, problem: Problem, state: _State) -> Tensor:
+    def _area(self, state: _State) -> Tensor:
         """The number of cells (B,) in a window."""
         marks = torch.tensor(_HALVINGS, device=state.step.device) * self.queries
-        _, _, h, w = _picture(problem.x)
-        return h * w * self.share * 0.5 ** (state.step[:, None] > marks).sum(1)
+        most = (self.share * state.room[:, 2:].prod(1).double()).float()
+        return most * 0.5 ** (state.step[:, None] > marks).sum(1)
 
     def _move_linf(self, problem: Problem, state: _State) -> Tensor:
         shape = _picture(problem.x)
-        area = self._area(problem, state)
-        side = area.sqrt().round().clamp(1, shape[2]) if shape[2] > 1 else torch.ones_like(area)
-        window = _window(problem, shape, 2, state.step, side, area)
+        area = self._area(state)
+        side = area.sqrt().round().clamp_min(1) if shape[2] > 1 else torch.ones_like(area)
+        window = _window(problem, state, 2, side, area)
         signs = _signs(problem, 3, state.step, shape[1])[:, :, None, None]
         change = signs * problem.eps[:, None, None, None]
         return torch.where(window.cells, change, (state.best - problem.x).reshape(shape))
 
     def _move_length(self, problem: Problem, state: _State) -> Tensor:
         shape = _picture(problem.x)
-        area = self._area(problem, state)
+        area = self._area(state)
         side = area.sqrt().round().clamp_min(3)
-        side = (side + 1 - side % 2).clamp_max(shape[2])
-        first = _window(problem, shape, 2, state.step, side, area.clamp_min(3))
-        second = _window(problem, shape, 4, state.step, side, area.clamp_min(3))
+        side = side + 1 - side % 2
+        # A side is at least 3: only windows that reach over a patch's edge move less of it.
+        first = _window(problem, state, 2, side, area.clamp_min(3), over=True)
+        second = _window(problem, state, 4, side, area.clamp_min(3), over=True)
         delta = (state.best - problem.x).reshape(shape)
 
         def norm(values: Tensor) -> Tensor:
@@ -118,7 +121,7 @@ class Square(Attack):
         old = torch.where(first.cells, delta, 0.0)
         signs = _signs(problem, 6, state.step, shape[1])[:, :, None, None]
         flipped = uniform(problem, 7, state.step, 1)[:, :, None, None] > 0.5
-        bump = signs * _pyramids(first, flipped)
+        bump = signs * _pyramids(first, flipped) * _free(problem)
         fresh = bump / norm(bump).clamp_min(1e-12) + old / norm(old).clamp_min(1e-12)
         fresh = fresh / norm(fresh).clamp_min(1e-12) * size
         change = torch.where(first.cells, fresh, torch.where(second.cells, 0.0, delta))
@@ -144,7 +147,9 @@ class Square(Attack):
         signs = _signs(problem, 1, 0, c * down * across).reshape(b, c, down, across)
         signs = signs[:, :, rows // height][:, :, :, columns // width]
         change = signs * _pyramids(place, torch.zeros(1, dtype=torch.bool, device=device))
-        return change * (problem.eps / length(change, problem.norm))[:, None, None, None]
+        change = change * _free(problem)
+        scale = problem.eps / length(change, problem.norm).clamp_min(1e-12)
+        return change * scale[:, None, None, None]
 
 
 def _picture(x: Tensor) -> tuple[int, int, int, int]:
@@ -159,22 +164,42 @@ def _signs(problem: Problem, tag: int, step: Tensor | int, n: int) -> Tensor:
     return (uniform(problem, tag, step, n) - 0.5).sign()
 
 
+def _free(problem: Problem) -> Tensor:
+    """The features (B, C, H, W) that can move."""
+    return (problem.upper > problem.lower).reshape(_picture(problem.x))
+
+
+def _room(problem: Problem) -> Tensor:
+    """Top, left, height and width (B, 4) of the smallest rectangle around what can move."""
+    free = _free(problem).any(1)
+    spans = []
+    for cells in (free.any(2), free.any(1)):
+        first = cells.int().argmax(1)
+        spans.append((first, cells.shape[1] - cells.flip(1).int().argmax(1) - first))
+    (top, height), (left, width) = spans
+    return torch.stack((top, left, height, width), 1)
+
+
 def _window(
-    problem: Problem,
-    shape: tuple[int, int, int, int],
-    tag: int,
-    step: Tensor,
-    side: Tensor,
-    area: Tensor,
+    problem: Problem, state: _State, tag: int, side: Tensor, area: Tensor, *, over: bool = False
 ) -> _Window:
-    """A window of `side` rows and about area / side columns at a random place, to the very edge."""
-    h, w = shape[2:]
+    """A window of `side` rows and about area / side columns at a random place of the room.
+
+    over: it may reach over the room's edges, but not over the picture's.
+    """
+    _, _, h, w = _picture(problem.x)
     device = side.device
-    height = side.long()
-    width = (area / side).round().clamp(1, w).long() if h == 1 else height.clamp_max(w)
-    place = uniform(problem, tag, step, 2)
-    top = (place[:, 0] * (h - height + 1)).long()
-    left = (place[:, 1] * (w - width + 1)).long()
+    top, left, down, across = state.room.unbind(1)
+    height = side.long().minimum(torch.full_like(down, h) if over else down)
+    width = (area / height).round().clamp_min(1).long() if h == 1 else height
+    width = width.minimum(torch.full_like(across, w) if over else across)
+    bottom, right = top + down, left + across
+    if over:
+        top, bottom = (top - height + 1).clamp_min(0), (bottom + height - 1).clamp_max(h)
+        left, right = (left - width + 1).clamp_min(0), (right + width - 1).clamp_max(w)
+    place = uniform(problem, tag, state.step, 2)
+    top = top + (place[:, 0] * (bottom - top - height + 1)).long()
+    left = left + (place[:, 1] * (right - left - width + 1)).long()
 
     def cell(values: Tensor) -> Tensor:
         return values[:, None, None, None]

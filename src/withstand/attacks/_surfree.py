@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..threat import Access
 from ._contract import Attack, Query, Seen
-from ._decision import arc, inside, orthogonal, relaxed, start, waves
+from ._decision import arc, begun, inside, orthogonal, relaxed, waves
 from ._problem import Problem
 
 _START, _LINE, _SIGN, _ANGLE = range(4)
@@ -33,7 +33,7 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SurFree(Attack):
-    """SurFree (Maho et al. 2021, algorithm 1), L2, within `queries` a sample.
+    """SurFree (Maho et al. 2021), L2, within `queries` a sample.
 
     Each iteration draws a direction orthogonal to the way from x, tries both its signs at `angles`
     angles from theta max downwards, and bisects the angle on the semicircle of
@@ -73,15 +73,11 @@ class SurFree(Attack):
         )
 
     def query(self, problem: Problem, state: _State) -> Query:
+        points = arc(problem, state.edge, state.across, self._angle(state))
         starting = state.phase == _START
-        points = torch.where(
-            problem.column(starting),
-            start(problem, state.tries, starting),
-            arc(problem, state.edge, state.across, self._angle(state)),
-        )
-        unstarted = starting & (state.tries >= self.starts)
+        points, unstarted = begun(problem, points, starting, state.tries, self.starts)
         live = (state.spent < self.queries) & ~unstarted
-        return Query(inside(problem, points)[:, None], live[:, None], unstarted=unstarted)
+        return Query(points[:, None], live[:, None], unstarted=unstarted)
 
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         column, phase, hit = problem.column, state.phase, seen.hit[:, 0]

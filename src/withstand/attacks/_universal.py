@@ -81,11 +81,6 @@ def universal(
             f"access is {threat.access}"
         )
     region = threat.within(model.domain).region
-    if threat.norm not in ("linf", "l2") or not threat.bounded:
-        raise ThreatError(
-            f"a universal change needs a finite Linf or L2 radius, the region is "
-            f"{threat.region.describe()}"
-        )
     if epochs < 1 or batch_size < 1 or step_size <= 0:
         raise DataError(
             f"epochs, batch_size and step_size are {epochs}, {batch_size} and {step_size}; give "
@@ -149,6 +144,11 @@ class _Search:
         self.model, self.region, self.batch, self.paint = model, region, batch, paint
         self.forwards = self.backwards = 0
         lower, upper, eps, norm = reach(region, x)
+        if norm not in ("linf", "l2") or not bool(eps.isfinite().all()):
+            raise ThreatError(
+                f"a universal change needs a finite Linf or L2 radius, the region is "
+                f"{threat.region.describe()}"
+            )
         if not bool((eps == eps[0]).all()):
             raise ThreatError("one change for all needs one radius; it differs between samples")
         zero = torch.zeros(len(x), dtype=torch.long, device=x.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -112,7 +113,7 @@ class Ensemble:
     def _pulled(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
         pairs = zip(self.models, weights, strict=True)
         parts = [model.gradient(x, weighted(weight)).gradient for model, weight in pairs]
-        return torch.stack(parts).sum(0)
+        return added(parts)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -126,9 +127,16 @@ class Ensemble:
 def combined(members: Tensor, combine: str) -> Tensor:
     """Scores (B, K) of members' scores (M, B, K): their mean, or their mean probability's log."""
     if combine == "logits":
-        return members.mean(0)
-    # In logarithms throughout, since a probability that underflows has no gradient.
-    return members.log_softmax(2).logsumexp(0) - math.log(len(members))
+        return added(members.unbind()) / len(members)
+    # In logarithms throughout, since a probability that underflows has no gradient, and in float64,
+    # since a row's last bit would depend on the rows beside it.
+    logs = members.double().log_softmax(2)
+    return (logs.logsumexp(0) - math.log(len(members))).to(members.dtype)
+
+
+def added(parts: Sequence[Tensor]) -> Tensor:
+    """The sum, part by part: reductions over an axis sum in an order that the batch decides."""
+    return reduce(torch.add, parts)
 
 
 def weighted(weight: Tensor) -> Objective:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._errors import ModelError
 from ..threat import Access
-from ._ensemble import combined
+from ._ensemble import added, combined
 from ._protocol import Gradient, Model, Objective
 from ._torch import device_of
 
@@ -76,14 +76,15 @@ class Randomized:
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:
         """The objective's mean over draws and its gradient; `draws` forwards and backwards."""
         seen = self._drawn(x, lambda: self.model.gradient(x, objective))
-        scores, values, gradients = (torch.stack(part) for part in zip(*seen, strict=True))
-        return Gradient(combined(scores, self.combine), values.mean(0), gradients.mean(0))
+        scores, values, gradients = zip(*seen, strict=True)
+        mean, gradient = added(values) / self.draws, added(gradients) / self.draws
+        return Gradient(combined(torch.stack(scores), self.combine), mean, gradient)
 
     def jacobian(self, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (B, K) and the gradients (B, J, ...) of the mean logits; J backwards a draw."""
         seen = self._drawn(x, lambda: self.model.jacobian(x, outputs))
-        scores, gradients = (torch.stack(part) for part in zip(*seen, strict=True))
-        return combined(scores, self.combine), gradients.mean(0)
+        scores, gradients = zip(*seen, strict=True)
+        return combined(torch.stack(scores), self.combine), added(gradients) / self.draws
 
     def held(self) -> AbstractContextManager[None]:
         """The model is held."""

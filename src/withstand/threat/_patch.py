@@ -21,8 +21,8 @@ def patch(
     """One rectangle of the picture is free (Brown et al. 2017): every attack makes a patch.
 
     shape: one sample's (C, H, W) or (H, W). span: the width of the model's domain, and so no limit
-    inside it; a radius that is infinite is for minimum-norm attacks only. Sizes are in pixels.
-    Raises ThreatError for a rectangle that is empty or leaves the picture.
+    inside it; infinite for whatever the domain is. Sizes are in pixels. Raises ThreatError for a
+    rectangle that is empty or leaves the picture.
     """
     return stickers(shape, [(height, width, top, left)], span=span)
 
@@ -104,6 +104,6 @@ def _picture(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _free(free: NDArray[np.bool_], span: float) -> Region:
-    if not np.isfinite(span) or span <= 0:
+    if not span > 0:
         raise ThreatError(f"span is {span}; give the width of the model's domain, above 0")
     return Mask(free) & Linf(span)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,12 +133,38 @@ class L0(_Ball):
         return np.asarray((_delta(x, x_adv) != 0).sum(1), np.float64)
 
 
+def _each(values: Any, rows: Array | None, shape: tuple[int, ...], what: str) -> Array:
+    """The values for x of shape (B, ...), those of `rows` where each sample has its own."""
+    values = np.asarray(values)
+    if rows is not None and values.ndim == len(shape) and len(values) > 1:
+        values = values[rows]
+    try:
+        return np.broadcast_to(values, shape)
+    except ValueError:
+        raise ThreatError(
+            f"the {what} has shape {values.shape}, the inputs {shape}; give it the shape of one "
+            "input, or one for each of them"
+        ) from None
+
+
+def _followed(rows: Array | None, taken: ArrayLike) -> Array:
+    """Which of the samples first declared the taken ones are."""
+    taken = np.asarray(taken)
+    if rows is not None:
+        return np.asarray(rows[taken])
+    return np.flatnonzero(taken) if taken.dtype == bool else taken
+
+
 @dataclass(frozen=True, eq=False)
 class Box(Region):
-    """Every feature lies in [lower, upper]; bounds broadcast to one sample's shape."""
+    """Every feature lies in [lower, upper]; bounds broadcast to one sample's shape.
+
+    Bounds (N, ...) with the samples' axis are one box for each sample.
+    """
 
     lower: float | Array
     upper: float | Array
+    _rows: Array | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         lower, upper = np.asarray(self.lower, np.float64), np.asarray(self.upper, np.float64)
@@ -149,8 +175,17 @@ class Box(Region):
 
     def contains(self, x: ArrayLike, x_adv: ArrayLike) -> NDArray[np.bool_]:
         x_adv = np.asarray(x_adv, np.float64)
-        inside = (x_adv >= self.lower) & (x_adv <= self.upper)
+        lower, upper = self.bounds(x_adv.shape)
+        inside = (x_adv >= lower) & (x_adv <= upper)
         return np.asarray(inside.reshape(len(x_adv), -1).all(1))
+
+    def bounds(self, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Lower and upper bounds of inputs of this shape (B, ...)."""
+        lower, upper = (_each(b, self._rows, shape, "box") for b in (self.lower, self.upper))
+        return lower, upper
+
+    def take(self, rows: ArrayLike) -> Region:
+        return replace(self, _rows=_followed(self._rows, rows))
 
     def describe(self) -> str:
         low, high = float(np.min(self.lower)), float(np.max(self.upper))
@@ -161,18 +196,26 @@ class Box(Region):
 class Mask(Region):
     """Only features where the mask is true may change; it broadcasts to one sample's shape.
 
-    A leading axis of the batch's length makes it one mask for each sample.
+    A mask (N, ...) with the samples' axis is one mask for each sample.
     """
 
     free: Array
+    _rows: Array | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "free", np.asarray(self.free, bool))
 
     def contains(self, x: ArrayLike, x_adv: ArrayLike) -> NDArray[np.bool_]:
         x, x_adv = np.asarray(x, np.float64), np.asarray(x_adv, np.float64)
-        moved = (x_adv != x) & ~np.broadcast_to(self.free, x.shape)
+        moved = (x_adv != x) & ~self.freed(x.shape)
         return np.asarray(~moved.reshape(len(x), -1).any(1))
+
+    def freed(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Which features of inputs of this shape (B, ...) may change."""
+        return _each(self.free, self._rows, shape, "mask")
+
+    def take(self, rows: ArrayLike) -> Region:
+        return replace(self, _rows=_followed(self._rows, rows))
 
     def describe(self) -> str:
         return f"{100 * float(np.mean(self.free)):.3g} % of the features may change"

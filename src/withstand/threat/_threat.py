@@ -62,7 +62,11 @@ class Threat:
 
     @property
     def bounded(self) -> bool:
-        """Whether the first ball has a finite radius, so that a success can end an attack."""
+        """Whether the first ball has a finite radius.
+
+        Where it has none, minimum-norm attacks ask how small a change suffices; others take what a
+        mask and the model's domain leave, and refuse a region without a mask.
+        """
         import numpy as np
 
         ball = next(part for part in self.region if isinstance(part, _Ball))

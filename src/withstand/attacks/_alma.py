@@ -1,0 +1,125 @@
+"""ALMA: an augmented Lagrangian, whose multiplier follows the margin of each sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..threat import Access
+from ._ball import length
+from ._contract import Attack, Query, Seen
+from ._losses import loss
+from ._noise import normal
+from ._problem import Problem
+
+# On the boundary itself a tie decides: the constraint asks for a little more.
+_BEYOND = 1e-4
+# Longer first steps than the paper's (0.1 and 0.5) pass by the poor minima near x that robust
+# training leaves.
+_FIRST = {"l2": 0.3, "l1": 2.0}
+_LEAST, _MOST = 1e-6, 1e12
+
+
+class _State(NamedTuple):
+    points: Tensor
+    square: Tensor
+    momentum: Tensor
+    rate: Tensor
+    multiplier: Tensor  # mu
+    penalty: Tensor  # rho
+    missed: Tensor  # by how much, when progress was last checked
+    found: Tensor  # the step of the first success, -1 before it
+    step: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ALMA(Attack):
+    """The augmented Lagrangian attack (Rony et al. 2021, algorithm 1), in L2 and L1.
+
+    RMSProp with momentum descends the change's length plus the penalty function P2 of the
+    difference of logits ratio. The multiplier is a moving average of P2's slope, and rho grows by a
+    fifth every 10 steps without a success or a drop of the ratio to 95 %. Averages take 1 - 50 /
+    steps of their past, at least a half. 1 forward + 1 backward a step.
+    """
+
+    steps: int = 300
+    needs: ClassVar[Access] = "gradients"
+    norms: ClassVar = ("l2", "l1")
+    minimum_norm: ClassVar[bool] = True
+
+    def init(self, problem: Problem) -> _State:
+        one = torch.ones_like(problem.eps)
+        return _State(
+            points=problem.x,
+            square=torch.ones_like(problem.x),
+            momentum=torch.zeros_like(problem.x),
+            rate=one,
+            multiplier=one,
+            penalty=one,
+            missed=one,
+            found=torch.full_like(problem.lane, -1),
+            step=torch.zeros_like(problem.lane),
+        )
+
+    def query(self, problem: Problem, state: _State) -> Query:
+        return Query(state.points, state.step < self.steps, partial(loss, "dlr", problem))
+
+    def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
+        assert seen.gradient is not None
+        assert seen.loss is not None
+        column, begun = problem.column, state.step > 0
+        gradient = -seen.gradient
+        lost = ~begun & (length(gradient, "l2") == 0)
+        if bool(lost.any()):
+            # Where there is no gradient any first direction is as good.
+            drawn = normal(problem, 1, state.step, problem.x[0].numel()).reshape(problem.x.shape)
+            gradient = torch.where(column(lost), drawn, gradient)
+        away = state.points - problem.x
+        missed = _BEYOND - seen.loss
+        found = torch.where(seen.hit & (state.found < 0), state.step, state.found)
+        alpha = 1 - 50 / max(self.steps, 100)
+
+        check = begun & ((state.step + 1) % 10 == 0)
+        stuck = check & (found < 0) & (missed >= 0.95 * state.missed)
+        penalty = torch.where(stuck, 1.2 * state.penalty, state.penalty).clamp_max(_MOST)
+        fresh = _pull(missed, penalty, state.multiplier)
+        fresh = torch.lerp(fresh, state.multiplier, alpha).clamp(_LEAST, _MOST)
+        multiplier = torch.where(begun, fresh, state.multiplier)
+        pull = _pull(missed, penalty, multiplier).clamp_max(_MOST)
+        if problem.norm == "l2":
+            shorter = away / column(length(away, "l2").clamp_min(1e-12))
+        else:
+            shorter = away.sign()
+        slope = shorter + column(pull) * gradient
+
+        free = torch.where(slope > 0, state.points > problem.lower, state.points < problem.upper)
+        size = length(torch.where(free, slope, 0.0), problem.norm).clamp_min(1e-12)
+        rate = torch.where(begun, state.rate, _FIRST[problem.norm] / size)
+        since = torch.where(found < 0, 0, state.step - found) / (self.steps - found)
+        # In float64 because kernels round powers differently at the end of a batch.
+        falling = torch.pow(0.01, since.double()).float()
+        square = torch.lerp(slope.square(), state.square, alpha)
+        momentum = alpha * state.momentum + slope / (square.sqrt() + 1e-8)
+        points = state.points - column(rate * falling) * momentum
+        return _State(
+            points=torch.clamp(points, problem.lower, problem.upper),
+            square=square,
+            momentum=momentum,
+            rate=rate,
+            multiplier=multiplier,
+            penalty=penalty,
+            missed=torch.where(check | ~begun, missed, state.missed),
+            found=found,
+            step=state.step + 1,
+        )
+
+
+def _pull(missed: Tensor, penalty: Tensor, multiplier: Tensor) -> Tensor:
+    """The slope of P2: mu y + mu rho y^2 + rho^2 y^3 / 6 from 0 on, else mu y / (1 - rho y)."""
+    above = multiplier + 2 * multiplier * penalty * missed + (penalty * missed).square() / 2
+    below = multiplier / (1 - penalty * missed.clamp_max(0)).square()
+    return torch.where(missed >= 0, above, below)
