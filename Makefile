@@ -34,6 +34,7 @@ lint: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -q -n 2 -m "not slow"
 
+# Builds environments with model servers on first use, 0.5 GB each.
 test-release: $(STAMP)
 	$(BIN)/pytest -q
 
@@ -44,9 +45,9 @@ bench: $(BENCH)/.stamp
 
 $(BENCH)/.stamp: benchmarks/peers.txt benchmarks/peers-alone.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/pip install -q --no-compile --prefer-binary -c constraints.txt -e . -r benchmarks/peers.txt
+	$(BENCH)/bin/pip install -q --no-compile --prefer-binary -c constraints.txt -e '.[serve,tabular,trees]' -r benchmarks/peers.txt
 	$(BENCH)/bin/pip install -q --no-compile --no-deps -r benchmarks/peers-alone.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(BENCH) build dist
+	rm -rf $(VENV) .venv-* build dist

@@ -15,10 +15,11 @@ CACHE = HERE / ".cache"
 DATA = Path(os.environ.get("WITHSTAND_DATA", HERE.parents[1] / "shared" / "data"))
 
 
-def mnist(part: str, n: int | None = None) -> tuple[Tensor, Tensor]:
-    """Images (n, 1, 28, 28) in [0, 1] and labels (n,) of `train` or `test`."""
+def mnist(part: str, n: int | None = None, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Images (n, 1, 28, 28) in [0, 1] and labels (n,) of `train` or `test`, from the first on."""
+    chosen = slice(first, None if n is None else first + n)
     with np.load(DATA / "mnist.npz") as file:
-        x, y = file[f"x_{part}"][:n], file[f"y_{part}"][:n]
+        x, y = file[f"x_{part}"][chosen], file[f"y_{part}"][chosen]
     return torch.from_numpy(x).float()[:, None] / 255, torch.from_numpy(y).long()
 
 

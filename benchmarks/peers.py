@@ -140,32 +140,6 @@ def hopskipjump(norm: str, iterations: int, first: int) -> Attack:
     return by_art
 
 
-def square(eps: float, queries: int) -> dict[str, Attack]:
-    """Square in Linf, its schedule scaled to the queries where the package can."""
-
-    def by_pyautoattack(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        from pyautoattack.square import SquareAttack
-
-        attack = SquareAttack(net, eps=eps, n_queries=queries, seed=0, device="cpu")
-        return attack.perturb(x, y)
-
-    def by_torchattacks(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        import torchattacks
-
-        return torchattacks.Square(net, eps=eps, n_queries=queries, seed=0)(x, y)
-
-    def by_art(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        from art.attacks.evasion import SquareAttack
-
-        np.random.seed(0)
-        attack = SquareAttack(
-            art_classifier(net), eps=eps, max_iter=queries, batch_size=len(x), verbose=False
-        )
-        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
-
-    return {"pyautoattack": by_pyautoattack, "torchattacks": by_torchattacks, "art": by_art}
-
-
 def smallest(method: str, norm: str, steps: int) -> dict[str, Attack]:
     """Minimum-norm attacks of the same name, at equal steps; searches as each package counts."""
     p = {"linf": INF, "l2": 2.0, "l1": 1.0, "l0": 0.0}[norm]
@@ -183,6 +157,7 @@ def smallest(method: str, norm: str, steps: int) -> dict[str, Attack]:
                 net, x, y, binary_search_steps=9, max_iterations=steps // 9
             ),
             "SigmaZero": lambda: lib.sigma_zero(net, x, y, num_steps=steps),
+            "ALMA": lambda: lib.alma(net, x, y, num_steps=steps, distance=norm),
             "PDPGD": lambda: (
                 lib.pdgd(net, x, y, num_steps=steps)
                 if norm == "l2"

@@ -292,8 +292,8 @@ def test_bad_input_is_one_line_with_the_fix(name: str, digits: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_no_transfer_attack_is_claimed(digits: Any) -> None:
-    with pytest.raises(WithstandError, match="not available yet"):
+def test_an_attacker_who_sees_nothing_needs_surrogates(digits: Any) -> None:
+    with pytest.raises(WithstandError, match="no surrogates"):
         evaluate(digits.model, digits.data, Threat(region=Linf(0.1), access="none"))
 
 

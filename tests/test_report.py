@@ -155,7 +155,7 @@ def test_text_stands_out_from_its_ground_by_day_and_by_night(report: Report) -> 
     assert len(schemes) == 2
     for scheme in schemes:
         colours = dict(re.findall(r"--(\w+): (#\w{6})", scheme))
-        assert len(colours) == 10
+        assert len(colours) == 14
         for ground in ("page", "card"):
             for text in colours.keys() - {"page", "card", "line"}:
                 pair = sorted((_light(colours[ground]), _light(colours[text])))

@@ -72,6 +72,7 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
             setup.threat,
             preset=settings.preset,
             seed=settings.seed,
+            surrogates=setup.surrogates,
             budget=Budget(seconds=settings.seconds),
             batch_size=settings.batch_size or 64,
             severity=settings.severity,

@@ -9,6 +9,7 @@ import typer
 
 from .._errors import WithstandError
 from .._version import __version__
+from ._bench import bench
 from ._demo import demo
 from ._evaluate import evaluate
 from ._init import init
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(init)
 app.command()(evaluate)
 app.command()(demo)
+app.add_typer(bench, name="bench")
 
 
 def _version(wanted: bool) -> None:

@@ -1,13 +1,13 @@
 """The one schema: withstand.yaml, read, checked and written."""
 
 from ._load import load_config, parse_config
+from ._model import ModelConfig
 from ._sections import (
     Config,
     DataConfig,
     EvaluateConfig,
     GateConfig,
     Limit,
-    ModelConfig,
     RegionConfig,
     ThreatConfig,
     TrustLimit,

@@ -127,6 +127,8 @@ def _told(problem: Mapping[str, Any]) -> str:
         return f"{shown}; give text, in quotes if it looks like a number"
     if kind == "bool_type":
         return f"{shown}; give true or false"
+    if kind == "list_type":
+        return f"{shown}; give a list, each entry after a dash"
     if kind == "model_type":
         return f"{shown}; give a mapping with the keys {listed(_keys(loc), 20)}"
     return f"{shown}; {problem['msg']}"
@@ -141,7 +143,9 @@ def _field(loc: tuple[str | int, ...]) -> FieldInfo | None:
     section: type[BaseModel] | None = Config
     field: FieldInfo | None = None
     for part in loc:
-        field = section.model_fields.get(str(part)) if section else None
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(part) if section else None
         section = _section(field)
     return field
 

@@ -6,7 +6,8 @@ import json
 
 import yaml
 
-from ._sections import DataKind, ModelKind, Norm
+from ._model import ModelKind
+from ._sections import DataKind, Norm
 
 _TEXT = """\
 # What withstand attacks, on which data, and what counts as withstanding.
@@ -48,6 +49,11 @@ threat:
                                   # fractions such as 8/255 are fine
     # frozen: [0, 3]              # indices of features the attacker cannot change
   # queries: 5000                 # queries the attacker can spend on one sample
+
+# surrogates:                     # models the attacker has, with gradients; access none needs some
+#   - kind: torch                 # each with the keys of model
+#     factory: model.py:other
+#     domain: {domain}
 
 evaluate:
   preset: standard                # smoke | standard | thorough

@@ -21,6 +21,7 @@ def show(report: Report, console: Console) -> None:
         [_text(headline({"": report}), "bold")],
         [_figures(report), _details(report)],
         _cascade(report),
+        [_surrogates(report)] if report.surrogates else [],
         [_curve(report, bar)] if report.curve else [],
         _trust(report),
         [_text(f"note: {note}") for note in report.notes],
@@ -103,6 +104,18 @@ def _cascade(report: Report) -> list[RenderableType]:
         if stage.note:
             notes.append(_text(f"{stage.title}: {stage.note}", "dim"))
     return [table, *notes]
+
+
+def _surrogates(report: Report) -> Table:
+    table = _table("surrogate", "right", "forwards", "backwards")
+    for surrogate in report.surrogates:
+        table.add_row(
+            _text(surrogate.name),
+            _text(surrogate.accuracy),
+            f"{surrogate.forwards:,}",
+            f"{surrogate.backwards:,}",
+        )
+    return table
 
 
 def _curve(report: Report, bar: str) -> Table:

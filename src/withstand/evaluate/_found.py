@@ -16,12 +16,15 @@ class Found:
     """One entry for each sample (N, ...).
 
     by: the stage that fooled it first, -1 without one; x_adv: the smallest change in the region
-    that fools it, x without one; distance: the smallest change at all, 0 where x is wrong itself;
-    unfinished: a budget ended a stage; first: forwards up to the first success, -1 without one.
+    that fools it, x without one; answer: the model's to x_adv, where it is known (answered);
+    distance: the smallest change at all, 0 where x is wrong itself; unfinished: a budget ended a
+    stage; first: forwards up to the first success, -1 without one.
     """
 
     by: Tensor
     x_adv: Tensor
+    answer: Tensor
+    answered: Tensor
     distance: Tensor
     unfinished: Tensor
     forwards: Tensor
@@ -29,13 +32,15 @@ class Found:
     first: Tensor
 
     @classmethod
-    def nothing(cls, x: Tensor) -> Found:
-        """What is known of x (N, ...) at the beginning: one clean forward each."""
+    def nothing(cls, x: Tensor, answer: Tensor, correct: Tensor) -> Found:
+        """What is known of x (N, ...) from one clean forward each: answers, and which are right."""
         one = torch.ones(len(x), dtype=torch.long)
         return cls(
             by=-one,
             x_adv=x.clone(),
-            distance=torch.full((len(x),), torch.inf, dtype=torch.float64),
+            answer=answer.clone(),
+            answered=one > 0,
+            distance=torch.where(correct, torch.inf, 0.0).double(),
             unfinished=torch.zeros(len(x), dtype=torch.bool),
             forwards=one.clone(),
             backwards=torch.zeros_like(one),
@@ -64,8 +69,18 @@ class Found:
         """From a content that may hold more."""
         return cls(**{field.name: content[field.name] for field in fields(cls)})
 
-    def merge(self, index: Tensor, result: Result, inside: Tensor, stage: int) -> int:
-        """Add what a stage found for some samples, inside the region or not; how many are new."""
+    def merge(
+        self,
+        index: Tensor,
+        result: Result,
+        inside: Tensor,
+        stage: int,
+        answer: Tensor | None = None,
+    ) -> int:
+        """Add what a stage found for some samples, inside the region or not; how many are new.
+
+        answer: the model's answers to the examples, where the stage has kept them.
+        """
         success = result.success.cpu()
         fresh = success & inside & ~self.fooled[index]
         where = index[fresh]
@@ -73,8 +88,12 @@ class Found:
         self.first[where] = result.ledger.first_success.cpu()[fresh]
         found = torch.where(success, result.distance.cpu(), torch.inf)
         nearer = found < self.distance[index]
-        closest = nearer & inside
+        # Of a region with two balls, what lay nearer in the first may have been outside the other.
+        closest = (nearer & inside) | fresh
         self.x_adv[index[closest]] = result.x_adv[closest]
+        self.answered[index[closest]] = answer is not None
+        if answer is not None:
+            self.answer[index[closest]] = answer[closest]
         self.distance[index] = torch.minimum(self.distance[index], found)
         self.forwards[index] = result.ledger.forwards.cpu()
         self.backwards[index] = result.ledger.backwards.cpu()

@@ -22,15 +22,8 @@ def page(reports: dict[str, Report], title: str = "Robustness report") -> str:
 
     All text is escaped; the page loads nothing and runs no script.
     """
-    environment = Environment(
-        loader=PackageLoader("withstand.evaluate", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "evaluate/report.html.j2",
         title=title,
         parts=[_part(name, report) for name, report in reports.items()],
         headline=headline(reports),
@@ -39,6 +32,19 @@ def page(reports: dict[str, Report], title: str = "Robustness report") -> str:
         bound=BOUND,
         about=about,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from one of the package's templates, by its path; all values are escaped."""
+    environment = Environment(
+        loader=PackageLoader("withstand", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _finalize(value: Any) -> Any:

@@ -69,7 +69,8 @@ class Cost:
 class Stage:
     """One attack of the cascade: what it was given, what it fooled, what it cost.
 
-    samples: correct and not yet fooled when it began; note: why it was cut short or left out.
+    samples: correct and not yet fooled when it began; note: why it was cut short or left out;
+    source: the surrogate that its examples were made on, empty where the model itself was attacked.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stage:
     fooled: int
     cost: Cost
     note: str = ""
+    source: str = ""
 
     @property
     def title(self) -> str:
@@ -88,7 +90,27 @@ class Stage:
             for key in ("loss", "steps", "queries", "draws")
             if key in self.settings
         ]
+        told += [
+            f"{key} {self.settings[key]:g}"
+            for key in ("diversity", "smoothing", "variance")
+            if self.settings.get(key)
+        ]
+        if self.source and told:
+            return f"{self.name.removesuffix(')')}, {', '.join(told)})"
         return f"{self.name} ({', '.join(told)})" if told else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surrogate:
+    """A model of the attacker's own: how often it is right, and what making examples on it cost.
+
+    forwards and backwards are its own passes over single samples, not the attacked model's.
+    """
+
+    name: str
+    accuracy: Interval
+    forwards: int
+    backwards: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +189,7 @@ class Report:
     x_adv: Array
     domain: tuple[float, float]
     certified_accuracy: Interval | None = None
+    surrogates: tuple[Surrogate, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     median_distance: float | None = None
     classes: tuple[Slice, ...] = ()

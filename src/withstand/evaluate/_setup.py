@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from .._errors import ModelError, WithstandError
 from ..config import Config, ThreatConfig
 from ..data import Dataset
 from ..data import load as load_data
@@ -25,16 +26,18 @@ from ..threat import (
     Untargeted,
 )
 from ._cascade import weakest
+from ._surrogates import numbered
 
 _BALLS = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 
 
 class Setup(NamedTuple):
-    """A model, data and a threat, ready to evaluate."""
+    """A model, data, a threat, and the attacker's surrogates by name, ready to evaluate."""
 
     model: Model
     data: Dataset
     threat: Threat
+    surrogates: dict[str, Model]
 
 
 def from_config(config: Config, root: str | Path = ".") -> Setup:
@@ -44,7 +47,19 @@ def from_config(config: Config, root: str | Path = ".") -> Setup:
     threat = threat_from(config.threat)
     if config.model.access is not None:
         threat = replace(threat, access=weakest(threat.access, config.model.access))
-    return Setup(model, data, threat)
+    return Setup(model, data, threat, _surrogates(config, root))
+
+
+def _surrogates(config: Config, root: str | Path) -> dict[str, Model]:
+    """By the file or factory that each comes from."""
+    names = numbered([str(spec.weights or spec.factory or spec.url) for spec in config.surrogates])
+    found = {}
+    for place, (name, spec) in enumerate(zip(names, config.surrogates, strict=True)):
+        try:
+            found[name] = load_model(spec, root)
+        except WithstandError as error:
+            raise ModelError(f"surrogates[{place}]: {error}") from None
+    return found
 
 
 def threat_from(spec: ThreatConfig) -> Threat:

@@ -16,7 +16,7 @@ from ..threat import Access, MultiLabel, Regression, Threat, techniques
 from ._found import Found
 from ._measures import perceptibility, severity_of
 from ._probe import Probe
-from ._report import Cost, CurvePoint, Report, Samples, Slice, Stage
+from ._report import Cost, CurvePoint, Report, Samples, Slice, Stage, Surrogate
 from ._trust import judge
 
 _POINTS = 41
@@ -38,8 +38,8 @@ class Facts:
     found: Found
     correct: Tensor
     clean_answer: Tensor
-    adversarial_answer: Tensor
     stages: tuple[Stage, ...]
+    surrogates: tuple[Surrogate, ...]
     probe: Probe | None
     missed: float | None
     swept: bool
@@ -63,7 +63,7 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
     fooled, robust = facts.fooled, facts.robust
     n, correct = len(facts.x), int(facts.correct.sum())
     label = facts.data.y
-    clean, adversarial = facts.clean_answer.numpy(), facts.adversarial_answer.numpy()
+    clean, adversarial = facts.clean_answer.numpy(), facts.found.answer.numpy()
     return Report(
         clean_accuracy=wilson(correct, n),
         robust_accuracy=wilson(int(robust.sum()), n),
@@ -73,11 +73,14 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
             missed=facts.missed,
             n=n,
             correct=correct,
-            by_noise=_fooled_by(facts, RandomNoise),
+            by_noise=None if facts.access == "none" else _fooled_by(facts, RandomNoise),
             by_queries=None if facts.probe is None else _fooled_by(facts, Square),
+            by_transfer=_by_transfer(facts),
+            surrogates=facts.surrogates if facts.access == "none" else (),
             unfinished=int((facts.found.unfinished & robust).sum()),
         ),
         attacks=facts.stages,
+        surrogates=facts.surrogates,
         cost=facts.cost,
         threat={
             **facts.threat.describe(),
@@ -116,6 +119,13 @@ def _fooled_by(facts: Facts, kind: type) -> int:
     return sum(stage.fooled for stage in facts.stages if stage.name == kind.__name__)
 
 
+def _by_transfer(facts: Facts) -> int | None:
+    """Fooled by examples of surrogates after gradients had failed; None where there were none."""
+    if facts.probe is None or not facts.surrogates:
+        return None
+    return sum(stage.fooled for stage in facts.stages if stage.source)
+
+
 def _status(facts: Facts) -> tuple[str, ...]:
     words = np.full(len(facts.x), "withstood", dtype=object)
     words[facts.found.unfinished.numpy()] = "budget spent"
@@ -131,8 +141,9 @@ def _curve(facts: Facts) -> tuple[CurvePoint, ...]:
     distance = facts.found.distance.numpy()
     eps = float(np.max(facts.threat.describe()["eps"]))
     farthest = float(np.max(distance[np.isfinite(distance)], initial=0.0))
-    longest = min(max(1.25 * eps, 1.05 * farthest), 4 * eps)
-    radii = sorted({*np.linspace(0, longest, _POINTS).tolist(), eps})
+    wide = 1.05 * farthest
+    longest = min(max(1.25 * eps, wide), 4 * eps) if np.isfinite(eps) else wide
+    radii = sorted({*np.linspace(0, longest, _POINTS).tolist(), min(eps, longest)})
     n = len(distance)
     return tuple(
         CurvePoint(eps=r, robust_accuracy=wilson(int((distance > r).sum()), n)) for r in radii

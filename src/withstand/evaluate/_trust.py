@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ._probe import Probe
-from ._report import Finding, Trust, Verdict
+from ._report import Finding, Surrogate, Trust, Verdict
 
 RUGGED = 0.1
 _ENOUGH = 100
@@ -16,14 +18,17 @@ def judge(
     missed: float | None,
     n: int,
     correct: int,
-    by_noise: int,
+    by_noise: int | None,
     by_queries: int | None,
+    by_transfer: int | None,
+    surrogates: Sequence[Surrogate],
     unfinished: int,
 ) -> Trust:
     """The findings; counts are of samples.
 
-    missed: share of the fooled that the sweep did not find; by_queries: fooled by queries alone
-    after gradients had failed; each None where it was not looked for.
+    missed: share of the fooled that the sweep did not find; by_queries, by_transfer: fooled by
+    queries alone or by surrogates' examples after gradients had failed; each None where it was not
+    looked for. surrogates: what an attacker has who sees nothing of the model, else empty.
     """
     right = max(correct, 1)
     found = [
@@ -43,14 +48,17 @@ def judge(
             "count as robust",
             "give more seconds or a larger budget",
         ),
-        _share(
-            "random noise fools",
-            by_noise / right,
-            (0.5, _NEVER),
-            "share of right answers that fall to noise without any search",
-            "check preprocessing and the radius; an attacker needs no skill here",
-        ),
     ]
+    if by_noise is not None:
+        found.append(
+            _share(
+                "random noise fools",
+                by_noise / right,
+                (0.5, _NEVER),
+                "share of right answers that fall to noise without any search",
+                "check preprocessing and the radius; an attacker needs no skill here",
+            )
+        )
     if probe is not None:
         found += _of_probe(probe)
     if missed is not None:
@@ -75,7 +83,44 @@ def judge(
                 "attack through the defence (Differentiable, Randomized) or without it",
             )
         )
+    if by_transfer is not None:
+        found.append(
+            _share(
+                "transfer beats gradients",
+                by_transfer / right,
+                (0.01, 0.05),
+                "share that only examples made on surrogates fooled: the model's own gradients "
+                "mislead, and a better gradient attack may fool still more",
+                "attack through the defence (Differentiable, Randomized) or without it",
+            )
+        )
+    if surrogates:
+        found += _of_surrogates(surrogates, correct / n)
     return Trust(findings=tuple(found))
+
+
+def _of_surrogates(surrogates: Sequence[Surrogate], accuracy: float) -> list[Finding]:
+    behind = accuracy - max(surrogate.accuracy.value for surrogate in surrogates)
+    return [
+        Finding(
+            check="surrogates",
+            value=float(len(surrogates)),
+            threshold=None,
+            verdict="amber",
+            meaning="examples come from these surrogates only: the number says nothing of an "
+            "attacker with a better surrogate",
+            fix="add surrogates of the model's own kind and of others, or evaluate with access "
+            "labels or scores",
+        ),
+        _share(
+            "surrogates' lag",
+            max(behind, 0.0),
+            (0.1, 0.3),
+            "by how much the best surrogate is right less often than the model: examples made on "
+            "a poor copy seldom carry over",
+            "train a surrogate on more data, or on the model's answers (train_surrogate)",
+        ),
+    ]
 
 
 def _of_probe(probe: Probe) -> list[Finding]:

@@ -32,6 +32,7 @@ _ABOUT = {
     "Square": "search by questions alone, no gradients",
     "HopSkipJump": "search by the answers alone",
 }
+_TRANSFER = "examples made on another model, shown once each"
 
 VERDICT = {
     "green": "the number can be believed",
@@ -60,7 +61,8 @@ def radius(report: Report) -> str:
 def attacker(report: Report) -> str:
     """Who attacks, and what they may change."""
     threat = report.threat
-    limit = f", may ask {threat['queries']:,} times" if threat["queries"] else ""
+    verb = "try" if threat["access"] == "none" else "ask"
+    limit = f", may {verb} {threat['queries']:,} times" if threat["queries"] else ""
     pixels = report.x.ndim == 4 and (threat["norm"] == "linf" or report.x.shape[1] == 1)
     move = _MOVES[threat["norm"]].format("pixel" if pixels else "feature", radius(report))
     ball = f"{threat['norm'].capitalize()} <= "
@@ -98,7 +100,7 @@ def percent(share: float) -> str:
 
 def about(name: str) -> str:
     """What an attack does, for somebody who does not know its name; empty for those of others."""
-    return _ABOUT.get(name, "")
+    return _TRANSFER if name.startswith("transfer from ") else _ABOUT.get(name, "")
 
 
 def by_robustness(slices: Sequence[Slice]) -> list[Slice]:

@@ -76,11 +76,15 @@ def bootstrap(
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic of the values (n,), reproducible by its seed."""
+    """Percentile bootstrap interval of a statistic of the values (n, ...), seeded.
+
+    Draws of which the statistic is NaN are left out.
+    """
     data = np.asarray(values, np.float64)
     if data.size == 0:
         return _NO_DATA
     rng = np.random.default_rng(seed)
     drawn = [statistic(data[rng.integers(0, len(data), len(data))]) for _ in range(draws)]
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    known = [value for value in drawn if not np.isnan(value)] or [nan]
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value=float(statistic(data)), low=float(low), high=float(high), n=len(data))

@@ -1,7 +1,25 @@
 """What joins rooms."""
 
+from ._bench import bench_attacks
+from ._bench_result import AttackBench, AttackResult, optimality, to_json
+from ._bench_search import in_norm
+from ._bench_show import bench_page, show_bench
 from ._compare import show_comparison
 from ._demo import demo
 from ._transfer import TransferMatrix, show_transfer, transfer_matrix
 
-__all__ = ["TransferMatrix", "demo", "show_comparison", "show_transfer", "transfer_matrix"]
+__all__ = [
+    "AttackBench",
+    "AttackResult",
+    "TransferMatrix",
+    "bench_attacks",
+    "bench_page",
+    "demo",
+    "in_norm",
+    "optimality",
+    "show_bench",
+    "show_comparison",
+    "show_transfer",
+    "to_json",
+    "transfer_matrix",
+]

@@ -1,0 +1,117 @@
+"""Attacks from labels alone against the peers' at equal queries, in L2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import peers
+import torch
+from measure import Counting, Rows, distances, right, timed
+from networks import mnist, network
+from torch import Tensor, nn
+
+from withstand import attacks
+from withstand.models import TorchModel
+from withstand.threat import L2, Threat
+
+OURS = (
+    attacks.HopSkipJump,
+    attacks.CGBA,
+    attacks.SurFree,
+    attacks.SignOPT,
+    attacks.BoundaryAttack,
+)
+# ART's HopSkipJump has no budget: iterations and first evaluations that come to the queries.
+HOPS = {500: (3, 120), 1000: (5, 110), 5000: (17, 98)}
+
+
+def decisions() -> Rows:
+    """Labels alone, L2, 50 images from number 500 on, where the settings were not chosen."""
+    rows: Rows = []
+    for name in ("standard", "larger"):
+        net = network(name)
+        x, y = right(net, *mnist("test", 70, 500), 50)
+        for queries in (500, 1000, 5000):
+            # The larger network takes minutes, and shows the same of the others.
+            ours = OURS if name == "standard" else OURS[:2]
+            calls: dict[str, peers.Attack] = {
+                f"withstand {attack.__name__}": partial(_ours, attack(queries=queries))
+                for attack in ours
+            }
+            calls["art HopSkipJump"] = peers.hopskipjump("l2", *HOPS[queries])
+            if name == "standard":
+                calls |= _others(queries)
+            for label, attack in calls.items():
+                counted = Counting(net).eval()
+                np.random.seed(0)
+                torch.manual_seed(0)
+                spent = timed(partial(attack, counted, x, y))
+                found = distances(net, x, y, spent.found, "l2")
+                rows.append(
+                    {
+                        "network": name,
+                        "attack": label,
+                        "budget": queries,
+                        "queries": round(counted.asked / len(x)),
+                        "median L2": round(float(np.median(found)), 4),
+                        "not fooled": int((~found.isfinite()).sum()),
+                        "CPU s": round(spent.cpu, 1),
+                        "wall s": round(spent.wall, 1),
+                    }
+                )
+                print(rows[-1], flush=True)
+    return rows
+
+
+def _ours(attack: attacks.Attack, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    threat = Threat(region=L2(np.inf), access="labels")
+    result = attacks.run(attack, TorchModel(net), x, y, threat)
+    said = torch.tensor([status == attacks.Status.FOOLED for status in result.status])
+    silent = said & ~distances(net, x, y, result.x_adv, "l2").isfinite()
+    assert not silent.any(), "a sample is said to be fooled and is not"
+    return result.x_adv
+
+
+def _others(queries: int) -> dict[str, peers.Attack]:
+    """Peers' settings that come to at least the queries."""
+
+    def signopt(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from art.attacks.evasion import SignOPTAttack
+
+        attack = SignOPTAttack(
+            peers.art_classifier(net), targeted=False, query_limit=queries, verbose=False
+        )
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+    def boundary(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        import foolbox
+
+        # A little more than a query a step.
+        attack = foolbox.attacks.BoundaryAttack(steps=queries, tensorboard=False)
+        return _foolbox(attack, net, x, y)
+
+    def hopskipjump(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        import foolbox
+
+        iterations, first = HOPS[queries]
+        attack = foolbox.attacks.HopSkipJumpAttack(
+            steps=iterations, initial_gradient_eval_steps=first
+        )
+        return _foolbox(attack, net, x, y)
+
+    return {
+        "art SignOPT": signopt,
+        "foolbox BoundaryAttack": boundary,
+        "foolbox HopSkipJump": hopskipjump,
+    }
+
+
+def _foolbox(
+    attack: Callable[..., tuple[Tensor, ...]], net: nn.Module, x: Tensor, y: Tensor
+) -> Tensor:
+    import foolbox
+
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    return attack(model, x, y, epsilons=None)[0]

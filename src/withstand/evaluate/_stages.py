@@ -1,0 +1,201 @@
+"""One attack after the other, on the samples that still withstand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..attacks import Attack, run
+from ..models import Model
+from ..threat import Access, Budget, Threat
+from ._answers import Answers
+from ._record import Record
+from ._report import Cost, Stage
+from ._transfer import Shown, transfer
+
+_Tell = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far the running stage is: samples done of all, and fooled so far in the evaluation."""
+
+    stage: str
+    done: int
+    total: int
+    fooled: int
+
+
+@dataclass(kw_only=True)
+class Stages:
+    """Runs stages and records them; tensors hold one entry for each sample (N, ...).
+
+    clean: the model's answers to x, and correct: which of them are right.
+    """
+
+    answers: Answers
+    x: Tensor
+    y: Tensor
+    keys: Tensor
+    clean: Tensor
+    correct: Tensor
+    threat: Threat
+    access: Access
+    seed: int
+    budget: Budget
+    record: Record
+    progress: Callable[[Progress], None] | None
+
+    def attack(
+        self, attack: Attack, *, near: int | None = None, seed: int | None = None
+    ) -> tuple[int, int]:
+        """Attack those who withstand, or the `near` ones of them: fooled, and of how many."""
+        index = self._alive()
+        if near is not None:
+            index = index[self.record.found.distance[index].argsort(stable=True)[:near]]
+        return self._stage(attack, index, partial(self._attacked, attack, index, seed=seed))
+
+    def sweep(self, attack: Attack) -> int:
+        """Look for the smallest change of all that are right; returns how many they are."""
+        index = self.correct.nonzero()[:, 0]
+        work = partial(self._attacked, attack, index, minimum=True)
+        return self._stage(attack, index, work, minimum=True)[1]
+
+    def transfer(self, attack: Attack, source: Model, name: str) -> None:
+        """Show those who withstand the examples that the attack makes on a surrogate."""
+        index = self._alive()
+        self._stage(attack, index, partial(self._shown, attack, index, source, name), name=name)
+
+    def skip(self, attack: Attack, note: str) -> None:
+        """Leave a stage out, and say why."""
+        if not self.record.known():
+            self.record.stages.append(_stage(attack, 0, 0, Cost(), note))
+
+    def _alive(self) -> Tensor:
+        return (self.correct & ~self.record.found.fooled).nonzero()[:, 0]
+
+    def _stage(
+        self,
+        attack: Attack,
+        index: Tensor,
+        work: Callable[[float | None], Shown],
+        *,
+        minimum: bool = False,
+        name: str = "",
+    ) -> tuple[int, int]:
+        record, found = self.record, self.record.found
+        if record.known():
+            return record.stages[-1].fooled, record.stages[-1].samples
+        seconds = self.budget.seconds
+        left = None if seconds is None else seconds - record.cost().wall_seconds
+        if not len(index) or (left is not None and left <= 0):
+            note = "nobody left to attack" if not len(index) else "left out: no time left"
+            found.unfinished[index[~found.fooled[index]]] = True
+            record.stages.append(_stage(attack, len(index), 0, Cost(), note, name))
+            return 0, len(index)
+        before = record.cost()
+        fooled = self._merge(index, work(left), minimum)
+        cut = int(found.unfinished[index].sum())
+        note = f"the budget ended {cut} samples early" if cut and not minimum else ""
+        cost = record.cost() - before
+        record.stages.append(_stage(attack, len(index), fooled, cost, note, name))
+        record.save()
+        return fooled, len(index)
+
+    def _attacked(
+        self,
+        attack: Attack,
+        index: Tensor,
+        seconds: float | None,
+        *,
+        minimum: bool = False,
+        seed: int | None = None,
+    ) -> Shown:
+        threat = self.threat.take(index.numpy())
+        result = run(
+            attack,
+            self.answers.model,
+            self.x[index],
+            self.y[index],
+            replace(threat.unbounded() if minimum else threat, access=self.access),
+            seed=self.seed if seed is None else seed,
+            budget=replace(self.budget, seconds=seconds),
+            batch_size=self.answers.batch,
+            keys=self.keys[index],
+            known=self.record.found.ledger(index),
+            checkpoint=self.record.checkpoint,
+            progress=self._tell(_name(attack)),
+        )
+        return Shown(result, None)
+
+    def _shown(
+        self, attack: Attack, index: Tensor, source: Model, name: str, seconds: float | None
+    ) -> Shown:
+        limits = [n for n in (self.threat.queries, self.budget.forwards) if n is not None]
+        return transfer(
+            attack,
+            source,
+            self.answers,
+            self.x[index],
+            self.y[index],
+            self.threat.take(index.numpy()),
+            clean=self.clean[index],
+            seed=self.seed,
+            keys=self.keys[index],
+            known=self.record.found.ledger(index),
+            limit=min(limits, default=None),
+            seconds=seconds,
+            checkpoint=self.record.checkpoint,
+            spent=self.record.spent,
+            progress=self._tell(_name(attack, name)),
+        )
+
+    def _merge(self, index: Tensor, shown: Shown, minimum: bool) -> int:
+        record, found, result = self.record, self.record.found, shown.result
+        record.batch_invariant &= result.batch_invariant
+        inside = torch.from_numpy(
+            self.threat.take(index.numpy()).region.contains(
+                self.x[index].cpu().numpy(), result.x_adv.cpu().numpy()
+            )
+        )
+        earlier = found.fooled[index]
+        if minimum and bool(earlier.any()):
+            record.missed = float((~(result.success.cpu() & inside)[earlier]).float().mean())
+        fooled = found.merge(index, result, inside, len(record.stages), shown.answer)
+        if not minimum:
+            found.cut_short(index, result, self.threat.queries)
+        return fooled
+
+    def _tell(self, name: str) -> _Tell | None:
+        if self.progress is None:
+            return None
+        told, before = self.progress, int(self.record.found.fooled.sum())
+
+        def tell(done: int, total: int, fooled: int) -> None:
+            told(Progress(stage=name, done=done, total=total, fooled=before + fooled))
+
+        return tell
+
+
+def _name(attack: Attack, source: str = "") -> str:
+    name = type(attack).__name__
+    return f"transfer from {source} ({name})" if source else name
+
+
+def _stage(
+    attack: Attack, samples: int, fooled: int, cost: Cost, note: str, source: str = ""
+) -> Stage:
+    return Stage(
+        name=_name(attack, source),
+        settings=dict(vars(attack)),
+        access="none" if source else attack.needs,
+        samples=samples,
+        fooled=fooled,
+        cost=cost,
+        note=note,
+        source=source,
+    )
