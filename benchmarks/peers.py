@@ -180,20 +180,9 @@ def smallest(method: str, norm: str, steps: int) -> dict[str, Attack]:
         model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
         return attack(model, x, y, epsilons=None)[0]
 
-    def by_pyautoattack(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        from pyautoattack.fab_pt import FABAttack_PT
-
-        kind = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
-        attack = FABAttack_PT(
-            net, n_restarts=1, n_iter=steps, eps=1e6, seed=0, norm=kind, device="cpu"
-        )
-        return attack.perturb(x, y)
-
     found: dict[str, Attack] = {"adv-lib": by_adv_lib}
     if method in ("DDN", "CarliniWagner") or (method == "DeepFool" and norm in ("linf", "l2")):
         found["foolbox"] = by_foolbox
-    if method == "FAB":
-        found["pyautoattack"] = by_pyautoattack
     return found
 
 

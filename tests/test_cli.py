@@ -149,6 +149,7 @@ def test_demo_compares_two_models_in_json_and_on_a_page(tmp_path: Path) -> None:
     html = (tmp_path / "withstand-demo" / "report.html").read_text()
     assert html.count("<polyline") == 2
     assert "hardened model gets right" in html
+    assert html.count("shown to hardened") == 1
 
 
 def test_init_writes_a_template_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from withstand import WithstandError
+from withstand import WithstandError, attacks
 from withstand.attacks import Checkpoint
 from withstand.data import Dataset, from_arrays
 from withstand.evaluate import evaluate
@@ -62,6 +62,24 @@ def test_masked_gradients_do_not_hide_a_weak_model(
     else:
         assert checks["saturated cross-entropy"].value > 0.3
         assert checks["zero gradients"].verdict == "green"
+        losses = [stage.settings.get("loss") for stage in report.attacks]
+        assert "tempered" in losses
+        assert "ce" not in losses
+
+
+def test_saturated_logits_hide_nothing_from_entropy_at_a_temperature(
+    scaled: TorchModel, digits: Any
+) -> None:
+    threat = Threat(region=Linf(0.1))
+    x, y = torch.from_numpy(digits.data.x), torch.from_numpy(digits.data.y)
+
+    def fooled(model: TorchModel, loss: str) -> Tensor:
+        return attacks.run(attacks.APGD(loss=loss, steps=20), model, x, y, threat).success
+
+    by_temperature = fooled(scaled, "tempered")
+    assert torch.equal(by_temperature, fooled(digits.model, "tempered"))
+    assert fooled(scaled, "ce").sum() < 0.7 * by_temperature.sum()
+    assert by_temperature.sum() >= 0.95 * fooled(digits.model, "ce").sum()
 
 
 def test_a_sound_model_raises_no_alarm(digits: Any) -> None:

@@ -18,7 +18,7 @@ from withstand.data import Dataset, from_arrays, load_sklearn
 from withstand.models import Ensemble, FunctionModel, Model, Pipeline, TorchModel
 from withstand.testing import check_attack
 from withstand.threat import L0, L1, L2, Frozen, Linf, Region, Targeted, Threat, Untargeted
-from withstand.workflows._transfer import show_transfer, transfer_matrix
+from withstand.workflows import show_transfer, transfer_matrix
 
 ALL = TransferPGD(diversity=0.7, smoothing=3, variance=2, random_start=True)
 PLAIN = TransferPGD(momentum=0)

@@ -3,6 +3,7 @@
 from ._alma import ALMA
 from ._apgd import APGD
 from ._apgdt import APGDT
+from ._ask import batch_floor
 from ._boundary import BoundaryAttack
 from ._cgba import CGBA
 from ._checkpoint import Checkpoint
@@ -77,6 +78,7 @@ __all__ = [
     "SurFree",
     "TransferPGD",
     "Universal",
+    "batch_floor",
     "craft",
     "registry",
     "run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -129,3 +130,28 @@ class Asker:
         """Gradients (B, J, ...) at x of chosen outputs (B, J)."""
         _, gradients = self.model.jacobian(self._padded(problem.x), self._padded(outputs))
         return gradients[: len(problem)]
+
+
+class Spent(Protocol):
+    """What samples (N,) have cost so far."""
+
+    forwards: Tensor
+    backwards: Tensor
+
+
+class Counted:
+    """The model as a plan asks it about the samples at `index`: what it costs is theirs."""
+
+    def __init__(self, asker: Asker, spent: Spent, index: Tensor) -> None:
+        self.asker, self.spent, self.index = asker, spent, index
+
+    def scores(self, problem: Problem) -> Tensor:
+        """Scores (B, K) at x; 1 forward."""
+        self.spent.forwards[self.index] += 1
+        return self.asker.scores(problem)
+
+    def jacobian(self, problem: Problem, outputs: Tensor) -> Tensor:
+        """Gradients (B, J, ...) at x of chosen outputs (B, J); 1 forward, J backwards."""
+        self.spent.forwards[self.index] += 1
+        self.spent.backwards[self.index] += outputs.shape[1]
+        return self.asker.jacobian(problem, outputs)

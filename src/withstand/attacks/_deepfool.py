@@ -24,14 +24,16 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(TowardsTargets):
-    """DeepFool (Moosavi-Dezfooli et al. 2016, algorithm 1) on the goal's margin, Linf, L2 and L1.
+    """DeepFool (Moosavi-Dezfooli et al. 2016, algorithm 1), Linf, L2 and L1.
 
-    Each step goes to where the margin would be halved inside the box if it were linear, and at
-    least by `overshoot` of the first margin; it ends at the first success, which is near and not
-    the nearest. Whole steps, as in the paper, end far beyond boundaries that are bent, and its ten
-    classes a step cost ten times the backward passes: 1 forward + 1 backward a step, about ten.
+    Each step goes to where the lead over the target, or the goal's margin, would be halved inside
+    the box if it were linear, and at least by `overshoot` of the first one; it ends at the first
+    success, which is near and not the nearest. Whole steps, as in the paper, end far beyond
+    boundaries that are bent, and all classes at each step cost more than the three nearest by
+    themselves. 1 forward + 1 backward a step, about ten for each target.
     """
 
+    targets: int = 3
     steps: int = 50
     share: float = 0.5
     overshoot: float = 0.02

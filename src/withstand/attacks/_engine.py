@@ -16,7 +16,7 @@ from torch import Tensor
 from .._errors import BudgetError, CheckpointError, DataError, ModelError, ThreatError
 from ..models import Model, describe
 from ..threat import L0, L1, L2, Box, Budget, Frozen, Linf, Mask, Threat
-from ._ask import Asker
+from ._ask import Asker, Counted
 from ._ball import length as length_of
 from ._ball import reach
 from ._checkpoint import Checkpoint
@@ -228,7 +228,7 @@ class _Run:
 
     def _plan(self, index: Tensor) -> None:
         if len(index):
-            planned = self.attack.plan(self.samples.take(index), _Counted(self, index))
+            planned = self.attack.plan(self.samples.take(index), Counted(self.asker, self, index))
             if planned is not None:
                 self.plan[index, : planned.shape[1]] = planned
 
@@ -376,20 +376,6 @@ class _Run:
             ),
             batch_invariant=self.asker.batch_invariant,
         )
-
-
-class _Counted:
-    def __init__(self, run: _Run, index: Tensor) -> None:
-        self.run, self.index = run, index
-
-    def scores(self, problem: Problem) -> Tensor:
-        self.run.forwards[self.index] += 1
-        return self.run.asker.scores(problem)
-
-    def jacobian(self, problem: Problem, outputs: Tensor) -> Tensor:
-        self.run.forwards[self.index] += 1
-        self.run.backwards[self.index] += outputs.shape[1]
-        return self.run.asker.jacobian(problem, outputs)
 
 
 _SAVED = (

@@ -10,18 +10,20 @@ from .._errors import ThreatError
 from ..threat import Evading, Targeted, Untargeted
 from ._problem import Problem
 
-LOSSES = ("ce", "dlr", "margin", "pma", "selective", "targeted")
+LOSSES = ("ce", "dlr", "margin", "pma", "selective", "targeted", "tempered")
 
 
 def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     """The named loss of scores (B, K); goals without classes have their own margin as the only one.
 
-    ce: cross-entropy. margin: the goal's margin, negated. dlr: the margin over z1 - z3 (Croce and
-    Hein 2020, eq. 6). pma: the margin between probabilities (Xie et al. 2024), here of scores over
-    a quarter of z1 - z3, because the plain form vanishes with the scale of the logits. targeted:
-    the lead of the row's target class over z1 - (z3 + z4) / 2 (ibid., eq. 7). With two classes all
-    but ce are the margin. selective, for the goal Evading: the inner goal until it is reached, from
-    then on the detector's silence (Bryniarski et al. 2021), so that neither outweighs the other.
+    ce: cross-entropy. tempered: that of scores over a quarter of z1 - z3, which is held while
+    differentiating, for models whose own is saturated. margin: the goal's margin, negated. dlr: the
+    margin over z1 - z3 (Croce and Hein 2020, eq. 6). pma: the margin between probabilities (Xie et
+    al. 2024), here of scores over a quarter of z1 - z3, because the plain form vanishes with the
+    scale of the logits. targeted: the lead of the row's target class over z1 - (z3 + z4) / 2
+    (Croce and Hein, eq. 7). With two classes all but ce and tempered are the margin. selective, for
+    the goal Evading: the inner goal until it is reached, from then on the detector's silence
+    (Bryniarski et al. 2021), so that neither outweighs the other.
     """
     if name not in LOSSES:
         raise ThreatError(f"loss is {name!r}; it is one of {', '.join(LOSSES)}")
@@ -31,10 +33,11 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     if not isinstance(goal, Untargeted | Targeted) or name in ("margin", "selective"):
         return -goal.margin(scores, problem.y)
     if name == "ce":
-        if isinstance(goal, Targeted):
-            wanted = torch.full_like(problem.y, goal.target)
-            return -cross_entropy(scores, wanted, reduction="none")
-        return cross_entropy(scores, problem.y, reduction="none")
+        return _entropy(goal, problem, scores)
+    if name == "tempered":
+        top = scores.detach().topk(min(3, scores.shape[1]), dim=1).values
+        spread = (top[:, 0] - top[:, -1]).clamp_min(1e-12)
+        return _entropy(goal, problem, 4 * scores / spread[:, None])
     if scores.shape[1] < 3:
         # Two classes have no third score: over z1 - z2 the margin would be constant.
         return -goal.margin(scores, problem.y)
@@ -45,6 +48,13 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     if name == "dlr":
         return -goal.margin(scores, problem.y) / spread
     return -goal.margin((4 * scores / spread[:, None]).softmax(1), problem.y)
+
+
+def _entropy(goal: Untargeted | Targeted, problem: Problem, scores: Tensor) -> Tensor:
+    if isinstance(goal, Targeted):
+        wanted = torch.full_like(problem.y, goal.target)
+        return -cross_entropy(scores, wanted, reduction="none")
+    return cross_entropy(scores, problem.y, reduction="none")
 
 
 def _targeted(problem: Problem, scores: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ import typer
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
-    from ..evaluate import Report
+    from rich.console import Console
+
+    from ..workflows import Demo
 
 _TITLE = "How easily are two digit classifiers fooled?"
 
@@ -30,31 +32,38 @@ def demo(
             "Training a standard and a hardened network on digits, then attacking both", err=True
         )
     with interruptible("nothing was written; start it again"):
-        reports, path = _run(output, quiet)
-        put(_json(reports) if json else _story(reports))
+        found, path = _run(output, quiet)
+        put(_json(found) if json else _story(found))
     if not quiet:
         typer.echo(f"\nPictures and curves: {path}\nNow your own model: withstand init", err=True)
 
 
-def _run(output: Path, quiet: bool) -> tuple[dict[str, Report], Path]:
+def _run(output: Path, quiet: bool) -> tuple[Demo, Path]:
     from ..evaluate import check_writable, page, write
     from ..workflows import demo as run
+    from ..workflows import transfer_section
     from ._progress import shown
 
     folder = check_writable(output)
     with shown(quiet) as progress:
-        reports = run(progress)
-    return reports, write(folder / "report.html", page(reports, _TITLE).encode())
+        found = run(progress)
+    html = page(found.reports, _TITLE, [transfer_section(found.transfer)])
+    return found, write(folder / "report.html", html.encode())
 
 
-def _json(reports: dict[str, Report]) -> str:
+def _json(found: Demo) -> str:
     from json import dumps
 
-    content = {name: report.to_dict() for name, report in reports.items()}
+    content = {name: report.to_dict() for name, report in found.reports.items()}
     return dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def _story(reports: dict[str, Report]) -> str:
-    from ..workflows import show_comparison
+def _story(found: Demo) -> str:
+    from ..workflows import show_comparison, show_transfer
 
-    return drawn(lambda console: show_comparison(reports, console))
+    def show(console: Console) -> None:
+        show_comparison(found.reports, console)
+        console.print()
+        show_transfer(found.transfer, console)
+
+    return drawn(show)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from .._errors import ConfigError, ModelError, ThreatError
 from .._version import __version__
-from ..attacks import Attack, Square
+from ..attacks import APGD, Attack, Square
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..models import Model, adapt, describe
@@ -29,7 +30,7 @@ from ._report import Report
 from ._stages import Progress, Stages
 from ._summary import Facts, summarise
 from ._surrogates import Surrogates, fit, sources, steady, together
-from ._trust import RUGGED
+from ._trust import RUGGED, SATURATED
 
 _PROBED = 64
 
@@ -179,11 +180,10 @@ class _Evaluation:
 
     def _follow(self, attack: Attack, *, near: int | None = None, seed: int | None = None) -> None:
         """A stage, unless it has no gradients to follow."""
-        saturated = self.probe is not None and self.probe.saturated > 0.5
+        if self.probe is not None and self.probe.saturated > SATURATED and _by_entropy(attack):
+            attack = replace(attack, loss="tempered")
         if attack.needs == "gradients" and self._blind:
             self.stages.skip(attack, "left out: the model has no gradients to follow")
-        elif attack.needs == "gradients" and saturated and getattr(attack, "loss", "") == "ce":
-            self.stages.skip(attack, "left out: cross-entropy has no gradient on this model")
         else:
             self.stages.attack(attack, near=near, seed=seed)
 
@@ -297,3 +297,7 @@ class _Evaluation:
             "threads": torch.get_num_threads(),
             "device": str(self.x.device),
         }
+
+
+def _by_entropy(attack: Attack) -> TypeGuard[APGD]:
+    return isinstance(attack, APGD) and attack.loss == "ce"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ._chart import chart
 from ._pictures import answer, examples
@@ -17,10 +19,15 @@ _ROWS = 200
 _SLICES = 100
 
 
-def page(reports: dict[str, Report], title: str = "Robustness report") -> str:
+def page(
+    reports: dict[str, Report],
+    title: str = "Robustness report",
+    sections: Sequence[Markup] = (),
+) -> str:
     """A self-contained HTML page of one report, or of several by name side by side.
 
-    All text is escaped; the page loads nothing and runs no script.
+    sections: more of them, before those of each report. All text is escaped; the page loads nothing
+    and runs no script.
     """
     return render(
         "evaluate/report.html.j2",
@@ -28,6 +35,7 @@ def page(reports: dict[str, Report], title: str = "Robustness report") -> str:
         parts=[_part(name, report) for name, report in reports.items()],
         headline=headline(reports),
         chart=chart(reports),
+        sections=sections,
         norm=next(iter(reports.values())).threat["norm"],
         bound=BOUND,
         about=about,

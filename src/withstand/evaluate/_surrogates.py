@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._errors import ModelError, WithstandError
-from ..attacks._ask import batch_floor
+from ..attacks import batch_floor
 from ..models import Ensemble, Gradient, Model, Objective, adapt, describe
 from ..stats import Interval, wilson
 from ..threat import Access, Box, Goal, MultiLabel, Regression, Targeted

@@ -8,6 +8,7 @@ from ._probe import Probe
 from ._report import Finding, Surrogate, Trust, Verdict
 
 RUGGED = 0.1
+SATURATED = 0.1
 _ENOUGH = 100
 _NEVER = float("inf")
 
@@ -136,8 +137,8 @@ def _of_probe(probe: Probe) -> list[Finding]:
             "saturated cross-entropy",
             probe.saturated,
             (_NEVER, _NEVER),
-            "share of inputs where cross-entropy has no gradient; the margin losses used here "
-            "have one, but tools with cross-entropy alone overestimate this model",
+            "share of inputs where cross-entropy has no gradient; the losses used here have one, "
+            "but tools with plain cross-entropy overestimate this model",
             "none needed here",
         ),
         _share(

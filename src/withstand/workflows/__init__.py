@@ -5,12 +5,14 @@ from ._bench_result import AttackBench, AttackResult, optimality, to_json
 from ._bench_search import in_norm
 from ._bench_show import bench_page, show_bench
 from ._compare import show_comparison
-from ._demo import demo
-from ._transfer import TransferMatrix, show_transfer, transfer_matrix
+from ._demo import Demo, demo
+from ._transfer import TransferMatrix, transfer_matrix
+from ._transfer_show import show_transfer, transfer_section
 
 __all__ = [
     "AttackBench",
     "AttackResult",
+    "Demo",
     "TransferMatrix",
     "bench_attacks",
     "bench_page",
@@ -22,4 +24,5 @@ __all__ = [
     "show_transfer",
     "to_json",
     "transfer_matrix",
+    "transfer_section",
 ]

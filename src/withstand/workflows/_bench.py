@@ -17,10 +17,9 @@ from .._errors import BudgetError, ConfigError, DataError, ThreatError, did_you_
 from .._version import __version__
 from ..attacks import Attack, Checkpoint, Spatial, registry, sample_keys
 from ..data import Dataset
-from ..evaluate import Progress
+from ..evaluate import Cost, Progress
 from ..evaluate._cascade import PRESETS, sweep, weakest
 from ..evaluate._preflight import check_clean, check_domain
-from ..evaluate._report import Cost
 from ..models import Model, adapt, describe
 from ..stats import wilson
 from ..threat import ACCESS, Access, MultiLabel, Regression, Targeted, Threat

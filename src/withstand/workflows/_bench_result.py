@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..attacks import Attack, Curve
-from ..evaluate._report import Cost
+from ..evaluate import Cost
 from ..stats import Interval, bootstrap, wilson
 from ._bench_trail import Trail
 

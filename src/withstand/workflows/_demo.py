@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,23 @@ from torch.nn.functional import cross_entropy
 
 from ..data import load_sklearn
 from ..evaluate import Progress, Report, evaluate
-from ..models import TorchModel
+from ..models import Model, TorchModel
 from ..threat import Linf, Threat
+from ._transfer import TransferMatrix, transfer_matrix
 
 _EPS = 0.15
 _TRAINED = 1497
 
 
-def demo(
-    progress: Callable[[Progress], None] | None = None, *, limit: int | None = None
-) -> dict[str, Report]:
-    """Train both networks on 1,497 digits, evaluate them on the other 300: reports by name.
+class Demo(NamedTuple):
+    """Reports by the model's name, and who fools whom."""
+
+    reports: dict[str, Report]
+    transfer: TransferMatrix
+
+
+def demo(progress: Callable[[Progress], None] | None = None, *, limit: int | None = None) -> Demo:
+    """Train both networks on 1,497 digits and evaluate them on the other 300.
 
     limit: evaluate only so many. Takes about half a minute on one core.
     """
@@ -34,13 +41,15 @@ def demo(
     train, test = digits.take(order[:_TRAINED]), digits.take(order[_TRAINED:][:limit])
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
     threat = Threat(region=Linf(_EPS))
+    models: dict[str, Model] = {}
     reports = {}
     for name, radius in (("standard", 0.0), ("hardened", _EPS)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net = _trained(x, y, radius, tell(name))
-        reports[name] = evaluate(TorchModel(net), test, threat, progress=tell(name))
-    return reports
+        models[name] = TorchModel(net)
+        reports[name] = evaluate(models[name], test, threat, progress=tell(name))
+    return Demo(reports, transfer_matrix(models, test, threat))
 
 
 def _trained(

@@ -7,15 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from .._errors import DataError, ModelError
-from ..attacks import APGD, Attack, sample_keys
-from ..attacks._craft import craft
-from ..attacks._transfer import TransferPGD
+from ..attacks import APGD, Attack, TransferPGD, craft, sample_keys
 from ..data import Dataset
 from ..models import Model, adapt
 from ..stats import Interval, wilson
@@ -186,38 +181,3 @@ def _hits(model: Model, made: Tensor, y: Tensor, goal: Goal, batch: int) -> Tens
         return torch.zeros(0, dtype=torch.bool)
     answers, fine = _answers(model, made, goal, batch)
     return goal.hit(answers, y) & fine
-
-
-def show_transfer(matrix: TransferMatrix, console: Console) -> None:
-    """Print the matrix: a row for each source, a column for each victim."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("made on")
-    for name in matrix.models:
-        table.add_column(Text(f"shown to {name}"), justify="right")
-    for source, row in matrix.rates.items():
-        cells = [
-            Text(str(rate), style="dim" if victim == source else "") for victim, rate in row.items()
-        ]
-        table.add_row(Text(source), *cells)
-    clean = [Text(str(rate)) for rate in matrix.clean_accuracy.values()]
-    table.add_row(Text("clean accuracy", style="dim"), *clean)
-    console.print(Text(_headline(matrix), style="bold"))
-    console.print()
-    console.print(table)
-    console.print()
-    console.print(
-        Text(
-            "Fooling rates among the inputs that both models answer rightly; threat: "
-            f"{matrix.threat['region']}, success is {matrix.threat['goal']}. A model shown its own "
-            "examples (dim) is the white-box case. Brackets are 95 % intervals.",
-            style="dim",
-        )
-    )
-
-
-def _headline(matrix: TransferMatrix) -> str:
-    pair = matrix.strongest
-    if pair is None:
-        return "No data: no input is answered rightly by two models, one of them with gradients."
-    rate = matrix.rates[pair[0]][pair[1]]
-    return f"Examples made on {pair[0]} fool {pair[1]} at {rate}, the most between two models."
