@@ -159,14 +159,20 @@ class _Evaluation:
             self._transfer()
         for attack in attacks[turn:]:
             self._follow(attack)
-        curve = sweep(self.spend, self.threat, self.access, self.classes)
-        if curve is not None and not self._blind:
-            self.swept = self.stages.sweep(curve) > 0
+        if not self._blind:
+            self._sweep()
         for number, attack in enumerate(again(self.spend, self.threat, self.access)):
             self._follow(attack, near=self.spend.near, seed=self.seed + 1 + number)
         self._query()
         if self.access == "gradients":
             self._transfer()
+
+    def _sweep(self) -> None:
+        """The smallest change for each, and first for those whose present one is too large."""
+        for index, fooled in zip(self.stages.fooled_or_not(), (True, False), strict=True):
+            attack = sweep(self.spend, self.threat, self.access, self.classes, fooled=fooled)
+            if attack is not None:
+                self.swept |= self.stages.sweep(attack, index) > 0
 
     def _transfer(self) -> None:
         """Examples made on all surrogates together, then on each."""

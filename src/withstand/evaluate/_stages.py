@@ -59,9 +59,13 @@ class Stages:
             index = index[self.record.found.distance[index].argsort(stable=True)[:near]]
         return self._stage(attack, index, partial(self._attacked, attack, index, seed=seed))
 
-    def sweep(self, attack: Attack) -> int:
-        """Look for the smallest change of all that are right; returns how many they are."""
-        index = self.correct.nonzero()[:, 0]
+    def fooled_or_not(self) -> tuple[Tensor, Tensor]:
+        """The samples that are right by themselves and have been fooled so far, and those not."""
+        fooled = self.correct & self.record.found.fooled
+        return fooled.nonzero()[:, 0], self._alive()
+
+    def sweep(self, attack: Attack, index: Tensor) -> int:
+        """Look for the smallest change of some samples; returns how many they are."""
         work = partial(self._attacked, attack, index, minimum=True)
         return self._stage(attack, index, work, minimum=True)[1]
 
