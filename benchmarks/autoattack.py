@@ -56,7 +56,7 @@ def _compared(cases: Sequence[tuple[str, float]], seeds: Sequence[int], first: i
             {
                 "network": name,
                 "eps": eps,
-                "clean %": 100 * ours[0].clean_accuracy.value,
+                "clean %": round(100 * ours[0].clean_accuracy.value, 1),
                 "robust %, withstand": round(100 * mine, 2),
                 "robust %, AutoAttack": round(100 * other, 2),
                 "difference, points": round(100 * (mine - other), 2) + 0.0,

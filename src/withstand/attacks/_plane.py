@@ -31,18 +31,23 @@ def onto_plane(problem: Problem, points: Tensor, gradient: Tensor, drop: Tensor)
 
 
 def _level(kinks: Tensor, slopes: Tensor, drop: Tensor) -> Tensor:
-    """The least t (B,) with sum(slopes * min(t, kinks)) = drop; the last kink if there is none."""
-    kinks, order = kinks.sort(dim=1)
-    slopes = slopes.gather(1, order)
-    used = torch.where(kinks.isfinite(), slopes * kinks, 0.0).cumsum(1)
-    left = slopes.flip(1).cumsum(1).flip(1)
-    # The fall at each kink: what is used up before it, and what still rises up to it.
-    before = torch.nn.functional.pad(used[:, :-1], (1, 0))
-    at = torch.where(kinks.isfinite(), before + left * kinks, torch.inf)
-    first = (at < drop[:, None]).sum(1, keepdim=True).clamp_max(kinks.shape[1] - 1)
-    rest = (drop[:, None] - before.gather(1, first)).clamp_min(0)
-    level = rest / left.gather(1, first).clamp_min(1e-30)
-    return level.minimum(kinks.gather(1, first))[:, 0]
+    """The least t (B,) with sum(slopes * min(t, kinks)) = drop; the last kink if there is none.
+
+    Newton's steps from below: the sum is concave, so that none goes too far, and they end when no
+    more kinks are passed. A handful of passes over the features costs a fraction of a sort.
+    """
+    finite = kinks.isfinite()
+    used = torch.where(finite, slopes * kinks, 0.0)
+    last = torch.where(finite, kinks, torch.inf).amax(1)
+    level, passed = torch.zeros_like(drop), kinks < 0
+    for _ in range(kinks.shape[1] + 1):
+        left = torch.where(passed, 0.0, slopes).sum(1)
+        rest = (drop - torch.where(passed, used, 0.0).sum(1)).clamp_min(0)
+        level = torch.maximum(level, rest / left.clamp_min(1e-30)).minimum(last)
+        before, passed = passed, kinks <= level[:, None]
+        if torch.equal(before, passed):
+            break
+    return level
 
 
 def _greedy(slopes: Tensor, room: Tensor, drop: Tensor) -> Tensor:
