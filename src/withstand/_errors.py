@@ -35,6 +35,10 @@ class CheckpointError(WithstandError):
     """A checkpoint is damaged or belongs to another run."""
 
 
+class CorpusError(WithstandError):
+    """A corpus is damaged, of a newer format, or cannot be written."""
+
+
 class OutputError(WithstandError):
     """A result cannot be written."""
 

@@ -22,7 +22,7 @@ class Interval:
     n: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The four figures; a figure without data is null, never a number."""
+        """The four figures; one without data or without a bound is null, never a number."""
         return {
             "value": _number(self.value),
             "low": _number(self.low),
@@ -37,7 +37,7 @@ class Interval:
 
 
 def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return float(value) if np.isfinite(value) else None
 
 
 _NO_DATA = Interval(value=nan, low=nan, high=nan, n=0)
