@@ -1,7 +1,10 @@
 """Small real parts that several tests share."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from withstand.data import Dataset, load_sklearn
+from withstand.data import Dataset, load_npz, load_sklearn
 from withstand.models import TorchModel
+from withstand.testing.planted._attacks import climbed
+from withstand.testing.planted._surgery import trained
+
+DATA = Path(os.environ.get("WITHSTAND_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 @dataclass(frozen=True)
@@ -87,3 +94,62 @@ def _without_seconds(value: Any) -> Any:
 def without_seconds() -> Callable[[Any], Any]:
     """A report's values without its seconds, which alone may differ between two runs."""
     return _without_seconds
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A network trained soundly, what it was trained on, and samples that it has not seen."""
+
+    net: nn.Module
+    x: Tensor
+    y: Tensor
+    unseen: Dataset
+
+
+@pytest.fixture(scope="session")
+def sound() -> Callable[..., Sound]:
+    """Sound networks by data (digits or mnist), seed, the radius they were hardened for, and how
+    many digits they were trained on."""
+
+    @cache
+    def trained_soundly(
+        data: str = "digits", seed: int = 0, eps: float = 0.0, known: int = 1200
+    ) -> Sound:
+        if data == "mnist":
+            path = DATA / "mnist.npz"
+            if not path.exists():
+                pytest.skip(f"no mnist.npz in {DATA}; set WITHSTAND_DATA")
+            train = load_npz(path, "x_train", "y_train", scale=255, limit=6000)
+            unseen = load_npz(path, "x_test", "y_test", scale=255, limit=1200)
+        else:
+            digits = load_sklearn("digits")
+            order = np.random.default_rng(0).permutation(len(digits))
+            train, unseen = digits.take(order[:known]), digits.take(order[known:])
+        x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = nn.Sequential(
+                nn.Conv2d(1, 16, 3, stride=x.shape[-1] // 8, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(16, 32, 3, stride=2, padding=1),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.LazyLinear(64),
+                nn.ReLU(),
+                nn.Linear(64, 10),
+            )
+            net(x[:1])
+
+        def clean(rows: Tensor) -> Tensor:
+            return cross_entropy(net(x[rows]), y[rows])
+
+        def attacked(rows: Tensor) -> Tensor:
+            worst = climbed(net, x[rows], y[rows], eps=eps, size=eps / 3, steps=5)
+            return cross_entropy(net(worst), y[rows])
+
+        trained(net, len(x), clean, steps=500, rate=3e-3, seed=seed)
+        if eps:
+            trained(net, len(x), attacked, steps=800, rate=2e-3, seed=seed)
+        return Sound(net, x, y, unseen)
+
+    return trained_soundly

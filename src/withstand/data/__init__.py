@@ -4,9 +4,9 @@ from ._audio import load_audio
 from ._dataset import Dataset, Provenance, from_arrays
 from ._images import load_images
 from ._load import load
-from ._npz import load_npz
+from ._npz import load_npz, read_npz
 from ._sklearn import load_sklearn
-from ._table import load_csv, load_parquet
+from ._table import load_csv, load_parquet, read_table
 
 __all__ = [
     "Dataset",
@@ -19,4 +19,6 @@ __all__ = [
     "load_npz",
     "load_parquet",
     "load_sklearn",
+    "read_npz",
+    "read_table",
 ]

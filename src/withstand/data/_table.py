@@ -74,22 +74,7 @@ def load_csv(
 ) -> Dataset:
     """Rows (N, F) of a csv file with a header line and commas; as load_parquet otherwise."""
     path = existing(path)
-    pandas = _import("pandas")
-    try:
-        with warnings.catch_warnings():
-            # Without an index column pandas drops surplus values, and only warns.
-            warnings.simplefilter("error", pandas.errors.ParserWarning)
-            # Columns are typed as a whole, or a mixed one would change type from chunk to chunk.
-            frame = pandas.read_csv(path, low_memory=False, index_col=False)
-    except pandas.errors.ParserWarning:
-        raise DataError(
-            f"{path} has rows with more values than its header line; write it again"
-        ) from None
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are these
-        raise DataError(
-            f"{path} cannot be read as csv ({one_line(error, 80)}); "
-            "write it in UTF-8 with a header line and commas"
-        ) from None
+    frame = _read_csv(path)
     chosen = _choose([str(c) for c in frame.columns], target, features, group, where=path)
     return _dataset(
         frame,
@@ -103,6 +88,56 @@ def load_csv(
         source=source,
         licence=licence,
     )
+
+
+def read_table(path: str | Path) -> dict[str, Array]:
+    """The columns (N,) of a .parquet or .csv file by name; missing numbers are NaN."""
+    path = existing(path)
+    if path.suffix.lower() == ".parquet":
+        pandas = _import("pandas")
+        _import("pyarrow.parquet")
+        try:
+            frame = pandas.read_parquet(path)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"{path} cannot be read as parquet ({one_line(error, 80)}); write it again"
+            ) from None
+    else:
+        frame = _read_csv(path)
+    if not len(frame):
+        raise DataError(f"{path.name} has no rows; give at least one below the header")
+    return {str(name): _numbers(frame[name]) for name in frame.columns}
+
+
+def _numbers(column: Any) -> Array:
+    """As `_values`, but nullable numbers stay numbers."""
+    from pandas.api.types import is_bool_dtype, is_integer_dtype, is_numeric_dtype
+
+    kind = column.dtype
+    if isinstance(kind, np.dtype) or not is_numeric_dtype(kind) or is_bool_dtype(kind):
+        return _values(column)
+    if is_integer_dtype(kind) and not column.isna().any():
+        return np.asarray(column.to_numpy(dtype=np.int64))
+    return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _read_csv(path: Path) -> Any:
+    pandas = _import("pandas")
+    try:
+        with warnings.catch_warnings():
+            # Without an index column pandas drops surplus values, and only warns.
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            # Columns are typed as a whole, or a mixed one would change type from chunk to chunk.
+            return pandas.read_csv(path, low_memory=False, index_col=False)
+    except pandas.errors.ParserWarning:
+        raise DataError(
+            f"{path} has rows with more values than its header line; write it again"
+        ) from None
+    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are these
+        raise DataError(
+            f"{path} cannot be read as csv ({one_line(error, 80)}); "
+            "write it in UTF-8 with a header line and commas"
+        ) from None
 
 
 def _import(name: str) -> Any:

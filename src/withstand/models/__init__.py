@@ -2,6 +2,7 @@
 
 from ._adapt import adapt
 from ._callable import FunctionModel, sklearn_model
+from ._defended import Defended
 from ._describe import describe
 from ._detecting import Detecting
 from ._differentiable import Differentiable
@@ -25,12 +26,15 @@ from ._physical import (
 from ._pipeline import Pipeline
 from ._protocol import Gradient, Model, Objective
 from ._randomized import Randomized
+from ._smoothed import Smoothed
+from ._straight import StraightThrough, straight_through
 from ._torch import TorchModel
 from ._trees import load_trees, trees_model
 
 __all__ = [
     "Affine",
     "Blur",
+    "Defended",
     "Detecting",
     "Differentiable",
     "Ensemble",
@@ -47,6 +51,8 @@ __all__ = [
     "Physical",
     "Pipeline",
     "Randomized",
+    "Smoothed",
+    "StraightThrough",
     "TorchModel",
     "Transform",
     "adapt",
@@ -58,6 +64,7 @@ __all__ = [
     "moved",
     "print_and_camera",
     "sklearn_model",
+    "straight_through",
     "trees_model",
     "warp",
 ]

@@ -16,7 +16,10 @@ from ._protocol import Gradient, Objective
 
 
 class FunctionModel:
-    """A function of a numpy batch (B, ...) that returns scores (B, K) or labels (B,)."""
+    """A function of a numpy batch (B, ...) that returns scores (B, K) or labels (B,).
+
+    estimator: what the function asks, where it stands for a scikit-learn estimator.
+    """
 
     def __init__(
         self,
@@ -24,8 +27,9 @@ class FunctionModel:
         *,
         returns: Literal["scores", "labels"] = "scores",
         domain: Sequence[float] | Box = (0.0, 1.0),
+        estimator: Any = None,
     ) -> None:
-        self.function = function
+        self.function, self.estimator = function, estimator
         self.access: Access = returns
         self.domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
 
@@ -89,12 +93,14 @@ def sklearn_model(estimator: Any, *, domain: Sequence[float] | Box) -> FunctionM
             # The smallest normal float keeps the logarithm of an impossible class finite.
             return np.log(np.maximum(estimator.predict_proba(rows(x)), np.finfo(np.float32).tiny))
 
-        return FunctionModel(scores, domain=domain)
+        return FunctionModel(scores, domain=domain, estimator=estimator)
 
     if not hasattr(estimator, "classes_"):
-        return FunctionModel(lambda x: estimator.predict(rows(x)), domain=domain)
+        return FunctionModel(
+            lambda x: estimator.predict(rows(x)), domain=domain, estimator=estimator
+        )
 
     def labels(x: Any) -> Any:
         return np.searchsorted(estimator.classes_, estimator.predict(rows(x)))
 
-    return FunctionModel(labels, returns="labels", domain=domain)
+    return FunctionModel(labels, returns="labels", domain=domain, estimator=estimator)

@@ -79,14 +79,16 @@ class Physical(Randomized):
     def _seen(self, x: Tensor) -> Tensor:
         return self.view(x, self._draw)
 
-    def _drawn(self, x: Tensor, ask: Callable[[], T], *, fresh: bool = False) -> list[T]:
-        numbers = count(self.draws if fresh else 0)
+    def _drawn(
+        self, x: Tensor, ask: Callable[[], T], *, first: int = 0, draws: int | None = None
+    ) -> list[T]:
+        numbers = count(first)
 
         def ask_next() -> T:
             self._draw = next(numbers)
             return ask()
 
-        return super()._drawn(x, ask_next, fresh=fresh)
+        return super()._drawn(x, ask_next, first=first, draws=draws)
 
 
 @dataclass(frozen=True, kw_only=True)

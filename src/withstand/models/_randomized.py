@@ -51,11 +51,12 @@ class Randomized:
         """Where raw input goes."""
         return device_of(self.model)
 
-    def _drawn(self, x: Tensor, ask: Callable[[], T], *, fresh: bool = False) -> list[T]:
+    def _drawn(
+        self, x: Tensor, ask: Callable[[], T], *, first: int = 0, draws: int | None = None
+    ) -> list[T]:
         """An answer for each draw; torch's generators go on as if nothing had been drawn."""
-        first = self.draws if fresh else 0
         answers = []
-        for seed in range(first, first + self.draws):
+        for seed in range(first, first + (self.draws if draws is None else draws)):
             with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
                 torch.manual_seed(seed)
                 answers.append(ask())
@@ -63,14 +64,18 @@ class Randomized:
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...) over fresh draws; `draws` forwards."""
-        drawn = self._drawn(x, lambda: self.model.scores(x), fresh=True)
+        drawn = self._drawn(x, lambda: self.model.scores(x), first=self.draws)
         return combined(torch.stack(drawn), self.combine)
+
+    def each(self, x: Tensor, draws: int = 20) -> list[Tensor]:
+        """The scores (B, K) of single draws, which nothing else here uses; a forward each."""
+        return self._drawn(x, lambda: self.model.scores(x), first=2 * self.draws, draws=draws)
 
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...), the most frequent if there are no scores."""
         if self.access in ("gradients", "scores"):
             return self.scores(x).argmax(1)
-        drawn = self._drawn(x, lambda: self.model.labels(x), fresh=True)
+        drawn = self._drawn(x, lambda: self.model.labels(x), first=self.draws)
         return torch.stack(drawn).mode(0).values
 
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:

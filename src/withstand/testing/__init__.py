@@ -1,5 +1,6 @@
-"""Conformance suites for what others add to withstand."""
+"""Conformance suites for what others add to withstand, and planted defects for its diagnosis."""
 
+from . import planted
 from ._attacks import check_attack
 
-__all__ = ["check_attack"]
+__all__ = ["check_attack", "planted"]

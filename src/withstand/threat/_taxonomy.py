@@ -27,14 +27,15 @@ _BY_ACCESS = {
     "none": Technique(catalogue="MITRE ATLAS", id="AML.T0043.002", name="Black-Box Transfer"),
 }
 _NIST = {
-    "gradients": "white-box evasion",
-    "scores": "black-box evasion, score queries",
-    "labels": "black-box evasion, decision queries",
-    "none": "black-box evasion, transfer",
+    "gradients": ("NISTAML.022", "Evasion"),
+    "scores": ("NISTAML.025", "Black-box evasion"),
+    "labels": ("NISTAML.025", "Black-box evasion"),
+    "none": ("NISTAML.025", "Black-box evasion"),
 }
 
 
 def techniques(access: str) -> tuple[Technique, ...]:
     """The catalogue entries of an evasion attack with this access."""
-    nist = Technique(catalogue="NIST AI 100-2", id="evasion", name=_NIST[access])
+    number, name = _NIST[access]
+    nist = Technique(catalogue="NIST AI 100-2", id=number, name=name)
     return (*_EVADE, _BY_ACCESS[access], nist)
