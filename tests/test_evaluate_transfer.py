@@ -26,7 +26,6 @@ from withstand.attacks import Checkpoint, TransferPGD, craft, run
 from withstand.config import parse_config
 from withstand.data import Dataset, from_arrays, load_sklearn
 from withstand.evaluate import Report, evaluate, from_config, page, report_schema, show
-from withstand.evaluate._trust import judge
 from withstand.models import FunctionModel, TorchModel
 from withstand.threat import (
     L0,
@@ -310,7 +309,8 @@ def test_surrogates_add_to_an_attacker_who_asks(access: Any, digits: Any, other:
     joined = evaluate(digits.model, digits.data, threat, surrogates=[other.model], **options)
     kinds = [bool(stage.source) for stage in joined.attacks]
     if access == "gradients":
-        assert kinds == [False] * len(alone.attacks) + [True, True]
+        # Before the two stages that doubt what the others have found.
+        assert kinds == [False] * (len(alone.attacks) - 2) + [True, True, False, False]
         checks = {finding.check for finding in joined.trust.findings}
         assert "transfer beats gradients" in checks
     else:
@@ -318,16 +318,6 @@ def test_surrogates_add_to_an_attacker_who_asks(access: Any, digits: Any, other:
         assert joined.attacks[1].fooled > 0
         assert joined.robust_accuracy.value <= alone.robust_accuracy.value
     assert joined.samples.forwards.max() <= 150
-
-
-@pytest.mark.parametrize(("fooled", "verdict"), [(0, "green"), (2, "amber"), (6, "red")])
-def test_gradients_that_mislead_are_told_by_transfer(fooled: int, verdict: str) -> None:
-    trust = judge(
-        probe=None, missed=None, n=100, correct=100, by_noise=0, by_queries=None,
-        by_transfer=fooled, surrogates=(), unfinished=0,
-    )  # fmt: skip
-    assert trust.findings[-1].check == "transfer beats gradients"
-    assert trust.verdict == trust.findings[-1].verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from ._alma import ALMA
 from ._apgd import APGD
 from ._apgdt import APGDT
 from ._ask import batch_floor
+from ._ball import length
 from ._boundary import BoundaryAttack
 from ._cgba import CGBA
 from ._checkpoint import Checkpoint
@@ -80,6 +81,7 @@ __all__ = [
     "Universal",
     "batch_floor",
     "craft",
+    "length",
     "registry",
     "run",
     "sample_keys",

@@ -24,6 +24,9 @@ def evaluate(
     checkpoint: Annotated[
         Path | None, typer.Option(help="File to go on from; in the output folder if not given.")
     ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Folder of kept examples, shown first and added to.")
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")
     ] = False,
@@ -42,6 +45,7 @@ def evaluate(
         "seconds": seconds,
         "output": None if output is None else str(output.absolute()),
         "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
+        "corpus": None if corpus is None else str(corpus.absolute()),
     }
     with interruptible("the same command goes on from its checkpoint"):
         report, files = _evaluated(config, given, quiet)
@@ -73,6 +77,7 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
             preset=settings.preset,
             seed=settings.seed,
             surrogates=setup.surrogates,
+            corpus=None if settings.corpus is None else root / settings.corpus,
             budget=Budget(seconds=settings.seconds),
             batch_size=settings.batch_size or 64,
             severity=settings.severity,

@@ -10,9 +10,14 @@ import typer
 from .._errors import WithstandError
 from .._version import __version__
 from ._bench import bench
+from ._calibrate import calibrate
+from ._corpus import corpus
 from ._demo import demo
+from ._diagnose import diagnose
 from ._evaluate import evaluate
+from ._gate import gate
 from ._init import init
+from ._parity import parity
 from ._streams import tolerant
 
 app = typer.Typer(
@@ -26,8 +31,13 @@ app = typer.Typer(
 )
 app.command()(init)
 app.command()(evaluate)
+app.command()(diagnose)
+app.command()(calibrate)
+app.command()(parity)
+app.command()(gate)
 app.command()(demo)
 app.add_typer(bench, name="bench")
+app.add_typer(corpus, name="corpus")
 
 
 def _version(wanted: bool) -> None:

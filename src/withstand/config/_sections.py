@@ -148,6 +148,10 @@ class EvaluateConfig(Section):
         default=None, description="file to resume from after an interruption"
     )
     output: str = Field(default="withstand-report", description="folder of the report")
+    corpus: str | None = Field(
+        default=None,
+        description="folder of kept adversarial examples: shown first, and those found are added",
+    )
     severity: Matrix | None = Field(
         default=None, description="cost of each mistake, true class x predicted class"
     )
@@ -188,13 +192,46 @@ class GateConfig(Section):
     fooling_rate: Limit | None = Field(
         default=None, description="share of correctly classified inputs that an attack fools"
     )
-    trust: TrustLimit | None = Field(default=None, description="can the number be believed")
+    certified_accuracy: Limit | None = Field(default=None, description="share proven robust")
+    clean_accuracy_drop: Limit | None = Field(
+        default=None, description="by how much clean accuracy may be below the baseline's"
+    )
+    robust_accuracy_drop: Limit | None = Field(
+        default=None, description="by how much robust accuracy may be below the baseline's"
+    )
+    detection_rate: Limit | None = Field(
+        default=None, description="share of adversarial inputs that the detector flags"
+    )
+    false_positive_rate: Limit | None = Field(
+        default=None, description="share of benign inputs that the detector flags"
+    )
+    adversarial_test_coverage: Limit | None = Field(
+        default=None, description="share of the project's tests that are robustness tests"
+    )
+    trust: TrustLimit | None = Field(
+        default=None,
+        description="can the number be believed; amber if absent, where a limit rests on attacks",
+    )
+    baseline: str | None = Field(
+        default=None,
+        description="folder of the last release's report: what drops count from, and whose "
+        "examples are tried first",
+    )
+    coverage: str = Field(
+        default="robustness-coverage.json", description="file that pytest wrote about the tests"
+    )
+    output: str = Field(default="withstand-gate", description="folder of the gate's files")
 
 
 class Config(Section):
     """One withstand.yaml."""
 
     model: ModelConfig = Field(description="what is attacked")
+    served: ModelConfig | None = Field(
+        default=None,
+        description="where the model is served: `withstand parity` compares its answers with the "
+        "model's, and names the step that differs",
+    )
     data: DataConfig = Field(description="what it is attacked on")
     threat: ThreatConfig = Field(description="who attacks and how far they may go")
     surrogates: list[ModelConfig] = Field(

@@ -21,6 +21,12 @@ model:
   # access: scores                # the most it gives away: gradients | scores | labels | none
   # allow_pickle: false           # true opens pickled weights, which can run any code they hold
 
+# served:                         # where the model is served, for `withstand parity`
+#   kind: http                    # with the keys of model
+#   url: http://localhost:8000
+#   http: {{name: model}}
+#   domain: {domain}
+
 data:
   kind: {data}                    # npz | parquet | csv | images | audio | sklearn
 {origin}
@@ -62,12 +68,16 @@ evaluate:
   # batch_size: 256               # samples per forward; else chosen by memory
   # checkpoint: run.ckpt          # resume from this file after an interruption
   # output: withstand-report      # folder of the report
+  # corpus: corpus                # folder of kept examples: shown first, and new ones are added
   # severity: [[0, 1], [5, 0]]    # cost of each mistake, true class x predicted class
 
 gate:                             # what a release must meet; shares between 0 and 1
   # robust_accuracy: {{min: 0.5}}   # share still classified correctly under attack
   # clean_accuracy: {{min: 0.9}}    # share classified correctly without attack
   # fooling_rate: {{max: 0.4}}      # share of correctly classified inputs that an attack fools
+  # clean_accuracy_drop: {{max: 0.01}}       # below the last release's, as is robust_accuracy_drop
+  # adversarial_test_coverage: {{min: 0.2}}  # share of the tests that are robustness tests
+  # baseline: last-release        # folder of the last release's report
   trust: {{min: amber}}             # can the number be believed: green | amber | red
 """
 

@@ -1,28 +1,65 @@
 """Evaluation: the cascade, its report, and whether the number can be trusted."""
 
+from ._answers import Answers
+from ._cascade import PRESETS, sweep, weakest
+from ._chart import Chart, Curve, Point, draw
 from ._console import show
 from ._evaluate import evaluate
 from ._files import check_writable, write
+from ._fix import Fixed, Remedy, fix
 from ._html import page, render
+from ._layer import Layer
+from ._layers import Layers, evaluate_layers
+from ._preflight import check_clean, check_domain
 from ._report import Cost, Report
+from ._saved import check_same, load_report, load_trust, read_report
 from ._schema import report_schema
 from ._setup import Setup, from_config, threat_from
+from ._show_layers import show_layers
+from ._show_trust import show_fixed, show_trust
 from ._stages import Progress
-from ._words import headline
+from ._words import headline, printable
+from .diagnosis import CHECKS, diagnose_attack
 
 __all__ = [
+    "CHECKS",
+    "PRESETS",
+    "Answers",
+    "Chart",
     "Cost",
+    "Curve",
+    "Fixed",
+    "Layer",
+    "Layers",
+    "Point",
     "Progress",
+    "Remedy",
     "Report",
     "Setup",
+    "check_clean",
+    "check_domain",
+    "check_same",
     "check_writable",
+    "diagnose_attack",
+    "draw",
     "evaluate",
+    "evaluate_layers",
+    "fix",
     "from_config",
     "headline",
+    "load_report",
+    "load_trust",
     "page",
+    "printable",
+    "read_report",
     "render",
     "report_schema",
     "show",
+    "show_fixed",
+    "show_layers",
+    "show_trust",
+    "sweep",
     "threat_from",
+    "weakest",
     "write",
 ]

@@ -24,6 +24,10 @@ from ..attacks import (
 from ..threat import ACCESS, L0, L1, L2, Access, Evading, Targeted, Threat, Untargeted
 
 _LARGE = 32
+RUGGED = 0.1
+"""A sweep that misses more of the fooled than this calls for more queries."""
+SATURATED = 0.1
+"""Where more inputs than this have no gradient of cross-entropy, its scores are tempered."""
 Preset = Literal["smoke", "standard", "thorough"]
 
 
@@ -31,17 +35,21 @@ Preset = Literal["smoke", "standard", "thorough"]
 class Spend:
     """What a preset spends on one sample that withstands.
 
-    near: how many of them, the nearest to a mistake, are attacked `again` times with each loss and
-    once with `probe` queries; where the sweep misses many, a quarter of them gets `insist` queries.
-    craft, neighbours: steps of making an example on a surrogate, and points beside each of them.
+    steps, margin_steps: of the first loss, and of the second, which few survivors meet anew.
+    sweep, sweep_targets: steps of the sweep, and classes that it goes to. near: how many of them,
+    the nearest to a mistake, are attacked `again` times with each loss and once with `probe`
+    queries; where the sweep misses many, a quarter of them gets `insist` queries. craft,
+    neighbours: steps of making an example on a surrogate, and points beside each of them.
     """
 
     noise: int
     steps: int
+    margin_steps: int
     restarts: int
     targets: int
     target_steps: int
     sweep: int
+    sweep_targets: int
     near: int
     again: int
     probe: int
@@ -54,16 +62,19 @@ class Spend:
 
 PRESETS: dict[str, Spend] = {
     "smoke": Spend(
-        noise=5, steps=20, restarts=1, targets=1, target_steps=20, sweep=30, near=16, again=1,
-        probe=100, queries=500, insist=1000, decisions=500, craft=10, neighbours=2,
+        noise=5, steps=20, margin_steps=20, restarts=1, targets=1, target_steps=20, sweep=30,
+        sweep_targets=1, near=16, again=1, probe=100, queries=500, insist=1000, decisions=500,
+        craft=10, neighbours=2,
     ),
     "standard": Spend(
-        noise=20, steps=100, restarts=1, targets=3, target_steps=50, sweep=40, near=32, again=2,
-        probe=500, queries=2000, insist=5000, decisions=5000, craft=20, neighbours=5,
+        noise=20, steps=100, margin_steps=50, restarts=1, targets=3, target_steps=50, sweep=40,
+        sweep_targets=1, near=24, again=2, probe=500, queries=2000, insist=5000, decisions=5000,
+        craft=20, neighbours=5,
     ),
     "thorough": Spend(
-        noise=100, steps=100, restarts=5, targets=9, target_steps=100, sweep=300, near=256, again=5,
-        probe=1000, queries=10000, insist=20000, decisions=10000, craft=50, neighbours=20,
+        noise=100, steps=100, margin_steps=100, restarts=5, targets=9, target_steps=100, sweep=300,
+        sweep_targets=2, near=256, again=5, probe=1000, queries=10000, insist=20000,
+        decisions=10000, craft=50, neighbours=20,
     ),
 }  # fmt: skip
 
@@ -84,11 +95,11 @@ def sweep(
     steps = 2 * spend.sweep if threat.norm == "l1" else spend.sweep
     if not isinstance(threat.goal, Untargeted) or classes < 3:
         return FAB(steps=steps)
-    return (
-        FAB(steps=steps // 2, targets=min(3, classes - 1))
-        if fooled
-        else FAB(steps=steps, targets=2)
-    )
+    if fooled:
+        steps, targets = steps // 2, spend.sweep_targets + 1
+    else:
+        targets = spend.sweep_targets
+    return FAB(steps=steps, targets=min(targets, classes - 1))
 
 
 def cascade(spend: Spend, threat: Threat, access: Access, classes: int) -> list[Attack]:
@@ -125,7 +136,7 @@ def _gradients(spend: Spend, threat: Threat, classes: int) -> list[Attack]:
         return [APGD(steps=steps, loss="margin", restarts=restarts + 1)]
     return [
         APGD(steps=steps, loss="ce"),
-        APGD(steps=steps, loss="pma", restarts=restarts),
+        APGD(steps=spend.margin_steps, loss="pma", restarts=restarts),
         *_towards(spend, threat, classes),
     ]
 

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ._report import CurvePoint, Report
-from ._words import BOUND, VERDICT, by_weight, headline, printable, worst_slices
+from ._show_trust import STYLE, verdict_line
+from ._words import BOUND, by_weight, headline, printable, worst_slices
 
-_STYLE = {"green": "green", "amber": "yellow", "red": "bold red"}
 _BARS = 8
 
 
@@ -137,16 +137,13 @@ def _chosen(report: Report) -> list[CurvePoint]:
 
 
 def _trust(report: Report) -> list[RenderableType]:
-    verdict = report.trust.verdict
-    lines: list[RenderableType] = [
-        Text.assemble("trust: ", (verdict, _STYLE[verdict]), f", {VERDICT[verdict]}")
-    ]
+    lines: list[RenderableType] = [verdict_line(report.trust)]
     for finding in by_weight(report.trust.findings):
         if finding.verdict == "green":
             continue
         value = "" if finding.value is None else f" {finding.value:.3g}"
         limit = "" if finding.threshold is None else f" (limit {finding.threshold:.3g})"
-        words = _text(finding.check + value, _STYLE[finding.verdict])
+        words = _text(finding.check + value, STYLE[finding.verdict])
         words.append_text(_text(f"{limit}: {finding.meaning}. Fix: {finding.fix}."))
         lines.append(Padding(words, (0, 0, 0, 2)))
     passed = [f.check for f in report.trust.findings if f.verdict == "green"]

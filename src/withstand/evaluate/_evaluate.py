@@ -18,21 +18,20 @@ from .._version import __version__
 from ..attacks import APGD, Attack, Square
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
-from ..models import Model, adapt, describe
-from ..threat import Budget, MultiLabel, Regression, Targeted, Threat
+from ..evidence import Corpus
+from ..models import Model, describe
+from ..threat import Budget, Targeted, Threat
 from ._answers import Answers
-from ._cascade import PRESETS, again, cascade, crafted, sweep, weakest
+from ._cascade import PRESETS, RUGGED, SATURATED, again, cascade, crafted, sweep, weakest
+from ._doubts import Doubts
 from ._found import Found
+from ._memory import Memory
 from ._preflight import check_clean, check_domain
-from ._probe import Probe, probe
 from ._record import Record
 from ._report import Report
 from ._stages import Progress, Stages
 from ._summary import Facts, summarise
 from ._surrogates import Surrogates, fit, sources, steady, together
-from ._trust import RUGGED, SATURATED
-
-_PROBED = 64
 
 
 def evaluate(
@@ -43,6 +42,7 @@ def evaluate(
     preset: str = "standard",
     seed: int = 0,
     surrogates: Surrogates = (),
+    corpus: Corpus | str | Path | None = None,
     budget: Budget | None = None,
     batch_size: int = 64,
     severity: Sequence[Sequence[float]] | None = None,
@@ -52,8 +52,10 @@ def evaluate(
     """Attack a model on data in the worst way the threat allows, cheap attacks before dear ones.
 
     preset: smoke, standard or thorough. surrogates: models with gradients of the attacker's own, by
-    name or in a row; examples made on them are shown to the model, once each. budget: what may be
-    spent on each sample, and seconds in all; what was not finished counts as robust and is said.
+    name or in a row; examples made on them are shown to the model, once each. corpus: examples of
+    earlier runs, of which those in the region are shown before all else, and to which those found
+    here are added. budget: what may be spent on each sample, and seconds in all; what was not
+    finished counts as robust and is said.
     severity: cost (K, K) of each answer, true class by answer. checkpoint: a file from which the
     same call goes on. Raises a WithstandError for what cannot be evaluated, such as a clean
     accuracy at chance.
@@ -66,7 +68,7 @@ def evaluate(
             "TorchModel(net, domain=(0, 1))"
         )
     running = _Evaluation(
-        model, data, threat, preset, seed, budget or Budget(), batch_size, surrogates
+        model, data, threat, preset, seed, budget or Budget(), batch_size, surrogates, corpus
     )
     running.progress = progress
     with running.model.held():
@@ -91,6 +93,7 @@ class _Evaluation:
         budget: Budget,
         batch_size: int,
         surrogates: Surrogates,
+        corpus: Corpus | str | Path | None,
     ) -> None:
         self.model, self.data, self.threat, self.seed = model, data, threat, seed
         self.served = model
@@ -109,14 +112,14 @@ class _Evaluation:
             )
         self.crafts = crafted(self.spend, threat, self.x) if self.sources else []
         self.record = Record(self.sources)
-        self.probe: Probe | None = None
-        self.swept = False
+        self.memory = None if corpus is None else Memory(corpus, self.access)
+        check_domain(model, self.x)
+        self.doubts = Doubts.first(model, self.access, self.x, self.record)
         self.notes: list[str] = []
 
     def begin(self, checkpoint: str | Path | None) -> None:
         """The clean answers, what they say about the model, and what an earlier run has reached."""
-        check_domain(self.model, self.x)
-        clean = self._ask_clean()
+        clean = self.clean = self._ask_clean()
         goal, answers = self.threat.goal, self.answers.read(clean)
         self.correct = ~goal.hit(answers, self.y).cpu()
         if isinstance(goal, Targeted):
@@ -145,11 +148,15 @@ class _Evaluation:
         )
         if checkpoint is not None:
             self.record.open(checkpoint, self._fingerprint(clean), self.served)
+            if self.memory is not None:
+                self.memory.pin(self.record)
         if self.access == "gradients":
-            self._look(clean)
+            self.doubts.look(self.stages, clean)
 
     def attack(self) -> None:
         """The cascade on those who withstand, the sweep for the curve, then the near misses."""
+        if self.memory is not None:
+            self.memory.show(self.stages)
         attacks = cascade(self.spend, self.threat, self.access, self.classes)
         # One question for each example is less than any search by questions, and more than noise.
         turn = len(attacks) if self.access == "gradients" else 1
@@ -159,20 +166,22 @@ class _Evaluation:
             self._transfer()
         for attack in attacks[turn:]:
             self._follow(attack)
-        if not self._blind:
+        if not self.doubts.blind:
             self._sweep()
         for number, attack in enumerate(again(self.spend, self.threat, self.access)):
-            self._follow(attack, near=self.spend.near, seed=self.seed + 1 + number)
+            fooled = self._follow(attack, near=self.spend.near, seed=self.seed + 1 + number)
+            self.doubts.again = (self.doubts.again or 0) + fooled
         self._query()
         if self.access == "gradients":
             self._transfer()
+            self.doubts.attack(self.stages, self.spend)
 
     def _sweep(self) -> None:
         """The smallest change for each, and first for those whose present one is too large."""
         for index, fooled in zip(self.stages.fooled_or_not(), (True, False), strict=True):
             attack = sweep(self.spend, self.threat, self.access, self.classes, fooled=fooled)
             if attack is not None:
-                self.swept |= self.stages.sweep(attack, index) > 0
+                self.doubts.swept |= self.stages.sweep(attack, index) > 0
 
     def _transfer(self) -> None:
         """Examples made on all surrogates together, then on each."""
@@ -180,27 +189,23 @@ class _Evaluation:
             for attack in self.crafts:
                 self.stages.transfer(attack, source, name)
 
-    @property
-    def _blind(self) -> bool:
-        return self.probe is not None and self.probe.zero_gradients > 0.95
-
-    def _follow(self, attack: Attack, *, near: int | None = None, seed: int | None = None) -> None:
-        """A stage, unless it has no gradients to follow."""
-        if self.probe is not None and self.probe.saturated > SATURATED and _by_entropy(attack):
+    def _follow(self, attack: Attack, *, near: int | None = None, seed: int | None = None) -> int:
+        """A stage, unless it has no gradients to follow; how many it fooled."""
+        probe = self.doubts.probe
+        if probe is not None and probe.saturated > SATURATED and _by_entropy(attack):
             attack = replace(attack, loss="tempered")
-        if attack.needs == "gradients" and self._blind:
+        if attack.needs == "gradients" and self.doubts.blind:
             self.stages.skip(attack, "left out: the model has no gradients to follow")
-        else:
-            self.stages.attack(attack, near=near, seed=seed)
+            return 0
+        return self.stages.attack(attack, near=near, seed=seed)[0]
 
     def _ask_clean(self) -> Tensor:
         by_labels = self.access == "labels" or self.model.access in ("labels", "none")
         if not by_labels:
             raw = self.model.scores(self.x[: self.batch])
             self.record.asked += len(raw)
-            if not isinstance(self.threat.goal, Regression | MultiLabel):
-                self.model, notes = adapt(self.model, raw)
-                self.notes += notes
+            self.model, notes = self.doubts.adapted(self.model, raw, self.threat)
+            self.notes += notes
         self.answers = Answers(
             model=self.model, goal=self.threat.goal, labels=by_labels, batch=self.batch
         )
@@ -211,6 +216,7 @@ class _Evaluation:
             __version__, describe(self.model), self.data.provenance.digest, self.threat.describe(),
             self.preset, self.spend, self.seed, self.batch, self.budget.forwards,
             self.budget.backwards, [(source.name, source.described) for source in self.sources],
+            self.memory is not None,
         )  # fmt: skip
         digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
         for part in self.threat.region:
@@ -219,22 +225,13 @@ class _Evaluation:
         digest.update(clean.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def _look(self, clean: Tensor) -> None:
-        chosen = self.correct.nonzero()[:_PROBED, 0]
-        if not len(chosen):
-            return
-        self.probe = probe(
-            self.model, self.threat.goal, self.x[chosen], self.y[chosen], clean[chosen]
-        )
-        self.record.asked += 2 * len(chosen)
-        self.record.asked_back += 2 * len(chosen)
-
     def _query(self) -> None:
         """The black-box part, sized by what the gradients look like."""
-        if self.threat.norm not in Square.norms or self.probe is None:
+        probe = self.doubts.probe
+        if self.threat.norm not in Square.norms or probe is None:
             return
         full = Square(queries=self.spend.queries)
-        if self.probe.zero_gradients > 0.05:
+        if probe.zero_gradients > 0.05:
             self.stages.attack(full)
             return
         near = self.spend.near
@@ -249,6 +246,10 @@ class _Evaluation:
         """All that was found, with the answers that the examples get."""
         low, high = np.min(self.model.domain.lower), np.max(self.model.domain.upper)
         self._answer_all()
+        trust = self.doubts.judge(self.stages, self.clean, self.classes)
+        if self.memory is not None:
+            told, digest = describe(self.served), self.data.provenance.digest
+            self.notes += self.memory.add(self.stages, model=told, data=digest)
         record, notes = self.record, list(self.notes)
         if not record.batch_invariant:
             notes.append(
@@ -266,9 +267,8 @@ class _Evaluation:
             clean_answer=self.clean_answer,
             stages=tuple(record.stages),
             surrogates=tuple(source.told() for source in self.sources),
-            probe=self.probe,
-            missed=record.missed,
-            swept=self.swept,
+            trust=trust,
+            swept=self.doubts.swept,
             cost=record.cost(),
             provenance=self._provenance(),
             notes=tuple(notes),
@@ -289,6 +289,7 @@ class _Evaluation:
             "model": describe(self.model),
             "surrogates": {source.name: source.described for source in self.sources},
             "data": {**vars(data), "shape": list(data.shape)},
+            "corpus": None if self.memory is None else self.memory.replay.told(),
             "preset": self.preset,
             "seed": self.seed,
             "budget": {**vars(self.budget), "queries": self.threat.queries},

@@ -32,13 +32,18 @@ def check_writable(folder: str | Path) -> Path:
 def save(report: Report, folder: str | Path) -> list[Path]:
     """Write report.json, report.html and adversarial.npz; raises OutputError.
 
-    adversarial.npz holds x, x_adv, y and fooled for the samples in the data's order.
+    adversarial.npz holds x, x_adv, y and fooled for the samples in the data's order, and domain.
     """
     folder = check_writable(folder)
     arrays = io.BytesIO()
     fooled = np.asarray([status == "fooled" for status in report.samples.status])
     np.savez_compressed(
-        arrays, x=report.x, x_adv=report.x_adv, y=report.samples.label, fooled=fooled
+        arrays,
+        x=report.x,
+        x_adv=report.x_adv,
+        y=report.samples.label,
+        fooled=fooled,
+        domain=np.asarray(report.domain),
     )
     # All is made before the first is written: an error here leaves what was there as it was.
     contents = {

@@ -16,13 +16,15 @@ class Found:
     """One entry for each sample (N, ...).
 
     by: the stage that fooled it first, -1 without one; x_adv: the smallest change in the region
-    that fools it, x without one; answer: the model's to x_adv, where it is known (answered);
+    that fools it, x without one; made: the stage that found x_adv, -1 without one; answer: the
+    model's to x_adv, where it is known (answered);
     distance: the smallest change at all, 0 where x is wrong itself; unfinished: a budget ended a
     stage; first: forwards up to the first success, -1 without one.
     """
 
     by: Tensor
     x_adv: Tensor
+    made: Tensor
     answer: Tensor
     answered: Tensor
     distance: Tensor
@@ -38,6 +40,7 @@ class Found:
         return cls(
             by=-one,
             x_adv=x.clone(),
+            made=-one,
             answer=answer.clone(),
             answered=one > 0,
             distance=torch.where(correct, torch.inf, 0.0).double(),
@@ -91,6 +94,7 @@ class Found:
         # Of a region with two balls, what lay nearer in the first may have been outside the other.
         closest = (nearer & inside) | fresh
         self.x_adv[index[closest]] = result.x_adv[closest]
+        self.made[index[closest]] = stage
         self.answered[index[closest]] = answer is not None
         if answer is not None:
             self.answer[index[closest]] = answer[closest]

@@ -48,6 +48,11 @@ def check_clean(goal: Goal, clean: Tensor, answers: Tensor, y: Tensor, classes: 
             f"labels run from {low} to {high}, the model has {classes} classes; give labels from "
             f"0 to {classes - 1}"
         )
+    if len(y) >= 20 and bool((answers == answers[0]).all()) and bool((y != y[0]).any()):
+        raise ModelError(
+            f"one answer: the model says class {int(answers[0])} to all {len(y)} inputs; check its "
+            "weights and preprocessing"
+        )
     right = int((answers == y).sum())
     accuracy, chance = wilson(right, len(y)), 1 / classes
     by_chance = accuracy.low <= chance and accuracy.value < 1.5 * chance and len(y) >= 20

@@ -33,20 +33,6 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
-    """The worst verdict of all findings; without any it is amber, because nothing was checked."""
-
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict:
-        """green, amber or red."""
-        if not self.findings:
-            return "amber"
-        return max((finding.verdict for finding in self.findings), key=VERDICTS.index)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What was spent: passes over single samples, and seconds."""
 
@@ -63,6 +49,24 @@ class Cost:
             cpu_seconds=self.cpu_seconds - earlier.cpu_seconds,
             wall_seconds=self.wall_seconds - earlier.wall_seconds,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """The worst verdict of all findings; without any it is amber, because nothing was checked.
+
+    cost: what the checks spent by themselves, part of the evaluation's.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    cost: Cost = Cost()
+
+    @property
+    def verdict(self) -> Verdict:
+        """green, amber or red."""
+        if not self.findings:
+            return "amber"
+        return max((finding.verdict for finding in self.findings), key=VERDICTS.index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +207,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, in the form of the published JSON schema."""
         values = {name: _plain(value) for name, value in vars(self).items() if name not in HIDDEN}
-        trust = {"verdict": self.trust.verdict, "findings": _plain(self.trust.findings)}
+        trust = {"verdict": self.trust.verdict, **_plain(vars(self.trust))}
         return {"schema": SCHEMA, **values, "trust": trust}
 
     def save(self, folder: str | Path) -> list[Path]:

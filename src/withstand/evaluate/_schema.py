@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ..stats import Interval
-from ._report import HIDDEN, SCHEMA, Finding, Report, Verdict
+from ._report import HIDDEN, SCHEMA, Cost, Finding, Report, Verdict
 
 _FIGURE = {
     "type": "object",
@@ -28,11 +28,12 @@ def report_schema() -> dict[str, Any]:
     schema = _of(Report)
     trust = {
         "type": "object",
-        "required": ["verdict", "findings"],
+        "required": ["verdict", "findings", "cost"],
         "additionalProperties": False,
         "properties": {
             "verdict": {"enum": list(get_args(Verdict))},
             "findings": {"type": "array", "items": _of(Finding)},
+            "cost": _of(Cost),
         },
     }
     return {

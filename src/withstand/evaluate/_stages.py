@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from ..attacks import Attack, run
+from ..evidence import Corpus, Entry
 from ..models import Model
 from ..threat import Access, Budget, Threat
 from ._answers import Answers
 from ._record import Record
+from ._replay import Replay, show, stored
 from ._report import Cost, Stage
 from ._transfer import Shown, transfer
 
@@ -51,13 +53,22 @@ class Stages:
     progress: Callable[[Progress], None] | None
 
     def attack(
-        self, attack: Attack, *, near: int | None = None, seed: int | None = None
+        self,
+        attack: Attack,
+        *,
+        near: int | None = None,
+        seed: int | None = None,
+        kept: bool = True,
     ) -> tuple[int, int]:
-        """Attack those who withstand, or the `near` ones of them: fooled, and of how many."""
+        """Attack those who withstand, or the `near` ones of them: fooled, and of how many.
+
+        kept: in the checkpoint, so that it is not done again.
+        """
         index = self._alive()
         if near is not None:
             index = index[self.record.found.distance[index].argsort(stable=True)[:near]]
-        return self._stage(attack, index, partial(self._attacked, attack, index, seed=seed))
+        work = partial(self._attacked, attack, index, seed=seed, kept=kept)
+        return self._stage(attack, index, work, kept=kept)
 
     def fooled_or_not(self) -> tuple[Tensor, Tensor]:
         """The samples that are right by themselves and have been fooled so far, and those not."""
@@ -74,25 +85,43 @@ class Stages:
         index = self._alive()
         self._stage(attack, index, partial(self._shown, attack, index, source, name), name=name)
 
-    def skip(self, attack: Attack, note: str) -> None:
+    def replay(self, replay: Replay, corpus: Corpus) -> None:
+        """Show those who withstand the examples that a corpus keeps of them."""
+        index = self._alive()
+        threat = self.threat.take(index.numpy()).within(self.answers.model.domain)
+        kept = stored(replay, corpus, self.x[index], threat)
+        some = torch.tensor([bool(entries) for entries in kept], dtype=torch.bool)
+        if some.any():
+            chosen, index = [entries for entries in kept if entries], index[some]
+            self._stage(replay, index, partial(self._replayed, replay, corpus, chosen, index))
+        else:
+            self.skip(replay, "the corpus keeps no example that is in these samples' region")
+
+    def skip(self, attack: Attack | Replay, note: str) -> None:
         """Leave a stage out, and say why."""
         if not self.record.known():
             self.record.stages.append(_stage(attack, 0, 0, Cost(), note))
+
+    def telling(self, name: str) -> Callable[[int, int], None] | None:
+        """What tells how far other work than an attack is."""
+        tell = self._tell(name)
+        return None if tell is None else lambda done, total: tell(done, total, 0)
 
     def _alive(self) -> Tensor:
         return (self.correct & ~self.record.found.fooled).nonzero()[:, 0]
 
     def _stage(
         self,
-        attack: Attack,
+        attack: Attack | Replay,
         index: Tensor,
         work: Callable[[float | None], Shown],
         *,
         minimum: bool = False,
         name: str = "",
+        kept: bool = True,
     ) -> tuple[int, int]:
         record, found = self.record, self.record.found
-        if record.known():
+        if kept and record.known():
             return record.stages[-1].fooled, record.stages[-1].samples
         seconds = self.budget.seconds
         left = None if seconds is None else seconds - record.cost().wall_seconds
@@ -107,7 +136,8 @@ class Stages:
         note = f"the budget ended {cut} samples early" if cut and not minimum else ""
         cost = record.cost() - before
         record.stages.append(_stage(attack, len(index), fooled, cost, note, name))
-        record.save()
+        if kept:
+            record.save()
         return fooled, len(index)
 
     def _attacked(
@@ -118,6 +148,7 @@ class Stages:
         *,
         minimum: bool = False,
         seed: int | None = None,
+        kept: bool = True,
     ) -> Shown:
         threat = self.threat.take(index.numpy())
         result = run(
@@ -131,7 +162,7 @@ class Stages:
             batch_size=self.answers.batch,
             keys=self.keys[index],
             known=self.record.found.ledger(index),
-            checkpoint=self.record.checkpoint,
+            checkpoint=self.record.checkpoint if kept else None,
             progress=self._tell(_name(attack)),
         )
         return Shown(result, None)
@@ -139,7 +170,6 @@ class Stages:
     def _shown(
         self, attack: Attack, index: Tensor, source: Model, name: str, seconds: float | None
     ) -> Shown:
-        limits = [n for n in (self.threat.queries, self.budget.forwards) if n is not None]
         return transfer(
             attack,
             source,
@@ -151,12 +181,42 @@ class Stages:
             seed=self.seed,
             keys=self.keys[index],
             known=self.record.found.ledger(index),
-            limit=min(limits, default=None),
+            limit=self._limit,
             seconds=seconds,
             checkpoint=self.record.checkpoint,
             spent=self.record.spent,
             progress=self._tell(_name(attack, name)),
         )
+
+    def _replayed(
+        self,
+        replay: Replay,
+        corpus: Corpus,
+        kept: list[list[Entry]],
+        index: Tensor,
+        seconds: float | None,
+    ) -> Shown:
+        return show(
+            replay,
+            corpus,
+            kept,
+            self.answers,
+            self.x[index],
+            self.y[index],
+            self.threat.take(index.numpy()).within(self.answers.model.domain),
+            clean=self.clean[index],
+            known=self.record.found.ledger(index),
+            limit=self._limit,
+            seconds=seconds,
+            checkpoint=self.record.checkpoint,
+            progress=self._tell(_name(replay)),
+        )
+
+    @property
+    def _limit(self) -> int | None:
+        """The most forwards that a sample may have."""
+        limits = [n for n in (self.threat.queries, self.budget.forwards) if n is not None]
+        return min(limits, default=None)
 
     def _merge(self, index: Tensor, shown: Shown, minimum: bool) -> int:
         record, found, result = self.record, self.record.found, shown.result
@@ -185,13 +245,13 @@ class Stages:
         return tell
 
 
-def _name(attack: Attack, source: str = "") -> str:
+def _name(attack: Attack | Replay, source: str = "") -> str:
     name = type(attack).__name__
     return f"transfer from {source} ({name})" if source else name
 
 
 def _stage(
-    attack: Attack, samples: int, fooled: int, cost: Cost, note: str, source: str = ""
+    attack: Attack | Replay, samples: int, fooled: int, cost: Cost, note: str, source: str = ""
 ) -> Stage:
     return Stage(
         name=_name(attack, source),

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..attacks import RandomNoise, Square
 from ..data import Dataset
 from ..stats import wilson
 from ..threat import Access, MultiLabel, Regression, Threat, techniques
 from ._found import Found
 from ._measures import perceptibility, severity_of
-from ._probe import Probe
-from ._report import Cost, CurvePoint, Report, Samples, Slice, Stage, Surrogate
-from ._trust import judge
+from ._report import Cost, CurvePoint, Report, Samples, Slice, Stage, Surrogate, Trust
 
 _POINTS = 41
 
@@ -26,8 +23,7 @@ _POINTS = 41
 class Facts:
     """What an evaluation knows at its end; tensors hold one entry for each sample (N, ...).
 
-    probe and missed are None where gradients and the sweep were not looked at; swept: there is a
-    curve.
+    trust: what was found about the number; swept: there is a curve.
     """
 
     data: Dataset
@@ -40,8 +36,7 @@ class Facts:
     clean_answer: Tensor
     stages: tuple[Stage, ...]
     surrogates: tuple[Surrogate, ...]
-    probe: Probe | None
-    missed: float | None
+    trust: Trust
     swept: bool
     cost: Cost
     provenance: dict[str, Any]
@@ -68,17 +63,7 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
         clean_accuracy=wilson(correct, n),
         robust_accuracy=wilson(int(robust.sum()), n),
         fooling_rate=wilson(int(fooled.sum()), correct),
-        trust=judge(
-            probe=facts.probe,
-            missed=facts.missed,
-            n=n,
-            correct=correct,
-            by_noise=None if facts.access == "none" else _fooled_by(facts, RandomNoise),
-            by_queries=None if facts.probe is None else _fooled_by(facts, Square),
-            by_transfer=_by_transfer(facts),
-            surrogates=facts.surrogates if facts.access == "none" else (),
-            unfinished=int((facts.found.unfinished & robust).sum()),
-        ),
+        trust=facts.trust,
         attacks=facts.stages,
         surrogates=facts.surrogates,
         cost=facts.cost,
@@ -113,17 +98,6 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
         feature_names=facts.data.features,
         notes=facts.notes,
     )
-
-
-def _fooled_by(facts: Facts, kind: type) -> int:
-    return sum(stage.fooled for stage in facts.stages if stage.name == kind.__name__)
-
-
-def _by_transfer(facts: Facts) -> int | None:
-    """Fooled by examples of surrogates after gradients had failed; None where there were none."""
-    if facts.probe is None or not facts.surrogates:
-        return None
-    return sum(stage.fooled for stage in facts.stages if stage.source)
 
 
 def _status(facts: Facts) -> tuple[str, ...]:

@@ -93,12 +93,19 @@ def transfer(
             keep(spent())
         if progress is not None:
             progress(done, len(x), int(hit.sum()))
-    return Shown(_result(x, made, hit, shown, threat, known), answer)
+    return Shown(result(x, made, hit, shown, shown, threat, known), answer)
 
 
-def _result(
-    x: Tensor, made: Tensor, hit: Tensor, shown: Tensor, threat: Threat, known: Ledger
+def result(
+    x: Tensor,
+    made: Tensor,
+    hit: Tensor,
+    shown: Tensor,
+    ended: Tensor,
+    threat: Threat,
+    known: Ledger,
 ) -> Result:
+    """The result for samples x (N, ...) of which some were shown examples, so many times each."""
     ball = next(part for part in threat.region if hasattr(part, "distance"))
     distance = torch.from_numpy(ball.distance(x.cpu().numpy(), made.cpu().numpy()))
     column = hit.reshape(-1, *(1,) * (x.ndim - 1)).to(x.device)
@@ -108,7 +115,7 @@ def _result(
         success=hit,
         distance=torch.where(hit, distance, torch.inf),
         status=tuple(
-            Status.of(False, *flags) for flags in zip(hit.tolist(), no, shown.tolist(), strict=True)
+            Status.of(False, *flags) for flags in zip(hit.tolist(), no, ended.tolist(), strict=True)
         ),
         ledger=replace(known, forwards=forwards, first_success=torch.where(hit, forwards, -1)),
         batch_invariant=True,

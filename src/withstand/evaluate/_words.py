@@ -31,6 +31,8 @@ _ABOUT = {
     "SigmaZero": "the fewest features that fool",
     "Square": "search by questions alone, no gradients",
     "HopSkipJump": "search by the answers alone",
+    "Replay": "examples that earlier runs kept, shown again",
+    "Stretch": "kept examples, moved to the edge of the region",
 }
 _TRANSFER = "examples made on another model, shown once each"
 

@@ -17,9 +17,7 @@ from .._errors import BudgetError, ConfigError, DataError, ThreatError, did_you_
 from .._version import __version__
 from ..attacks import Attack, Checkpoint, Spatial, registry, sample_keys
 from ..data import Dataset
-from ..evaluate import Cost, Progress
-from ..evaluate._cascade import PRESETS, sweep, weakest
-from ..evaluate._preflight import check_clean, check_domain
+from ..evaluate import PRESETS, Cost, Progress, check_clean, check_domain, sweep, weakest
 from ..models import Model, adapt, describe
 from ..stats import wilson
 from ..threat import ACCESS, Access, MultiLabel, Regression, Targeted, Threat

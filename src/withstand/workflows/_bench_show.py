@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluate import render
-from ..evaluate._chart import Chart, Curve, Point, draw
+from ..evaluate import Chart, Curve, Point, draw, render
 from ..stats import Interval
 from ._bench_result import NEAR, AttackBench, AttackResult, farthest
 

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..attacks import Attack, Problem, Query, Seen
-from ..attacks._ball import length
+from ..attacks import Attack, Problem, Query, Seen, length
 
 Array = NDArray[Any]
 _NAMES = ("distance", "forwards", "backwards", "who", "when", "how_far")

@@ -1,0 +1,134 @@
+"""Ways to a useful gradient, and which of them fools most in a short trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..attacks import APGD, Attack, Square, run, train_surrogate
+from ..models import Model, Randomized, Smoothed, adapt, straight_through
+from ..threat import Targeted, Threat, Untargeted
+
+_STEPS = 20
+_QUERIES = 500
+_DRAWS = 5
+_TAUGHT = 4000
+_SIDE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A model to attack in place of another that gives the same answers; done: in a sentence."""
+
+    model: Model
+    done: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Samples x (N, ...) and labels y to try ways on; random: the model answers at random."""
+
+    x: Tensor
+    y: Tensor
+    threat: Threat
+    seed: int
+    batch: int
+    random: bool = False
+
+    def best(self, model: Model, *, through: bool, smooth: bool) -> tuple[Way, int]:
+        """The way whose gradients fool most, the simplest of equals, and how many that are."""
+        ways = list(self._ways(model, through=through, smooth=smooth))
+        fooled = [self._fooled(APGD(steps=_STEPS, loss="pma"), way.model) for way in ways]
+        return ways[int(np.argmax(fooled))], max(fooled)
+
+    def by_queries(self, model: Model) -> int:
+        """How many fall to queries alone."""
+        if self.threat.norm not in Square.norms:
+            return 0
+        return self._fooled(Square(queries=_QUERIES), model)
+
+    def _fooled(self, attack: Attack, model: Model) -> int:
+        if self.random:
+            model = averaged(model, _DRAWS)
+        with model.held():
+            raw = model.scores(self.x[: self.batch])
+        if isinstance(self.threat.goal, Untargeted | Targeted):
+            model, _ = adapt(model, raw)
+        result = run(
+            attack, model, self.x, self.y, self.threat, seed=self.seed, batch_size=self.batch
+        )
+        return int(result.success.sum())
+
+    def _ways(self, model: Model, *, through: bool, smooth: bool) -> Iterator[Way]:
+        if through:
+            straight = straight_through(model)
+            yield Way(
+                model=straight,
+                done="Gradients go straight through what cut them off: roundings, comparisons, "
+                "detached tensors and steps without a gradient of their own (BPDA).",
+            )
+        else:
+            straight = model
+        yield Way(
+            model=model,
+            done="Other gradients were tried, and fooled no more than the model's own."
+            " These are kept.",
+        )
+        width = _width(self.threat, self.x[0].numel())
+        if smooth and width is not None:
+            for part in (1.0, 0.25):
+                yield Way(
+                    model=Smoothed(straight, width=part * width),
+                    done=f"Losses and gradients are means over noise of up to {part * width:.3g} "
+                    "around each input.",
+                )
+
+
+def averaged(model: Model, draws: int) -> Model:
+    """The mean of the model over its draws, at least so many (EOT)."""
+    if not isinstance(model, Randomized):
+        return Randomized(model, draws=draws)
+    # Others than the plain kind draw what they draw from by themselves.
+    if type(model) is not Randomized or model.draws >= draws:
+        return model
+    return Randomized(model.model, draws=draws, combine=model.combine)
+
+
+def pupil(model: Model, x: Tensor, seed: int) -> Model:
+    """A small network taught by the model's answers to x (N, ...) and to points beside them."""
+    with model.held():
+        classes = model.scores(x[:1]).shape[1]
+    return train_surrogate(model, x, _network(x, classes, seed), queries=_TAUGHT, seed=seed)
+
+
+def _width(threat: Threat, features: int) -> float | None:
+    """How far noise may go in each feature for half the radius in all; None where it may not."""
+    eps = float(np.median(threat.describe()["eps"]))
+    per_feature: dict[str, float] = {"linf": 1.0, "l2": math.sqrt(3 / features), "l1": 2 / features}
+    if threat.norm not in per_feature or not 0 < eps < np.inf:
+        return None
+    return eps / 2 * per_feature[threat.norm]
+
+
+def _network(x: Tensor, classes: int, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if x.ndim != 4 or min(x.shape[2:]) < _SIDE:
+            hidden = [nn.Flatten(), nn.Linear(x[0].numel(), 256), nn.ReLU()]
+            return nn.Sequential(*hidden, nn.Linear(256, classes)).to(x.device)
+        rows, columns = (-(-side // 4) for side in x.shape[2:])
+        return nn.Sequential(
+            nn.Conv2d(x.shape[1], 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * rows * columns, 100),
+            nn.ReLU(),
+            nn.Linear(100, classes),
+        ).to(x.device)

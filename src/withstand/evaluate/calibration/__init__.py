@@ -1,0 +1,29 @@
+"""Calibration of perturbation bounds: how far attacks, or the world, really move inputs."""
+
+from ._judge import Judgement, Price, advised, judge, measure, outside, price
+from ._pairs import calibrate_pairs
+from ._read import Samples, read_pairs, read_samples
+from ._result import Calibration, Column, Transport
+from ._rewrite import set_region
+from ._samples import calibrate_samples
+from ._show import show
+
+__all__ = [
+    "Calibration",
+    "Column",
+    "Judgement",
+    "Price",
+    "Samples",
+    "Transport",
+    "advised",
+    "calibrate_pairs",
+    "calibrate_samples",
+    "judge",
+    "measure",
+    "outside",
+    "price",
+    "read_pairs",
+    "read_samples",
+    "set_region",
+    "show",
+]

@@ -1,0 +1,120 @@
+"""A calibration as text for a terminal."""
+
+from __future__ import annotations
+
+from math import isinf
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ...stats import Interval
+from .._words import printable
+from ._judge import Judgement
+from ._result import Calibration, Column
+
+_ROWS = 12
+_WHAT = {
+    "pairs": "{} pairs that differ",
+    "samples": "{} benign and {} suspected rows",
+    "drift": "{} benign rows before and {} after",
+}
+_STYLE = {"too tight": "bold red", "too loose": "yellow", "fits": "green", "unknown": "yellow"}
+
+
+def show(calibration: Calibration, judgement: Judgement | None, console: Console) -> None:
+    """Print the radii by norm and by feature, the distances, and what the present radius is."""
+    parts: list[list[RenderableType]] = [
+        [_headline(calibration)],
+        [_radii(calibration)],
+        _features(calibration),
+        _transport(calibration),
+        _judged(judgement) if judgement is not None else [],
+        [Text(f"note: {note}") for note in calibration.notes],
+        [Text(f"A radius here is {calibration.estimand}.", "dim")],
+    ]
+    for number, part in enumerate(part for part in parts if part):
+        if number:
+            console.print()
+        for line in part:
+            console.print(line)
+
+
+def told(interval: Interval) -> str:
+    """A size and its interval in a few digits; an end that is not bounded is said to be so."""
+    high = "no upper end" if isinf(interval.high) else f"{interval.high:.4g}"
+    return f"{interval.value:.4g} [{interval.low:.4g}, {high}]"
+
+
+def _headline(calibration: Calibration) -> Text:
+    what = _WHAT[calibration.source].format(*(f"{n:,}" for n in calibration.n))
+    return Text(
+        f"Radii that hold {100 * calibration.coverage:g} %, from {what} "
+        f"({100 * calibration.confidence:g} % intervals)",
+        "bold",
+    )
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0)
+    return table
+
+
+def _radii(calibration: Calibration) -> Table:
+    table = _table("norm", "radius")
+    for norm, radius in calibration.radii.items():
+        table.add_row(norm, told(radius))
+    return table
+
+
+def _features(calibration: Calibration) -> list[RenderableType]:
+    """The features that move furthest, those with categories by their flips."""
+    order = sorted(calibration.columns, key=lambda column: -_reach(column))
+    flips = any(column.flips for column in order)
+    moved = calibration.source != "pairs"
+    table = _table("feature", "kind", "radius", *["flips"] * flips, "transport", *["moved"] * moved)
+    for column in order[:_ROWS]:
+        cells = [column.kind, "" if column.radius is None else told(column.radius)]
+        cells += ["" if column.flips is None else str(column.flips)] * flips
+        cells += [f"{column.transport:.4g}"] + ["yes" if column.moved else "no"] * moved
+        table.add_row(Text(printable(column.name)), *cells)
+    rest = len(order) - _ROWS
+    more = [Text(f"and {rest:,} features that move less", "dim")] if rest > 0 else []
+    return [table, *more]
+
+
+def _reach(column: Column) -> float:
+    return column.transport if column.radius is None else column.radius.value
+
+
+def _transport(calibration: Calibration) -> list[RenderableType]:
+    found = calibration.transport
+    if found is None:
+        return []
+    return [
+        Text(
+            f"Optimal transport of {found.rows:,} rows: mean Euclidean change "
+            f"{found.distance:.4g}; rows dealt at random lie up to {found.floor:.4g} apart "
+            f"(p {found.p_value:.2g})."
+        )
+    ]
+
+
+def _judged(judgement: Judgement) -> list[RenderableType]:
+    eps = "" if judgement.eps is None else f", {judgement.norm} {judgement.eps:.4g}"
+    line = Text.assemble(
+        f"The present radius{eps}: ",
+        (judgement.fit, _STYLE[judgement.fit]),
+        f". {judgement.meaning[0].upper()}{judgement.meaning[1:]}. Fix: {judgement.fix}.",
+    )
+    lines: list[RenderableType] = [line]
+    if judgement.outside is not None:
+        lines.append(Text(f"Changes that lie outside the present region: {judgement.outside}"))
+    for price in judgement.prices:
+        at = "" if price.at == price.radius else f" (measured at {price.at:.4g})"
+        lines.append(
+            Text(f"Robust accuracy at {price.radius:.4g}, at most: {price.robust_accuracy}{at}")
+        )
+    return lines

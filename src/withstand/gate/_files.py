@@ -1,0 +1,51 @@
+"""The gate's files, and the summary of a job."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .._errors import OutputError
+from ..evaluate import check_writable, write
+from ._baseline import Array
+from ._judge import Gate
+from ._junit import junit
+from ._live import Live
+from ._sarif import sarif
+from ._show import markdown
+
+
+def save(gate: Gate, folder: str | Path, *, config: str | Path = "withstand.yaml") -> list[Path]:
+    """Write gate.json, gate.md, junit.xml and gate.sarif; raises OutputError.
+
+    config: the file that the SARIF results point into. Where GitHub asks for a summary of the job,
+    with GITHUB_STEP_SUMMARY, the Markdown is added to that too.
+    """
+    folder = check_writable(folder)
+    story = markdown(gate)
+    contents = {
+        "gate.json": gate.to_json().encode(),
+        "gate.md": story.encode(),
+        "junit.xml": junit(gate),
+        "gate.sarif": sarif(gate, config).encode(),
+    }
+    written = [write(folder / name, content) for name, content in contents.items()]
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as stream:
+                stream.write(story)
+        except OSError as error:
+            raise OutputError(
+                f"GITHUB_STEP_SUMMARY {summary} cannot be written: {error.strerror}; unset it"
+            ) from None
+    return written
+
+
+def save_examples(live: Live, x: Array, y: Array, folder: str | Path) -> Path:
+    """Write adversarial.npz, as a report does, for the next release to start from."""
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, x=x, x_adv=live.x_adv, y=y, fooled=live.fooled)
+    return write(check_writable(folder) / "adversarial.npz", arrays.getvalue())

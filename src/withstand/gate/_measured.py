@@ -1,0 +1,126 @@
+"""The figures that limits are held against, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..stats import Interval, difference, paired_difference
+from ._baseline import Baseline
+
+Array = NDArray[Any]
+
+DROPS = ("clean_accuracy_drop", "robust_accuracy_drop")
+OTHER_THREAT = (
+    "the baseline was attacked under another threat; evaluate the last release under this one"
+)
+NO_BASELINE = "there is no report of a last release; give its folder as gate.baseline"
+_SAME = ("goal", "access", "norm", "eps", "region", "queries")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Figures by metric, and for those that are missing the reason.
+
+    trust: as in the report, None where nothing was attacked; basis: where the figures come from, as
+    plain values, `how` in a sentence.
+    """
+
+    figures: dict[str, Interval]
+    absent: dict[str, str] = field(default_factory=dict)
+    trust: dict[str, Any] | None
+    threat: dict[str, Any]
+    provenance: dict[str, Any]
+    basis: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side of a comparison: data and threat, and who is right and who robust (N,)."""
+
+    data: str
+    threat: dict[str, Any]
+    right: Array
+    robust: Array
+    clean: Interval
+    withstands: Interval
+
+    @classmethod
+    def of(cls, report: dict[str, Any]) -> Side:
+        """The side of a report."""
+        status = np.asarray(report["samples"]["status"])
+        return cls(
+            data=report["provenance"]["data"]["digest"],
+            threat=report["threat"],
+            right=status != "already wrong",
+            robust=(status != "already wrong") & (status != "fooled"),
+            clean=figure(report["clean_accuracy"]),
+            withstands=figure(report["robust_accuracy"]),
+        )
+
+    def same_threat(self, other: Side) -> bool:
+        """Whether the robust accuracies of both mean the same."""
+        return all(self.threat.get(key) == other.threat.get(key) for key in _SAME)
+
+
+def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Measured:
+    """What a finished report says, a metric under its own name, and its drops from a baseline."""
+    figures = {
+        name: figure(value)
+        for name, value in report.items()
+        if isinstance(value, dict) and value.keys() == {"value", "low", "high", "n"}
+    }
+    absent: dict[str, str] = {}
+    before = None if baseline is None or baseline.report is None else Side.of(baseline.report)
+    now = Side.of(report)
+    if before is None:
+        absent |= dict.fromkeys(DROPS, NO_BASELINE)
+    else:
+        figures["clean_accuracy_drop"] = clean_drop(before, now)
+        if before.same_threat(now):
+            figures["robust_accuracy_drop"] = robust_drop(before, now)
+        else:
+            absent["robust_accuracy_drop"] = OTHER_THREAT
+    return Measured(
+        figures=figures,
+        absent=absent,
+        trust=report["trust"],
+        threat=report["threat"],
+        provenance=report["provenance"],
+        basis={
+            "mode": "report",
+            "samples": figures["robust_accuracy"].n,
+            "how": "The figures and intervals are those of a finished report.",
+        },
+    )
+
+
+def clean_drop(before: Side, now: Side, confidence: float = 0.95) -> Interval:
+    """By how much clean accuracy fell, sample by sample where both saw the same data."""
+    if before.data != now.data:
+        return difference(before.clean, now.clean)
+    return _paired(before.right, now.right, confidence)
+
+
+def robust_drop(before: Side, now: Side, confidence: float = 0.95) -> Interval:
+    """By how much robust accuracy fell, sample by sample where both saw the same data."""
+    if before.data != now.data:
+        return difference(before.withstands, now.withstands)
+    return _paired(before.robust, now.robust, confidence)
+
+
+def _paired(before: Array, now: Array, confidence: float) -> Interval:
+    lost, gained = int((before & ~now).sum()), int((~before & now).sum())
+    return paired_difference(lost, gained, len(now), confidence)
+
+
+def figure(told: dict[str, Any]) -> Interval:
+    """A figure of a report."""
+    value, low, high = (
+        nan if told[k] is None else float(told[k]) for k in ("value", "low", "high")
+    )
+    return Interval(value=value, low=low, high=high, n=int(told["n"]))
