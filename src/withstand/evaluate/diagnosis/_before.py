@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from ...models import Detecting, Model, Randomized
 from ...threat import Evading
@@ -114,7 +114,7 @@ def _precision(case: Case) -> float | None:
     with _Casts(x.shape) as casts:
         case.scores(x)
     if not casts.seen:
-        return 0.0
+        return 0.0 if casts.looked else None
     sign = torch.randint(0, 2, x.shape, generator=case.generator(12)) * 2 - 1
     near = case.moved(places, sign.to(x), 0.1)
     size = float((near - x).norm())
@@ -122,24 +122,30 @@ def _precision(case: Case) -> float | None:
     return max(lost) if size > 0 else 0.0
 
 
-class _Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes to which coarse types tensors of one shape are cast."""
+class _Casts(TorchFunctionMode):
+    """Notes which functions turn a tensor of the input's size into one of a coarse type.
+
+    A dispatch mode would see inside compiled programs too, at the price of importing the compiler,
+    which takes longer than all checks together.
+    """
 
     def __init__(self, shape: torch.Size) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.size = shape.numel()
+        self.looked = False
         self.seen: set[torch.dtype] = set()
 
-    def __torch_dispatch__(  # type: ignore[no-untyped-def]
+    def __torch_function__(  # type: ignore[no-untyped-def]
         self, func, types, args=(), kwargs=None
     ):
-        kwargs = kwargs or {}
-        kind = kwargs.get("dtype")
+        out = func(*args, **(kwargs or {}))
         given = args[0] if args and isinstance(args[0], Tensor) else None
         # Only what has the input's size can be the input: later layers may well be coarse.
-        if kind in _COARSE and given is not None and given.numel() == self.size:
-            self.seen.add(kind)
-        return func(*args, **kwargs)
+        if given is not None and given.numel() == self.size and isinstance(out, Tensor):
+            self.looked = True
+            if out.dtype in _COARSE and given.dtype not in _COARSE:
+                self.seen.add(out.dtype)
+        return out
 
 
 def _optimising(case: Case) -> float | None:
@@ -153,6 +159,10 @@ def _optimising(case: Case) -> float | None:
     ):
         case.scores(case.x[places])
     return float(grad.call_count + backward.call_count)
+
+
+def _unadapted(case: Case) -> float | None:
+    return case.unadapted
 
 
 def _ignored_detector(case: Case) -> float | None:
@@ -260,6 +270,16 @@ CHECKS = (
         red=0.5,
         meaning="1 where a detector stands beside the model and the goal does not have to evade it",
         fix="set the goal to Evading, so that success needs the detector's silence",
+        source="Tramer et al. 2020",
+    ),
+    Check(
+        name="not adaptively evaluated",
+        when="before",
+        measure=_unadapted,
+        amber=0,
+        meaning="1 where the model carries defences and the attack that knows of them did not run: "
+        "the number says nothing of an attacker who does",
+        fix="set threat.access to gradients, give a model with gradients, or more seconds",
         source="Tramer et al. 2020",
     ),
     Check(
