@@ -199,3 +199,14 @@ def hopskipjump_on_rows(
     victim = BlackBoxClassifier(one_hot, (features,), 2, clip_values=(0, 1))
     attack = HopSkipJump(victim, norm=2, max_iter=iterations, init_eval=first, verbose=False)
     return lambda x: attack.generate(x)
+
+
+def smoothing(net: nn.Module, sigma: float) -> Callable[[Any, int, int], Any]:
+    """ART's randomised smoothing: images, draws and batch size in, radii (B,) out."""
+    from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
+
+    smoothed = PyTorchRandomizedSmoothing(
+        net, nn.CrossEntropyLoss(), (1, 28, 28), 10, device_type="cpu", sample_size=100,
+        scale=sigma, alpha=0.001,
+    )  # fmt: skip
+    return lambda x, draws, batch: smoothed.certify(x, n=draws, batch_size=batch)[1]

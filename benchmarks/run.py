@@ -12,12 +12,15 @@ import autoattack
 import peers
 import torch
 from endpoint import endpoint
+from harden import hardening
 from labels import decisions
 from measure import table
 from minimum import minimum_norm, smallest
 from networks import DATA
 from overhead import overhead
+from recipes import recipes, unseen
 from scores import scores
+from smoothing import sequential, speed
 from trees import trees
 
 from withstand import __version__
@@ -34,6 +37,11 @@ PARTS = {
     "scores": scores,
     "trees": trees,
     "endpoint": endpoint,
+    "smoothing": speed,
+    "sequential": sequential,
+    "harden": hardening,
+    "recipes": recipes,
+    "unseen": unseen,
 }
 
 

@@ -39,6 +39,10 @@ class CorpusError(WithstandError):
     """A corpus is damaged, of a newer format, or cannot be written."""
 
 
+class CertificateError(WithstandError):
+    """A proof and an attack contradict each other."""
+
+
 class OutputError(WithstandError):
     """A result cannot be written."""
 

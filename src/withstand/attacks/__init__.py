@@ -4,7 +4,7 @@ from ._alma import ALMA
 from ._apgd import APGD
 from ._apgdt import APGDT
 from ._ask import batch_floor
-from ._ball import length
+from ._ball import length, project
 from ._boundary import BoundaryAttack
 from ._cgba import CGBA
 from ._checkpoint import Checkpoint
@@ -82,6 +82,7 @@ __all__ = [
     "batch_floor",
     "craft",
     "length",
+    "project",
     "registry",
     "run",
     "sample_keys",

@@ -15,10 +15,10 @@ from torch import Tensor
 from ._problem import Problem
 
 _BLOCK = 16_384
-_GOLDEN = -7046029254386353131  # 2^64 divided by the golden ratio, as a signed 64-bit integer
+GOLDEN = -7046029254386353131  # 2^64 divided by the golden ratio, as a signed 64-bit integer
 
 
-def _mix(bits: Tensor) -> Tensor:
+def mix(bits: Tensor) -> Tensor:
     """The finaliser of SplitMix64, in place."""
     # torch shifts signed integers arithmetically: the mask drops the copies of the sign bit.
     bits.bitwise_xor_((bits >> 30).bitwise_and_(0x3FFFFFFFF)).mul_(-4658895280553007687)
@@ -50,15 +50,15 @@ def _drawn(
     if isinstance(step, Tensor) and step.ndim == 2:
         key, lane = key[:, None], lane[:, None]
     for part in (torch.full_like(key, problem.seed), lane, tag, step):
-        key = _mix(key + _GOLDEN + part)
+        key = mix(key + GOLDEN + part)
     # One hash of 64 bits gives two numbers, and blocks of rows stay in the processor's cache.
     half = (elements + 1) // 2
-    counter = torch.arange(1, half + 1, device=key.device) * _GOLDEN
+    counter = torch.arange(1, half + 1, device=key.device) * GOLDEN
     rows = key.reshape(-1, 1)
     out = torch.empty(len(rows), 2 * half, device=key.device)
     size = max(1, _BLOCK // half)
     for begin in range(0, len(rows), size):
-        bits, block = _mix(rows[begin : begin + size] + counter), out[begin : begin + size]
+        bits, block = mix(rows[begin : begin + size] + counter), out[begin : begin + size]
         low, high = block[:, :half], block[:, half:]
         low.copy_((bits >> 41).bitwise_and_(0x7FFFFF))
         high.copy_((bits >> 18).bitwise_and_(0x7FFFFF))

@@ -59,10 +59,10 @@ def _json(found: Demo) -> str:
 
 
 def _story(found: Demo) -> str:
-    from ..workflows import show_comparison, show_transfer
+    from ..workflows import Comparison, show_comparison, show_transfer
 
     def show(console: Console) -> None:
-        show_comparison(found.reports, console)
+        show_comparison(Comparison.of(found.reports), console)
         console.print()
         show_transfer(found.transfer, console)
 

@@ -10,7 +10,7 @@ import typer
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
-    from ..evaluate import Report
+    from ..evaluate import Report, Setup
 
 
 def evaluate(
@@ -84,7 +84,27 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
             checkpoint=folder / "checkpoint" if saved is None else root / saved,
             progress=progress,
         )
+    files = report.save(folder)
+    asked = configured.certify
+    certificates = root / ((asked and asked.output) or settings.output) / "certificates.json"
+    if asked is None or not certificates.exists():
+        return report, files
+    report = _certified(report, certificates, setup, quiet)
     return report, report.save(folder)
+
+
+def _certified(report: Report, certificates: Path, setup: Setup, quiet: bool) -> Report:
+    """The report with what is proven, where the certificates are of the same."""
+    from .._errors import DataError
+    from ..certify import load_certificates
+    from ..evaluate import sandwich
+
+    try:
+        return sandwich(report, load_certificates(certificates), setup.model)
+    except DataError as error:
+        if not quiet:
+            typer.echo(f"{certificates} is left out: {error}", err=True)
+        return report
 
 
 def _story(report: Report) -> str:

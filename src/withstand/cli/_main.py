@@ -11,11 +11,14 @@ from .._errors import WithstandError
 from .._version import __version__
 from ._bench import bench
 from ._calibrate import calibrate
+from ._certify import certify
+from ._compare import compare
 from ._corpus import corpus
 from ._demo import demo
 from ._diagnose import diagnose
 from ._evaluate import evaluate
 from ._gate import gate
+from ._harden import harden
 from ._init import init
 from ._parity import parity
 from ._streams import tolerant
@@ -33,7 +36,10 @@ app.command()(init)
 app.command()(evaluate)
 app.command()(diagnose)
 app.command()(calibrate)
+app.command()(compare)
 app.command()(parity)
+app.command()(harden)
+app.command()(certify)
 app.command()(gate)
 app.command()(demo)
 app.add_typer(bench, name="bench")

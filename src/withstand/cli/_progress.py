@@ -41,3 +41,15 @@ def shown(quiet: bool = False) -> Iterator[Callable[[Progress], None] | None]:
             )
 
         yield show
+
+
+@contextmanager
+def counted(stage: str, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """As `shown`, for work that tells only how many inputs are done, and of how many."""
+    with shown(quiet) as tell:
+        if tell is None:
+            yield None
+            return
+        from ..evaluate import Progress
+
+        yield lambda done, total: tell(Progress(stage=stage, done=done, total=total, fooled=0))

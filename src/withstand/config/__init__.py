@@ -1,5 +1,7 @@
 """The one schema: withstand.yaml, read, checked and written."""
 
+from ._certify import CertifyConfig
+from ._defences import CompareConfig, DefenceConfig
 from ._load import load_config, parse_config
 from ._model import ModelConfig
 from ._sections import (
@@ -7,6 +9,7 @@ from ._sections import (
     DataConfig,
     EvaluateConfig,
     GateConfig,
+    HardenConfig,
     Limit,
     RegionConfig,
     ThreatConfig,
@@ -16,10 +19,14 @@ from ._sections import (
 from ._template import template
 
 __all__ = [
+    "CertifyConfig",
+    "CompareConfig",
     "Config",
     "DataConfig",
+    "DefenceConfig",
     "EvaluateConfig",
     "GateConfig",
+    "HardenConfig",
     "Limit",
     "ModelConfig",
     "RegionConfig",

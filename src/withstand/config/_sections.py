@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
+from ._certify import CertifyConfig
+from ._defences import CompareConfig, DefenceConfig
 from ._model import Access, ModelConfig
 from ._section import Section, wrong
 from ._values import (
@@ -23,6 +25,7 @@ from ._values import (
 
 DataKind = Literal["npz", "parquet", "csv", "images", "audio", "sklearn"]
 Norm = Literal["linf", "l2", "l1", "l0"]
+Recipe = Literal["standard", "fgsm", "nfgsm", "pgd", "active", "trades"]
 
 _FILES = ("npz", "parquet", "csv", "images", "audio")
 _ONLY: dict[str, tuple[str, ...]] = {
@@ -157,6 +160,53 @@ class EvaluateConfig(Section):
     )
 
 
+class HardenConfig(Section):
+    """How the model is trained to withstand attack, within threat.region."""
+
+    recipe: Recipe = Field(default="fgsm", description="what it is trained on")
+    steps: Count | None = Field(
+        default=None,
+        description="pgd, active, trades: steps of the attack that makes the points, 7 if absent",
+    )
+    data: DataConfig | None = Field(
+        default=None,
+        description="training data, with the keys of data; x_train and y_train of data's npz if "
+        "absent",
+    )
+    epochs: Count | None = Field(
+        default=None, description="times through the data; 10 if absent, 3 with a corpus"
+    )
+    batch_size: Count = Field(default=128, description="samples in a step")
+    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="what takes the steps")
+    rate: Positive | None = Field(
+        default=None, description="its highest learning rate; adam 0.002, sgd 0.1 if absent"
+    )
+    start: Share = Field(
+        default=0.0, description="share of the steps before the attacker comes in: cheaper"
+    )
+    growth: Share | None = Field(
+        default=None,
+        description="share of the steps in which the radius grows; 0.2 if absent, 0 with a corpus",
+    )
+    smoothing: Share = Field(default=0.0, description="share of each label spread over all classes")
+    ema: Share = Field(default=0.999, description="decay of the averaged weights, 0 for none")
+    held_out: Share = Field(
+        default=0.05, description="share of the training data that the weights are chosen by"
+    )
+    guard: StrictBool = Field(
+        default=True, description="watch for overfitting to single steps, and recover from it"
+    )
+    seed: Index = Field(default=0, description="seed of all randomness")
+    corpus: str | None = Field(
+        default=None,
+        description="folder of kept adversarial examples: the model is fine-tuned on them, and "
+        "checked for regressions",
+    )
+    output: str = Field(
+        default="withstand-hardened", description="folder of the weights and what is told of them"
+    )
+
+
 class Limit(Section):
     """Bounds on a share between 0 and 1."""
 
@@ -239,8 +289,23 @@ class Config(Section):
         description="models with gradients that the attacker has: examples made on them are shown "
         "to the model, and with threat.access none that is all there is",
     )
+    defences: list[DefenceConfig] = Field(
+        default_factory=list,
+        description="in front of the model, the first one meets the input first; `withstand "
+        "evaluate` attacks through them",
+    )
+    compare: list[CompareConfig] = Field(
+        default_factory=list,
+        description="what `withstand compare` puts beside the model: other models, or defences",
+    )
     evaluate: EvaluateConfig = Field(
         default_factory=EvaluateConfig, description="how much an evaluation spends"
+    )
+    harden: HardenConfig = Field(
+        default_factory=HardenConfig, description="how the model is trained to withstand attack"
+    )
+    certify: CertifyConfig | None = Field(
+        default=None, description="how it is proven that the model withstands the threat"
     )
     gate: GateConfig = Field(default_factory=GateConfig, description="what a release must meet")
 

@@ -61,6 +61,14 @@ threat:
 #     factory: model.py:other
 #     domain: {domain}
 
+# defences:                       # in front of the model; evaluated by attacks that know them
+#   - {{name: jpeg, quality: 75}}   # bit_depth | distilled | jpeg | median | noise |
+                                  # resize_and_pad | total_variation
+
+# compare:                        # put beside the model by `withstand compare`
+#   - {{defences: [{{name: bit_depth, bits: 4}}]}}
+#   - {{model: {{kind: torch, factory: model.py:build, weights: hardened/weights.safetensors}}}}
+
 evaluate:
   preset: standard                # smoke | standard | thorough
   seed: 0
@@ -71,10 +79,21 @@ evaluate:
   # corpus: corpus                # folder of kept examples: shown first, and new ones are added
   # severity: [[0, 1], [5, 0]]    # cost of each mistake, true class x predicted class
 
+# harden:                         # `withstand harden` trains it to withstand threat.region
+#   recipe: fgsm                  # standard | fgsm | nfgsm | pgd | active | trades
+#   epochs: 10
+#   data: {{kind: npz, path: train.npz}}  # else x_train and y_train of data's npz
+#   corpus: corpus                # fine-tune on kept adversarial examples instead
+
+# certify:                        # `withstand certify` proves what no attack can change
+#   method: smoothing             # smoothing | bounds (linf, small networks)
+#   sigma: 0.25                   # smoothing: standard deviation of the noise
+
 gate:                             # what a release must meet; shares between 0 and 1
   # robust_accuracy: {{min: 0.5}}   # share still classified correctly under attack
   # clean_accuracy: {{min: 0.9}}    # share classified correctly without attack
   # fooling_rate: {{max: 0.4}}      # share of correctly classified inputs that an attack fools
+  # certified_accuracy: {{min: 0.3}}  # share proven robust, by `withstand certify`
   # clean_accuracy_drop: {{max: 0.01}}       # below the last release's, as is robust_accuracy_drop
   # adversarial_test_coverage: {{min: 0.2}}  # share of the tests that are robustness tests
   # baseline: last-release        # folder of the last release's report

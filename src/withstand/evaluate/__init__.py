@@ -12,12 +12,14 @@ from ._layer import Layer
 from ._layers import Layers, evaluate_layers
 from ._preflight import check_clean, check_domain
 from ._report import Cost, Report
+from ._sandwich import join, sandwich
 from ._saved import check_same, load_report, load_trust, read_report
 from ._schema import report_schema
 from ._setup import Setup, from_config, threat_from
 from ._show_layers import show_layers
 from ._show_trust import show_fixed, show_trust
 from ._stages import Progress
+from ._union import union
 from ._words import headline, printable
 from .diagnosis import CHECKS, diagnose_attack
 
@@ -47,6 +49,7 @@ __all__ = [
     "fix",
     "from_config",
     "headline",
+    "join",
     "load_report",
     "load_trust",
     "page",
@@ -54,12 +57,14 @@ __all__ = [
     "read_report",
     "render",
     "report_schema",
+    "sandwich",
     "show",
     "show_fixed",
     "show_layers",
     "show_trust",
     "sweep",
     "threat_from",
+    "union",
     "weakest",
     "write",
 ]

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ._report import CurvePoint, Report
 from ._show_trust import STYLE, verdict_line
-from ._words import BOUND, by_weight, headline, printable, worst_slices
+from ._words import BOUND, by_weight, defended, headline, printable, worst_slices
 
 _BARS = 8
 
@@ -22,6 +22,7 @@ def show(report: Report, console: Console) -> None:
         [_figures(report), _details(report)],
         _cascade(report),
         [_surrogates(report)] if report.surrogates else [],
+        _defences(report),
         [_curve(report, bar)] if report.curve else [],
         _trust(report),
         [_text(f"note: {note}") for note in report.notes],
@@ -116,6 +117,20 @@ def _surrogates(report: Report) -> Table:
             f"{surrogate.backwards:,}",
         )
     return table
+
+
+def _defences(report: Report) -> list[RenderableType]:
+    if report.defences is None:
+        return []
+    table = _table("defence", "cost", "made for", "attacked")
+    for column in table.columns[2:]:
+        column.justify, column.no_wrap = "left", False
+    for one in report.defences.carried:
+        cost = "-" if one.cost_factor is None else f"{one.cost_factor:.2g} x"
+        made_for = "; ".join(one.made_for) or "not said"
+        table.add_row(_text(one.name), cost, _text(made_for), _text(one.adaptive))
+    style = "yellow" if report.defences.missing or report.defences.masking else ""
+    return [table, *(_text(line, style) for line in defended(report))]
 
 
 def _curve(report: Report, bar: str) -> Table:

@@ -81,8 +81,13 @@ class Doubts:
             seed = stages.seed + 7
             self.doubled = stages.attack(attack, near=_TRACED, seed=seed, kept=False)[0]
 
-    def judge(self, stages: Stages, clean: Tensor, classes: int) -> Trust:
-        """Whether the number can be believed, for a small share of what it has cost."""
+    def judge(
+        self, stages: Stages, clean: Tensor, classes: int, left_out: float | None = None
+    ) -> Trust:
+        """Whether the number can be believed, for a small share of what it has cost.
+
+        left_out: 1 where defences were not adaptively evaluated, None where there are none.
+        """
         record, model, threat = stages.record, stages.answers.model, stages.threat
         cost, limit = record.cost(), stages.budget.seconds
         spent = cost.forwards + cost.backwards
@@ -114,6 +119,7 @@ class Doubts:
             doubled=self.doubled,
             again=self.again,
             swept=self.swept,
+            unadapted=left_out,
             seed=stages.seed,
             batch=stages.answers.batch,
             purse=purse,

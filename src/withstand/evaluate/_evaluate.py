@@ -21,6 +21,7 @@ from ..data import Dataset
 from ..evidence import Corpus
 from ..models import Model, describe
 from ..threat import Budget, Targeted, Threat
+from ._adaptive import Adaptation, judging
 from ._answers import Answers
 from ._cascade import PRESETS, RUGGED, SATURATED, again, cascade, crafted, sweep, weakest
 from ._doubts import Doubts
@@ -71,7 +72,7 @@ def evaluate(
         model, data, threat, preset, seed, budget or Budget(), batch_size, surrogates, corpus
     )
     running.progress = progress
-    with running.model.held():
+    with model.held(), running.model.held():
         running.begin(checkpoint)
         running.attack()
         report = summarise(running.facts(), severity)
@@ -95,14 +96,16 @@ class _Evaluation:
         surrogates: Surrogates,
         corpus: Corpus | str | Path | None,
     ) -> None:
-        self.model, self.data, self.threat, self.seed = model, data, threat, seed
-        self.served = model
+        self.data, self.threat, self.seed = data, threat, seed
+        self.served = self.plain = model
+        self.adaptation = Adaptation.of(model, threat)
+        self.model = self.adaptation.view or model
         self.preset, self.spend = preset, PRESETS[preset]
         self.budget, self.batch = budget, batch_size
         device = getattr(model, "device", torch.device("cpu"))
         self.x = torch.from_numpy(np.ascontiguousarray(data.x)).to(device)
         self.y = torch.from_numpy(np.ascontiguousarray(data.y)).to(device)
-        self.access = weakest(model.access, threat.access)
+        self.access = weakest(self.model.access, threat.access)
         self.sources = sources(surrogates, model.domain)
         if self.access == "none" and not self.sources:
             raise ThreatError(
@@ -126,6 +129,7 @@ class _Evaluation:
             # Another wrong answer than the wanted one is no right one either.
             self.correct &= (answers == self.y).cpu()
         self.clean_answer = answers.cpu()
+        self.adaptation.check(self.answers, self.plain, self.x)
         self.classes = clean.shape[1] if clean.ndim == 2 else int(clean.max()) + 1
         check_clean(goal, clean, answers, self.y, self.classes)
         self.record.found = Found.nothing(self.x, self.clean_answer, self.correct)
@@ -145,6 +149,7 @@ class _Evaluation:
             budget=self.budget,
             record=self.record,
             progress=self.progress,
+            served=self._verifying(),
         )
         if checkpoint is not None:
             self.record.open(checkpoint, self._fingerprint(clean), self.served)
@@ -155,6 +160,7 @@ class _Evaluation:
 
     def attack(self) -> None:
         """The cascade on those who withstand, the sweep for the curve, then the near misses."""
+        self.adaptation.attack(self.stages)
         if self.memory is not None:
             self.memory.show(self.stages)
         attacks = cascade(self.spend, self.threat, self.access, self.classes)
@@ -206,14 +212,23 @@ class _Evaluation:
             self.record.asked += len(raw)
             self.model, notes = self.doubts.adapted(self.model, raw, self.threat)
             self.notes += notes
+            if self.adaptation.plain is not None:
+                self.plain, _ = self.doubts.adapted(self.adaptation.plain, raw, self.threat)
+                self.adaptation.plain = self.plain
         self.answers = Answers(
             model=self.model, goal=self.threat.goal, labels=by_labels, batch=self.batch
         )
         return self.answers.raw(self.x)
 
+    def _verifying(self) -> Answers | None:
+        """Who is asked about each success: the served model, where another is attacked for it."""
+        if self.adaptation.view is None or self.adaptation.random:
+            return None
+        return judging(self.answers, self.plain)
+
     def _fingerprint(self, clean: Tensor) -> str:
         told = (
-            __version__, describe(self.model), self.data.provenance.digest, self.threat.describe(),
+            __version__, self._described(), self.data.provenance.digest, self.threat.describe(),
             self.preset, self.spend, self.seed, self.batch, self.budget.forwards,
             self.budget.backwards, [(source.name, source.described) for source in self.sources],
             self.memory is not None,
@@ -224,6 +239,10 @@ class _Evaluation:
                 digest.update(name.encode() + np.asarray(value).tobytes())
         digest.update(clean.cpu().numpy().tobytes())
         return digest.hexdigest()
+
+    def _described(self) -> dict[str, Any]:
+        # Where another stands for it in attacks, a report is still of the model handed in.
+        return describe(self.model if self.adaptation.view is None else self.served)
 
     def _query(self) -> None:
         """The black-box part, sized by what the gradients look like."""
@@ -246,7 +265,8 @@ class _Evaluation:
         """All that was found, with the answers that the examples get."""
         low, high = np.min(self.model.domain.lower), np.max(self.model.domain.upper)
         self._answer_all()
-        trust = self.doubts.judge(self.stages, self.clean, self.classes)
+        left_out = self.adaptation.left_out
+        trust = self.doubts.judge(self.stages, self.clean, self.classes, left_out)
         if self.memory is not None:
             told, digest = describe(self.served), self.data.provenance.digest
             self.notes += self.memory.add(self.stages, model=told, data=digest)
@@ -268,6 +288,7 @@ class _Evaluation:
             stages=tuple(record.stages),
             surrogates=tuple(source.told() for source in self.sources),
             trust=trust,
+            defences=self.adaptation.told(self.served, self.stages),
             swept=self.doubts.swept,
             cost=record.cost(),
             provenance=self._provenance(),
@@ -286,7 +307,7 @@ class _Evaluation:
     def _provenance(self) -> dict[str, Any]:
         data = self.data.provenance
         return {
-            "model": describe(self.model),
+            "model": self._described(),
             "surrogates": {source.name: source.described for source in self.sources},
             "data": {**vars(data), "shape": list(data.shape)},
             "corpus": None if self.memory is None else self.memory.replay.told(),

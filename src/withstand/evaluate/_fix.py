@@ -14,13 +14,13 @@ import torch
 
 from ..data import Dataset
 from ..evidence import Corpus, Entry, Origin, content_digest
-from ..models import Model
+from ..models import Model, averaged
 from ..threat import Access, Budget, Targeted, Threat, Untargeted
 from ._cascade import weakest
 from ._evaluate import evaluate
 from ._report import Finding, Report
 from ._stages import Progress
-from ._ways import Trial, averaged, pupil
+from ._ways import Trial, pupil
 
 Kind = Literal["through", "smooth", "draws", "harder"]
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ._chart import chart
 from ._pictures import answer, examples
 from ._report import Report, Slice
-from ._words import BOUND, VERDICT, about, by_robustness, by_weight, headline, printable
+from ._words import BOUND, VERDICT, about, by_robustness, by_weight, defended, headline, printable
 from ._words import worst_slices as worst
 
 _ROWS = 200
@@ -68,6 +68,7 @@ def _part(name: str, report: Report) -> dict[str, Any]:
         "meaning": VERDICT[report.trust.verdict],
         "findings": by_weight(report.trust.findings),
         "worst": worst(report),
+        "defended": defended(report),
         "slices": [
             _slices(kind, slices)
             for kind, slices in (("class", report.classes), ("group", report.groups))

@@ -17,7 +17,8 @@ from ._surrogates import Source
 class Record:
     """Stages, what they found for each sample, and their cost.
 
-    asked, asked_back: passes that the evaluation itself asked for, such as a first look.
+    asked, asked_back: passes that the evaluation itself asked for, such as a first look. verified:
+    forwards to see whether what fooled another model in the attacked one's place fools that too.
     """
 
     checkpoint: Checkpoint | None = None
@@ -27,6 +28,7 @@ class Record:
         self.sources = sources
         self.stages: list[Stage] = []
         self.asked, self.asked_back = 0, 0
+        self.verified = 0
         self.batch_invariant = True
         self.found: Found
         self._began, self._cpu = time.monotonic(), time.process_time()
@@ -49,6 +51,7 @@ class Record:
         self._restored = [Stage(**{**s, "cost": Cost(**s["cost"])}) for s in saved["stages"]]
         self._earlier = Cost(**saved["cost"])
         self.batch_invariant, self.missed = saved["invariant"], saved.get("missed")
+        self.verified = saved["verified"]
 
     def known(self) -> bool:
         """Whether the next stage was already done before an interruption; it is then recorded."""
@@ -68,6 +71,7 @@ class Record:
                 "cost": asdict(self.cost()),
                 "invariant": self.batch_invariant,
                 "missed": self.missed,
+                "verified": self.verified,
                 "surrogates": self.spent(),
                 **self.found.content(),
             }
@@ -80,7 +84,7 @@ class Record:
     def cost(self) -> Cost:
         """What the attacked model was asked, and the time for everything."""
         return Cost(
-            forwards=int(self.found.forwards.sum()) + self.asked,
+            forwards=int(self.found.forwards.sum()) + self.asked + self.verified,
             backwards=int(self.found.backwards.sum()) + self.asked_back,
             cpu_seconds=self._earlier.cpu_seconds + time.process_time() - self._cpu,
             wall_seconds=self._earlier.wall_seconds + time.monotonic() - self._began,

@@ -118,6 +118,40 @@ class Surrogate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A defence that the model carries, as it declares itself.
+
+    fits: whether this threat is among those it was made for, None where it names none. cost_factor:
+    a forward pass with it over one without, None where unknown. adaptive: how it was attacked.
+    """
+
+    name: str
+    made_for: tuple[str, ...]
+    fits: bool | None
+    cost_factor: float | None
+    adaptive: str
+    masks: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defences:
+    """What attacks that know of the model's defences change; intervals are None where none ran.
+
+    missing: why it was not adaptively evaluated, empty where it was. plain: the share that is right
+    under a plain attack; through: under the same attack led through the defences too. more: the
+    share of the right answers that a plain attack left and others fooled. masking: whether
+    the plain attack says much more than the same through the defences.
+    """
+
+    carried: tuple[Carried, ...]
+    missing: str = ""
+    plain: Interval | None = None
+    through: Interval | None = None
+    more: Interval | None = None
+    masking: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """Robust accuracy (upper bound) at one radius."""
 
@@ -194,6 +228,7 @@ class Report:
     domain: tuple[float, float]
     certified_accuracy: Interval | None = None
     surrogates: tuple[Surrogate, ...] = ()
+    defences: Defences | None = None
     curve: tuple[CurvePoint, ...] = ()
     median_distance: float | None = None
     classes: tuple[Slice, ...] = ()

@@ -10,7 +10,7 @@ from .._errors import ModelError, WithstandError
 from ..config import Config, ThreatConfig
 from ..data import Dataset
 from ..data import load as load_data
-from ..models import Model, load_model
+from ..models import Model, load_model, with_defences
 from ..threat import (
     L0,
     L1,
@@ -43,7 +43,7 @@ class Setup(NamedTuple):
 def from_config(config: Config, root: str | Path = ".") -> Setup:
     """What a configuration describes; relative paths count from the folder `root`."""
     data = load_data(config.data, root)
-    model = load_model(config.model, root)
+    model = with_defences(load_model(config.model, root), config.defences)
     threat = threat_from(config.threat)
     if config.model.access is not None:
         threat = replace(threat, access=weakest(threat.access, config.model.access))

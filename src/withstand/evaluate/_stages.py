@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..attacks import Attack, run
+from ..attacks import Attack, Result, run
 from ..evidence import Corpus, Entry
 from ..models import Model
 from ..threat import Access, Budget, Threat
@@ -36,7 +36,8 @@ class Progress:
 class Stages:
     """Runs stages and records them; tensors hold one entry for each sample (N, ...).
 
-    clean: the model's answers to x, and correct: which of them are right.
+    clean: the model's answers to x, and correct: which of them are right. served: the model that
+    the attacked one stands for, which is asked about every success.
     """
 
     answers: Answers
@@ -51,6 +52,7 @@ class Stages:
     budget: Budget
     record: Record
     progress: Callable[[Progress], None] | None
+    served: Answers | None = None
 
     def attack(
         self,
@@ -59,16 +61,19 @@ class Stages:
         near: int | None = None,
         seed: int | None = None,
         kept: bool = True,
+        manner: str = "",
+        model: Model | None = None,
     ) -> tuple[int, int]:
         """Attack those who withstand, or the `near` ones of them: fooled, and of how many.
 
-        kept: in the checkpoint, so that it is not done again.
+        kept: in the checkpoint, so that it is not done again. manner: told before the attack's
+        name. model: what is attacked in the model's place; what fools it is asked again.
         """
         index = self._alive()
         if near is not None:
             index = index[self.record.found.distance[index].argsort(stable=True)[:near]]
-        work = partial(self._attacked, attack, index, seed=seed, kept=kept)
-        return self._stage(attack, index, work, kept=kept)
+        work = partial(self._attacked, attack, index, seed=seed, kept=kept, model=model)
+        return self._stage(attack, index, work, kept=kept, manner=manner)
 
     def fooled_or_not(self) -> tuple[Tensor, Tensor]:
         """The samples that are right by themselves and have been fooled so far, and those not."""
@@ -119,6 +124,7 @@ class Stages:
         minimum: bool = False,
         name: str = "",
         kept: bool = True,
+        manner: str = "",
     ) -> tuple[int, int]:
         record, found = self.record, self.record.found
         if kept and record.known():
@@ -128,14 +134,14 @@ class Stages:
         if not len(index) or (left is not None and left <= 0):
             note = "nobody left to attack" if not len(index) else "left out: no time left"
             found.unfinished[index[~found.fooled[index]]] = True
-            record.stages.append(_stage(attack, len(index), 0, Cost(), note, name))
+            record.stages.append(_stage(attack, len(index), 0, Cost(), note, name, manner))
             return 0, len(index)
         before = record.cost()
         fooled = self._merge(index, work(left), minimum)
         cut = int(found.unfinished[index].sum())
         note = f"the budget ended {cut} samples early" if cut and not minimum else ""
         cost = record.cost() - before
-        record.stages.append(_stage(attack, len(index), fooled, cost, note, name))
+        record.stages.append(_stage(attack, len(index), fooled, cost, note, name, manner))
         if kept:
             record.save()
         return fooled, len(index)
@@ -149,11 +155,12 @@ class Stages:
         minimum: bool = False,
         seed: int | None = None,
         kept: bool = True,
+        model: Model | None = None,
     ) -> Shown:
         threat = self.threat.take(index.numpy())
         result = run(
             attack,
-            self.answers.model,
+            model or self.answers.model,
             self.x[index],
             self.y[index],
             replace(threat.unbounded() if minimum else threat, access=self.access),
@@ -165,7 +172,19 @@ class Stages:
             checkpoint=self.record.checkpoint if kept else None,
             progress=self._tell(_name(attack)),
         )
-        return Shown(result, None)
+        judge = self.answers if self.served is None and model is not None else self.served
+        return Shown(self._verified(result, index, judge), None)
+
+    def _verified(self, result: Result, index: Tensor, judge: Answers | None) -> Result:
+        """What fools the judge as well: another model was attacked in its place."""
+        if judge is None or not bool(result.success.any()):
+            return result
+        success = result.success.clone()
+        rows = success.nonzero()[:, 0]
+        _, success[rows] = judge.judged(result.x_adv[rows], self.y[index[rows]])
+        self.record.verified += len(rows)
+        distance = torch.where(success, result.distance, torch.inf)
+        return replace(result, success=success, distance=distance)
 
     def _shown(
         self, attack: Attack, index: Tensor, source: Model, name: str, seconds: float | None
@@ -245,16 +264,22 @@ class Stages:
         return tell
 
 
-def _name(attack: Attack | Replay, source: str = "") -> str:
-    name = type(attack).__name__
+def _name(attack: Attack | Replay, source: str = "", manner: str = "") -> str:
+    name = f"{manner} {type(attack).__name__}".lstrip()
     return f"transfer from {source} ({name})" if source else name
 
 
 def _stage(
-    attack: Attack | Replay, samples: int, fooled: int, cost: Cost, note: str, source: str = ""
+    attack: Attack | Replay,
+    samples: int,
+    fooled: int,
+    cost: Cost,
+    note: str,
+    source: str = "",
+    manner: str = "",
 ) -> Stage:
     return Stage(
-        name=_name(attack, source),
+        name=_name(attack, source, manner),
         settings=dict(vars(attack)),
         access="none" if source else attack.needs,
         samples=samples,

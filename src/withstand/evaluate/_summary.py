@@ -14,7 +14,7 @@ from ..stats import wilson
 from ..threat import Access, MultiLabel, Regression, Threat, techniques
 from ._found import Found
 from ._measures import perceptibility, severity_of
-from ._report import Cost, CurvePoint, Report, Samples, Slice, Stage, Surrogate, Trust
+from ._report import Cost, CurvePoint, Defences, Report, Samples, Slice, Stage, Surrogate, Trust
 
 _POINTS = 41
 
@@ -37,6 +37,7 @@ class Facts:
     stages: tuple[Stage, ...]
     surrogates: tuple[Surrogate, ...]
     trust: Trust
+    defences: Defences | None
     swept: bool
     cost: Cost
     provenance: dict[str, Any]
@@ -66,6 +67,7 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
         trust=facts.trust,
         attacks=facts.stages,
         surrogates=facts.surrogates,
+        defences=facts.defences,
         cost=facts.cost,
         threat={
             **facts.threat.describe(),

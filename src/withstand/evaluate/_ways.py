@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import APGD, Attack, Square, run, train_surrogate
-from ..models import Model, Randomized, Smoothed, adapt, straight_through
+from ..models import Model, Smoothed, adapt, averaged, straight_through
 from ..threat import Targeted, Threat, Untargeted
 
 _STEPS = 20
@@ -87,16 +87,6 @@ class Trial:
                     done=f"Losses and gradients are means over noise of up to {part * width:.3g} "
                     "around each input.",
                 )
-
-
-def averaged(model: Model, draws: int) -> Model:
-    """The mean of the model over its draws, at least so many (EOT)."""
-    if not isinstance(model, Randomized):
-        return Randomized(model, draws=draws)
-    # Others than the plain kind draw what they draw from by themselves.
-    if type(model) is not Randomized or model.draws >= draws:
-        return model
-    return Randomized(model.model, draws=draws, combine=model.combine)
 
 
 def pupil(model: Model, x: Tensor, seed: int) -> Model:

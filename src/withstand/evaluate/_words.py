@@ -34,6 +34,7 @@ _ABOUT = {
     "Replay": "examples that earlier runs kept, shown again",
     "Stretch": "kept examples, moved to the edge of the region",
 }
+_MANNER = {"plain": ", as the model is served", "adaptive": ", through the defences"}
 _TRANSFER = "examples made on another model, shown once each"
 
 VERDICT = {
@@ -102,7 +103,33 @@ def percent(share: float) -> str:
 
 def about(name: str) -> str:
     """What an attack does, for somebody who does not know its name; empty for those of others."""
-    return _TRANSFER if name.startswith("transfer from ") else _ABOUT.get(name, "")
+    if name.startswith("transfer from "):
+        return _TRANSFER
+    manner, _, plain = name.rpartition(" ")
+    return _ABOUT.get(plain, "") + _MANNER.get(manner, "")
+
+
+def defended(report: Report) -> list[str]:
+    """What the defences of the model change, in sentences; none where it carries none."""
+    found = report.defences
+    if found is None:
+        return []
+    if found.missing:
+        return [f"Not adaptively evaluated: {found.missing}. Do not claim robustness from this."]
+    told = ["There is no plain attack in this norm, or on this model, to compare with."]
+    if found.plain and found.through and found.more:
+        told = [
+            f"Beyond a plain attack, those that know of the defences fooled "
+            f"{percent(found.more.value)} of the right answers. Right under the plain attack: "
+            f"{found.plain}; under the same one through the defences: {found.through}; under all: "
+            f"{report.robust_accuracy}."
+        ]
+    if found.masking:
+        told.append(
+            "Masking: a plain attack says much more than the same attack through the defences. "
+            "They hide the gradient, and what they seem to add without it is no robustness."
+        )
+    return told
 
 
 def by_robustness(slices: Sequence[Slice]) -> list[Slice]:

@@ -1,19 +1,26 @@
 """Adapters: whatever the user has, behind one small protocol."""
 
 from ._adapt import adapt
+from ._bit_depth import BitDepth
 from ._callable import FunctionModel, sklearn_model
+from ._cost import inference_cost, measured_defences
+from ._declared import Declared, averaged, defences_of, seen_through
+from ._defence import Adaptive, Defence
 from ._defended import Defended
 from ._describe import describe
 from ._detecting import Detecting
 from ._differentiable import Differentiable
+from ._distilled import Tempered, distilled
 from ._ensemble import Ensemble
 from ._http import HttpModel, HttpSettings
-from ._load import load_model
+from ._input_transform import InputTransform, input_transform
+from ._jpeg import Jpeg
+from ._load import load_model, with_defences
+from ._median import Median
 from ._onnx import OnnxScores, load_onnx
 from ._physical import (
     Affine,
     Blur,
-    Jpeg,
     Light,
     Noise,
     Physical,
@@ -26,14 +33,20 @@ from ._physical import (
 from ._pipeline import Pipeline
 from ._protocol import Gradient, Model, Objective
 from ._randomized import Randomized
+from ._resize_and_pad import ResizeAndPad
 from ._smoothed import Smoothed
 from ._straight import StraightThrough, straight_through
 from ._torch import TorchModel
+from ._total_variation import TotalVariation
 from ._trees import load_trees, trees_model
 
 __all__ = [
+    "Adaptive",
     "Affine",
+    "BitDepth",
     "Blur",
+    "Declared",
+    "Defence",
     "Defended",
     "Detecting",
     "Differentiable",
@@ -42,8 +55,10 @@ __all__ = [
     "Gradient",
     "HttpModel",
     "HttpSettings",
+    "InputTransform",
     "Jpeg",
     "Light",
+    "Median",
     "Model",
     "Noise",
     "Objective",
@@ -51,20 +66,31 @@ __all__ = [
     "Physical",
     "Pipeline",
     "Randomized",
+    "ResizeAndPad",
     "Smoothed",
     "StraightThrough",
+    "Tempered",
     "TorchModel",
+    "TotalVariation",
     "Transform",
     "adapt",
+    "averaged",
+    "defences_of",
     "describe",
+    "distilled",
+    "inference_cost",
+    "input_transform",
     "load_model",
     "load_onnx",
     "load_trees",
+    "measured_defences",
     "motions",
     "moved",
     "print_and_camera",
+    "seen_through",
     "sklearn_model",
     "straight_through",
     "trees_model",
     "warp",
+    "with_defences",
 ]

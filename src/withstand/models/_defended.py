@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal, TypeGuard, TypeVar
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from .._errors import ModelError, did_you_mean, listed
 from ..threat import Box
 from ._detecting import Detecting
 from ._ensemble import Ensemble
+from ._input_transform import InputTransform
 from ._pipeline import Pipeline
 from ._protocol import Model
 from ._randomized import Randomized
@@ -28,8 +29,9 @@ class Defended:
     members: a model, or several by name, combined as in `Ensemble`. transforms: functions of raw
     input (B, ...) by name, in the order of their use. detector, threshold: as in `Detecting`.
     plain: the model that would be there without hardening. draws: how many draws the answer is a
-    mean of, where a transform is random (`Randomized`). domain: the bounds of raw input, those of
-    the first member if not given. Raises ModelError for parts that do not belong together.
+    mean of, where a transform is random (`Randomized`); an `InputTransform` brings its own.
+    domain: the bounds of raw input, those of the first member if not given. Raises ModelError for
+    parts that do not belong together.
     """
 
     members: Model | Mapping[str, Model]
@@ -63,11 +65,13 @@ class Defended:
         if self.transforms or self.domain is not None:
             domain = members[0].domain if self.domain is None else self.domain
             model = Pipeline(tuple(self.transforms.values()), model, domain=domain)
-        if self.draws is not None:
+        wanted = (step.draws for step in self.transforms.values() if _random(step))
+        draws = max(wanted, default=None) if self.draws is None else self.draws
+        if draws is not None:
             mean: Literal["probabilities", "logits"] = (
                 "logits" if self.combine == "logits" else "probabilities"
             )
-            model = Randomized(model, draws=self.draws, combine=mean)
+            model = Randomized(model, draws=draws, combine=mean)
         if self.detector is not None and self.threshold is not None:
             model = Detecting(model, self.detector, threshold=self.threshold)
         return model
@@ -126,6 +130,10 @@ class Defended:
                 f"{listed(kinds)}"
             )
         return kinds[name]
+
+
+def _random(step: Step) -> TypeGuard[InputTransform]:
+    return isinstance(step, InputTransform) and step.random
 
 
 def _less(parts: Mapping[str, T], name: str) -> dict[str, T]:

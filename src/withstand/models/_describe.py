@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from ._declared import Declared
 from ._ensemble import Ensemble
-from ._http import HttpModel
+from ._input_transform import InputTransform
 from ._onnx import OnnxScores
-from ._physical import Physical
+from ._pipeline import Pipeline
 from ._protocol import Model
 from ._torch import TorchModel
 
@@ -25,10 +26,16 @@ def describe(model: Model) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "digest": _digest(model),
         }
-    if isinstance(model, HttpModel | Physical):
-        told |= model.facts()
+    facts = getattr(model, "facts", None)
+    if callable(facts):
+        told |= facts()
     if isinstance(model, OnnxScores):
         told["note"] = model.note
+    if isinstance(model, Pipeline):
+        changes = [repr(s.change) for s in model.steps if isinstance(s, InputTransform)]
+        told |= {"transforms": changes} if changes else {}
+    if isinstance(model, Declared):
+        told["defences"] = [defence.name for defence in model.defences]
     if isinstance(inner, Model):
         told["model"] = describe(inner)
     if isinstance(model, Ensemble):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .._errors import ModelError
 from ..threat import ACCESS, Access
+from ._defence import Adaptive, Defence
 from ._protocol import Gradient, Model, Objective
 from ._torch import device_of
 
@@ -51,6 +52,15 @@ class Ensemble:
         if combine == "vote":
             least = max(least, "labels", key=ACCESS.index)
         self.access: Access = least
+
+    @property
+    def defences(self) -> tuple[Defence, ...]:
+        """That it votes, which hides the gradients of members who have some."""
+        if self.combine != "vote" or any(m.access != "gradients" for m in self.models):
+            return ()
+        told = "through the mean of the members' probabilities (BPDA)"
+        name = f"vote of {len(self.models)}"
+        return (Defence(name=name, masks=True, adaptive=Adaptive(told=told)),)
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +132,24 @@ class Ensemble:
             for model in self.models:
                 stack.enter_context(model.held())
             yield
+
+
+class Counted(Ensemble):
+    """The vote of several models as scores: the mean probability's, with the vote's winner ahead.
+
+    Labels are those of the vote, gradients those of the mean.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        super().__init__(models)
+
+    def _combined(self, members: Sequence[Tensor]) -> Tensor:
+        mean, seen = super()._combined(members), torch.stack([m.detach() for m in members])
+        winner = seen.argmax(2).mode(0).values[:, None]
+        behind = mean.detach().amax(1, keepdim=True) - mean.detach().gather(1, winner)
+        # Enough to be ahead in float32 at the size that logarithms of probabilities have.
+        lift = torch.where(behind > 0, behind + 1e-3 * (1 + behind), 0.0)
+        return mean.scatter_add(1, winner, lift)
 
 
 def combined(members: Tensor, combine: str) -> Tensor:

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -17,11 +17,15 @@ import torch
 from torch import nn
 
 from .._errors import ModelError, did_you_mean, listed, one_line
-from ..config import ModelConfig
+from ..config import DefenceConfig, ModelConfig
 from ..threat import Box
 from ._callable import FunctionModel, sklearn_model
+from ._declared import Declared
+from ._defended import Defended
+from ._distilled import distilled
 from ._exported import exported
 from ._http import HttpModel, HttpSettings
+from ._input_transform import InputTransform, input_transform
 from ._onnx import load_onnx
 from ._protocol import Model
 from ._torch import TorchModel
@@ -75,6 +79,19 @@ def load_model(spec: ModelConfig, root: str | Path = ".") -> Model:
         raise _unexpected(spec, made, "a function of a numpy batch")
     returns: Literal["labels", "scores"] = "labels" if spec.access == "labels" else "scores"
     return FunctionModel(made, returns=returns, domain=domain)
+
+
+def with_defences(model: Model, specs: Sequence[DefenceConfig]) -> Model:
+    """The model behind the defences of a configuration; raises ModelError for settings unfit."""
+    for spec in specs:
+        if spec.name == "distilled":
+            model = Declared(model, distilled(**spec.settings))
+    steps: dict[str, InputTransform] = {}
+    for place, spec in enumerate(specs):
+        if spec.name != "distilled":
+            step = input_transform(spec.name, spec.settings, domain=model.domain)
+            steps[f"{place}: {step.name}"] = step
+    return Defended(members=model, transforms=steps).model if steps else model
 
 
 def _served(spec: ModelConfig, domain: Box) -> HttpModel:

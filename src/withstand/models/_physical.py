@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .._errors import ModelError
+from ._jpeg import Jpeg
 from ._pipeline import Pipeline
 from ._protocol import Model
 from ._randomized import Randomized
@@ -56,8 +56,9 @@ class Physical(Randomized):
         if not np.isfinite(upper - lower).all() or (upper <= lower).any():
             raise ModelError("views need a domain with bounds, the lower below the upper one")
         self.transforms, self.seed, self._draw = tuple(transforms), seed, 0
-        seen = Pipeline([self._seen], model, domain=model.domain)
-        super().__init__(seen, draws=draws, combine=combine)
+        self.seen = model
+        behind = Pipeline([self._seen], model, domain=model.domain)
+        super().__init__(behind, draws=draws, combine=combine)
 
     def view(self, x: Tensor, draw: int) -> Tensor:
         """Raw pictures x (B, C, H, W) as draw number `draw` sees them; attacks are judged by the
@@ -244,50 +245,6 @@ class Noise:
         return (x + sigma * torch.from_numpy(noise).to(x)).clamp(0, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Jpeg:
-    """JPEG of a quality from a range of 1 to 100, of grey or colour pictures.
-
-    The quantisation tables are those of ITU-T T.81, annex K, scaled as libjpeg does. Rounding has
-    the gradient of the identity (straight through; Shin and Song 2017). subsample: colour at half
-    the resolution, as most encoders do. Raises ModelError for other than 1 or 3 channels.
-    """
-
-    quality: tuple[int, int] = (50, 95)
-    subsample: bool = True
-
-    def __post_init__(self) -> None:
-        _check(self, "quality", self.quality, 1, 100)
-
-    def __call__(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        if x.shape[1] not in (1, 3):
-            raise ModelError(f"JPEG knows pictures of 1 or 3 channels; the input has {x.shape[1]}")
-        quality = int(rng.integers(self.quality[0], self.quality[1] + 1))
-        height, width = x.shape[2:]
-        x = F.pad(255 * x.clamp(0, 1), (0, -width % 16, 0, -height % 16), mode="replicate")
-        x = _rounded(x)
-        if x.shape[1] == 1:
-            x = _quantised(x - 128, _LUMA, quality) + 128
-        else:
-            x = self._coloured(x, quality)
-        # Levels of 8 bits; the cut is straight through too, or white would have no gradient.
-        cut = x[:, :, :height, :width]
-        return (cut + (cut.round().clamp(0, 255) - cut).detach()) / 255
-
-    def _coloured(self, x: Tensor, quality: int) -> Tensor:
-        to_ycc = torch.tensor(_TO_YCC, dtype=x.dtype, device=x.device)
-        x = _rounded(torch.einsum("ij,bjhw->bihw", to_ycc, x))
-        luma, chroma = x[:, :1] - 128, x[:, 1:]
-        if self.subsample:
-            chroma = _rounded(F.avg_pool2d(chroma, 2))
-        luma, chroma = _quantised(luma, _LUMA, quality), _quantised(chroma, _CHROMA, quality)
-        if self.subsample:
-            chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-            chroma = _rounded(chroma)
-        x = torch.cat((luma + 128, chroma), 1)
-        return torch.einsum("ij,bjhw->bihw", torch.linalg.inv(to_ycc), x)
-
-
 def print_and_camera(severity: float = 0.5) -> tuple[Transform, ...]:
     """The picture is printed, seen from an angle in some light, photographed and stored.
 
@@ -322,53 +279,3 @@ def _check(
             f"{type(owner).__name__}'s {name} is {getattr(owner, name)}; give numbers {limit}, "
             "the lower one first"
         )
-
-
-def _rounded(x: Tensor) -> Tensor:
-    return x + (x.round() - x).detach()
-
-
-def _quantised(x: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
-    """Planes x (B, C, H, W), sides multiples of 8, through JPEG's rounding of DCT coefficients."""
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    scaled = ((np.array(table).reshape(8, 8) * percent + 50) // 100).clip(1, 255)
-    step = torch.from_numpy(scaled).to(x)[:, None, :]
-    basis = torch.from_numpy(_dct()).to(x)
-    b, c, h, w = x.shape
-    blocks = x.reshape(b, c, h // 8, 8, w // 8, 8)
-    seen = torch.einsum("ij,bchjwk,lk->bchiwl", basis, blocks, basis)
-    seen = _rounded(seen / step) * step
-    return _rounded(torch.einsum("ij,bchiwl,lk->bchjwk", basis, seen, basis).reshape(x.shape))
-
-
-@cache
-def _dct() -> np.ndarray:
-    """The orthonormal DCT-II (8, 8)."""
-    k, n = np.arange(8)[:, None], np.arange(8)
-    basis = np.cos(np.pi * k * (2 * n + 1) / 16) / 2
-    basis[0] /= math.sqrt(2)
-    return np.asarray(basis)
-
-
-_TO_YCC = (
-    (0.299, 0.587, 0.114),
-    (-0.168735892, -0.331264108, 0.5),
-    (0.5, -0.418687589, -0.081312411),
-)
-_LUMA = (
-    *(16, 11, 10, 16, 24, 40, 51, 61),
-    *(12, 12, 14, 19, 26, 58, 60, 55),
-    *(14, 13, 16, 24, 40, 57, 69, 56),
-    *(14, 17, 22, 29, 51, 87, 80, 62),
-    *(18, 22, 37, 56, 68, 109, 103, 77),
-    *(24, 35, 55, 64, 81, 104, 113, 92),
-    *(49, 64, 78, 87, 103, 121, 120, 101),
-    *(72, 92, 95, 98, 112, 100, 103, 99),
-)
-_CHROMA = (
-    *(17, 18, 24, 47, 99, 99, 99, 99),
-    *(18, 21, 26, 66, 99, 99, 99, 99),
-    *(24, 26, 56, 99, 99, 99, 99, 99),
-    *(47, 66, 99, 99, 99, 99, 99, 99),
-    *(99,) * 32,
-)

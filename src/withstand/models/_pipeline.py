@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..threat import Access, Box
+from ._defence import Defence
 from ._held import held_modules
 from ._protocol import Gradient, Model, Objective
 from ._torch import device_of
@@ -35,6 +36,11 @@ class Pipeline:
     def device(self) -> torch.device:
         """Where raw input goes."""
         return device_of(self.model)
+
+    @property
+    def defences(self) -> tuple[Defence, ...]:
+        """What its steps declare to be; `defences_of` adds the model's own."""
+        return tuple(step.defence for step in self.steps if hasattr(step, "defence"))
 
     def _enter(self, x: Tensor) -> Tensor:
         # A step that works in place must not reach the caller's tensor.

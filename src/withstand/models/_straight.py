@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ._differentiable import Differentiable
 from ._ensemble import Ensemble
+from ._input_transform import InputTransform
 from ._pipeline import Pipeline
 from ._protocol import Model
 from ._randomized import Randomized
@@ -65,4 +66,5 @@ def straight_through(model: Model) -> Model:
 
 def _wrapped(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     # Its parts are held by name, and it has a surrogate of the user's own.
-    return function if isinstance(function, Differentiable) else StraightThrough(function)
+    known = isinstance(function, Differentiable | InputTransform)
+    return function if known else StraightThrough(function)

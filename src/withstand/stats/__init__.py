@@ -1,5 +1,6 @@
 """Intervals and tests: what a figure from n samples can say."""
 
+from ._betting import binomial_test, fewest, log_wealth, lower_bound, lower_sequence
 from ._intervals import Interval, bootstrap, clopper_pearson, wilson
 from ._mcnemar import mcnemar
 from ._paired import difference, paired_difference
@@ -10,10 +11,15 @@ __all__ = [
     "Ends",
     "Interval",
     "Survey",
+    "binomial_test",
     "bootstrap",
     "clopper_pearson",
     "difference",
     "enough",
+    "fewest",
+    "log_wealth",
+    "lower_bound",
+    "lower_sequence",
     "mcnemar",
     "paired_difference",
     "quantile_ends",

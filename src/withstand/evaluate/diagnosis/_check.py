@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ...models import Differentiable, Model, Smoothed, StraightThrough
+from ...certify import SmoothedClassifier
+from ...models import Differentiable, InputTransform, Model, Smoothed, StraightThrough
 from ...threat import Access, Threat
 from .._found import Found
 from .._probe import Probe
@@ -75,7 +76,8 @@ class Case:
     are right. eps: the radius of each sample in the threat's norm (N,); span: the widest range of a
     feature. missed: share of the fooled that the sweep did not find. trace: of an attack on the
     nearest survivors, with twice the steps, and doubled: how many it fooled; again: how many fresh
-    starts fooled before it. Each is None where it was not looked for.
+    starts fooled before it. unadapted: 1 where the model carries defences and the attack that they
+    ask for did not run. Each is None where it was not looked for.
     """
 
     model: Model
@@ -102,6 +104,7 @@ class Case:
     seed: int
     batch: int
     purse: Purse
+    unadapted: float | None = None
 
     @property
     def n(self) -> int:
@@ -136,9 +139,10 @@ class Case:
     @cached_property
     def led(self) -> bool:
         """Whether gradients are led through a stand-in, so that they are not the slope."""
-        stand_ins = (Differentiable, StraightThrough, Smoothed)
+        stand_ins = (Differentiable, StraightThrough, Smoothed, SmoothedClassifier)
         return any(
             isinstance(part, stand_ins)
+            or isinstance(getattr(part, "__self__", None), InputTransform)
             or (
                 isinstance(part, nn.Module)
                 and any(isinstance(module, stand_ins) for module in part.modules())

@@ -1,0 +1,111 @@
+"""Certificates made once more, and compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._errors import ConfigError, listed
+from ..data import Dataset
+from ..evidence import content_digest
+from ..models import Model, describe
+from ..threat import Threat
+from ._certificate import Certificate, Certificates
+from ._certify import Bounds, Progress, certify
+from ._classifier import SmoothedClassifier
+from ._smoothing import Smoothing
+
+# What the attacker sees, and how often they ask, changes no proof.
+_ABOUT = ("goal", "norm", "eps", "region")
+
+
+def verify(
+    told: Certificates,
+    model: Model,
+    data: Dataset,
+    threat: Threat,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Every difference between certificates and a replay on this model, data and threat.
+
+    A line for each; none where all are sound. sample: so many of them, drawn by the seed, instead
+    of all. On the machine, build and thread count that made them a replay is the same bit by bit.
+    """
+    base = model.model if isinstance(model, SmoothedClassifier) else model
+    other = _other(told, base, data, threat)
+    if other:
+        return tuple(other)
+    place = {content_digest(row): i for i, row in enumerate(data.x)}
+    chosen = np.arange(len(told.certificates))
+    if sample is not None and sample < len(chosen):
+        if sample < 1:
+            raise ConfigError(f"sample is {sample}; give at least 1")
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, sample, replace=False))
+    rows = np.asarray([place[told.certificates[i].input] for i in chosen])
+    replayed = certify(
+        base, data.take(rows), threat.take(rows), _method(told), checkpoint=checkpoint,
+        progress=progress,
+    )  # fmt: skip
+    return tuple(
+        line
+        for i, new in zip(chosen.tolist(), replayed.certificates, strict=True)
+        for line in _differences(i, told.certificates[i], new)
+    )
+
+
+def _other(told: Certificates, model: Model, data: Dataset, threat: Threat) -> list[str]:
+    """What the certificates are about, and is not the same here."""
+    lines = []
+    here = _plainly(describe(model))
+    if told.model != here:
+        then, now = (str(m.get("digest") or m.get("kind"))[:12] for m in (told.model, here))
+        lines.append(f"another model: the certificates are of {then}, this is {now}")
+    known = {content_digest(row) for row in data.x}
+    absent = [i for i, c in enumerate(told.certificates) if c.input not in known]
+    if absent:
+        lines.append(
+            f"other inputs: {len(absent):,} of the {len(told.certificates):,} certified ones are "
+            f"not in the data, the first is sample {absent[0]}"
+        )
+    now = _plainly(threat.describe())
+    changed = [key for key in _ABOUT if told.threat.get(key) != now[key]]
+    if changed and not absent:
+        parts = (f"{key} is {told.threat.get(key)} there and {now[key]} here" for key in changed)
+        lines.append(f"another threat: {listed(parts, 3)}")
+    return lines
+
+
+def _method(told: Certificates) -> Smoothing | Bounds:
+    kind: Any = Smoothing if told.method == "smoothing" else Bounds
+    names = {field.name for field in fields(kind)}
+    if told.settings.keys() != names:
+        raise ConfigError(
+            f"the certificates' settings are {listed(told.settings)}; this version of withstand "
+            f"knows {listed(names)}: certify again"
+        )
+    made = kind(**told.settings)
+    return made  # type: ignore[no-any-return]
+
+
+def _differences(place: int, then: Certificate, now: Certificate) -> list[str]:
+    lines = []
+    for field in fields(Certificate):
+        old, new = getattr(then, field.name), getattr(now, field.name)
+        # Bounds are sums whose order a batch may change.
+        near = field.name == "margin" and old is not None and new is not None
+        if old != new and not (near and isclose(old, new, rel_tol=1e-4, abs_tol=1e-6)):
+            lines.append(f"sample {place}: {field.name} is {old} in the file, {new} in the replay")
+    return lines
+
+
+def _plainly(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,146 @@
+"""Proofs for samples one by one: cheap bounds for all, dear ones for those still open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..._errors import ModelError
+from ...models import Model
+from ...models._torch import device_of
+from ...stats import Interval, wilson
+from ...threat import Threat
+from ._bounds import METHODS, Method, least, tightened, up_to
+from ._crown import intervals
+from ._graph import Graph
+from ._questions import Questions, questions
+from ._reach import Reach, reach
+from ._trace import exact_graph, served
+
+_BATCH = 64
+# The bounds' own rounding, many times over: they are carried through each layer twice.
+_OWN = 2.0**-48
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Proofs:
+    """What is proven of each sample; a sample that is not proven may be robust or not.
+
+    proven: whether no input of the region reaches the attacker's goal, (N,); margin: a lower bound
+    of how far the scores stay from it, less `rounding`, (N,); method: what gave the margin, (N,);
+    seconds: time spent on each sample, (N,).
+    arithmetic: what the proof covers, `float32` (the model as it is served, whatever the order of
+    its sums) or `real` (exact arithmetic); rounding: what was taken off for it, (N,).
+    """
+
+    proven: NDArray[np.bool_]
+    margin: NDArray[np.float64]
+    method: tuple[Method, ...]
+    seconds: NDArray[np.float64]
+    rounding: NDArray[np.float64]
+    arithmetic: str
+    threat: dict[str, Any]
+
+    @property
+    def certified_accuracy(self) -> Interval:
+        """The share of proven samples, a lower bound of the true robust accuracy on them."""
+        return wilson(int(self.proven.sum()), len(self.proven))
+
+
+def prove(
+    model: Model,
+    x: Any,
+    y: Any,
+    threat: Threat,
+    *,
+    method: str = "alpha-crown",
+    arithmetic: str = "served",
+    progress: Callable[[int, int], None] | None = None,
+) -> Proofs:
+    """Prove that the threat's goal fails on samples x (N, ...) with labels y (N,).
+
+    IBP first, then CROWN-IBP, CROWN, alpha-CROWN and beta-CROWN up to `method`, each on the samples
+    that are still open; beta-CROWN, which splits the region, is for small networks. Bounds are
+    computed in float64. arithmetic: `served` takes off what rounding in the model's own precision
+    can change (Higham 2002, 3.1), which excludes reduced products such as TF32; `real` proves the
+    statement for exact arithmetic. progress: called with samples done, all. Raises ModelError for
+    operations that bounds do not pass through, ThreatError for a goal or region that they cannot
+    state.
+    """
+    methods = up_to(method)
+    if arithmetic not in ("served", "real"):
+        raise ModelError(f"arithmetic is {arithmetic!r}; it is served or real")
+    device = device_of(model)
+    x, y = torch.as_tensor(x).to(device), torch.as_tensor(y).to(device)
+    if not len(x):
+        raise ModelError("there are no samples to prove anything of; give at least one")
+    dtype = _precision(model, x)
+    unit = torch.finfo(dtype).eps / 2 if arithmetic == "served" else 0.0
+    with model.held(), torch.no_grad():
+        graph = exact_graph(model, x[:1].double())
+        asked = questions(threat.goal, y, graph.shapes[graph.output][0])
+        parts = []
+        for rows in torch.split(torch.arange(len(x), device=device), _BATCH):
+            inside = reach(threat.take(rows.cpu().numpy()).region, x[rows], model.domain)
+            part = Questions(asked.a[rows], asked.offset[rows], asked.margin)
+            parts.append(_proven(graph, inside, part, methods, unit + _OWN))
+            if progress is not None:
+                progress(int(rows[-1]) + 1, len(x))
+    margin, place, seconds, rounding = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Proofs(
+        proven=margin > 0,
+        margin=margin,
+        method=tuple(METHODS[i] for i in place),
+        seconds=seconds,
+        rounding=rounding,
+        arithmetic=str(dtype).removeprefix("torch.") if arithmetic == "served" else "real",
+        threat=threat.describe(),
+    )
+
+
+def _precision(model: Model, x: Tensor) -> torch.dtype:
+    """The coarsest type that the model computes in."""
+    types = [p.dtype for p in served(model).parameters() if p.is_floating_point()]
+    return max(types or [x.dtype], key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def _proven(
+    graph: Graph, inside: Reach, asked: Questions, methods: tuple[Method, ...], unit: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Margins, places of the methods that gave them, seconds and allowances, each (B,)."""
+    samples, count = asked.a.shape[:2]
+    began = perf_counter()
+    bounded = intervals(graph, inside)
+    allowance = torch.einsum("bsk,bk->bs", asked.a.abs(), graph.rounding(bounded.boxes, unit))
+    offset = asked.offset - allowance
+    values = asked.a.new_full((samples, count), -torch.inf)
+    margin = asked.a.new_full((samples,), -torch.inf)
+    place = torch.zeros(samples, dtype=torch.long, device=margin.device)
+    seconds = np.zeros(samples)
+    open_ = torch.arange(samples, device=margin.device)
+    for step, method in enumerate(methods):
+        bounded = tightened(bounded, method)
+        wanted, functions = (values[open_] <= 0).nonzero(as_tuple=True)
+        rows = open_[wanted]
+        shift = offset[rows, functions]
+        found = least(bounded, asked.a[rows, functions], wanted, method, enough=-shift) + shift
+        values[rows, functions] = torch.maximum(values[rows, functions], found)
+        reached = asked.margin(values[open_])
+        place[open_[reached > margin[open_]]] = step
+        margin[open_] = reached
+        now = perf_counter()
+        seconds[open_.cpu().numpy()] += (now - began) / len(open_)
+        began, left = now, (reached <= 0).nonzero()[:, 0]
+        open_ = open_[left]
+        if not len(open_):
+            break
+        bounded = bounded.take(left)
+    worst = allowance.amax(1)
+    return margin.cpu().numpy(), place.cpu().numpy(), seconds, worst.cpu().numpy()

@@ -1,0 +1,91 @@
+"""withstand compare"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._streams import drawn, interruptible, put
+
+if TYPE_CHECKING:
+    from ..workflows import Comparison
+
+
+def compare(
+    config: Annotated[Path, typer.Option(help="The configuration.")] = Path("withstand.yaml"),
+    preset: Annotated[
+        str | None, typer.Option(help="smoke, standard or thorough: how much is spent.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many inputs.")
+    ] = None,
+    unseen: Annotated[
+        bool, typer.Option(help="Also attack in ways that nothing was made for.")
+    ] = True,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the result; withstand-compare if not given.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress, and no word of the files.")
+    ] = False,
+) -> None:
+    """Find out what each defence adds to the configured model, and what it costs.
+
+    Puts the entries under `compare:` beside the model, each attacked by somebody who knows it.
+    Writes comparison.json and comparison.html. Interrupted, the same command goes on where it was.
+    """
+    given = {"evaluate": {"preset": preset, "seed": seed}}
+    with interruptible("the same command goes on where it was"):
+        found, files = _compared(config, given, samples, unseen, output, quiet)
+        put(found.to_json() if json else _story(found))
+    if not quiet:
+        typer.echo(f"written: {', '.join(str(file) for file in files)}", err=True)
+
+
+def _compared(
+    config: Path,
+    given: dict[str, dict[str, Any]],
+    samples: int | None,
+    unseen: bool,
+    output: Path | None,
+    quiet: bool,
+) -> tuple[Comparison, list[Path]]:
+    from ..config import load_config
+
+    configured = load_config(config, given)
+
+    # These take seconds to import: what is wrong with the configuration is said before.
+    from ..data import load
+    from ..evaluate import check_writable, threat_from
+    from ..workflows import compare as run
+    from ..workflows import entries_from, save_comparison
+    from ._progress import shown
+
+    folder = check_writable(output or config.parent / "withstand-compare")
+    entries = entries_from(configured, config.parent)
+    data, settings = load(configured.data, config.parent), configured.evaluate
+    with shown(quiet) as progress:
+        found = run(
+            entries,
+            data if samples is None else data.head(samples),
+            threat_from(configured.threat),
+            preset=settings.preset,
+            seed=settings.seed,
+            batch_size=settings.batch_size or 64,
+            unseen=None if unseen else {},
+            checkpoint=folder / "done",
+            progress=progress,
+        )
+    return found, save_comparison(found, folder)
+
+
+def _story(found: Comparison) -> str:
+    from ..workflows import show_comparison
+
+    return drawn(lambda console: show_comparison(found, console))

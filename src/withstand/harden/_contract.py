@@ -1,0 +1,50 @@
+"""What the trainer asks of a training method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..threat import Box, Region
+
+_UNIT = Box(0.0, 1.0)
+
+
+class Lost(NamedTuple):
+    """The mean loss () to be minimised, and the scores (B, K) of the points it was taken at."""
+
+    loss: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Where a training is, and what holds for all of its steps.
+
+    done: share of all steps that is done, 0 to 1; scale: share of the radius in force, below 1
+    while it grows; noise: the source of this step's randomness; domain: bounds of raw input;
+    smoothing: share of each label that is spread over all classes.
+    """
+
+    done: float
+    scale: float
+    noise: torch.Generator
+    domain: Box = _UNIT
+    smoothing: float = 0.0
+
+
+class Recipe(Protocol):
+    """One training method: what it minimises on a batch.
+
+    regions: what it hardens against, empty for none. The net is in train mode when `loss` is asked.
+    Points are crafted within `crafting(net)`, and their gradients are taken by `autograd.grad` with
+    respect to the input alone.
+    """
+
+    @property
+    def regions(self) -> tuple[Region, ...]: ...
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Lost: ...

@@ -1,0 +1,163 @@
+"""From a configuration to a training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .._errors import ConfigError, DataError, ModelError
+from ..config import Config, DataConfig, HardenConfig
+from ..data import Dataset
+from ..data import load as load_data
+from ..evaluate import Progress, Report, evaluate, threat_from, write
+from ..evidence import content_digest
+from ..models import TorchModel, load_model
+from ..threat import Budget, Region
+from ._active import ActivePGD
+from ._contract import Recipe
+from ._fgsm import FGSM, NFGSM
+from ._finetune import KEPT_OUT, Finetuned, finetune, unseen
+from ._harden import harden
+from ._pgd import PGD
+from ._result import Hardened
+from ._schedule import adam, sgd
+from ._standard import Standard
+from ._trades import TRADES
+
+_STEPS = 7
+_GROWTH = 0.2
+_RATES = {"adam": 2e-3, "sgd": 0.1}
+_FINE_RATES = {"adam": 5e-4, "sgd": 0.01}
+
+
+class HardenSetup(NamedTuple):
+    """A module with its domain, training data, a recipe, and what else `harden` is given."""
+
+    model: TorchModel
+    data: Dataset
+    recipe: Recipe
+    training: dict[str, Any]
+
+
+def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
+    """What a configuration describes; relative paths count from the folder `root`.
+
+    The training starts from the model's weights, or from what its factory makes where their file is
+    not there yet. Raises ConfigError, DataError, ModelError or ThreatError.
+    """
+    asked, model = config.harden, config.model
+    if model.kind != "torch":
+        raise ConfigError(f"model.kind is {model.kind}; `withstand harden` trains kind torch")
+    weights = None if model.weights is None else Path(root) / model.weights
+    if weights is not None and model.factory is not None and not weights.exists():
+        model = model.model_copy(update={"weights": None})
+    net = load_model(model, root)
+    if not isinstance(net, TorchModel):
+        raise ModelError(
+            f"{model.factory} gave a {type(net).__name__}; to train it, it must give a torch module"
+        )
+    fine = asked.corpus is not None
+    rate = asked.rate or (_FINE_RATES if fine else _RATES)[asked.optimizer]
+    training = {
+        "epochs": asked.epochs or (3 if fine else 10),
+        "batch_size": asked.batch_size,
+        "optimizer": (adam if asked.optimizer == "adam" else sgd)(rate),
+        "held_out": asked.held_out,
+        "ema": asked.ema,
+        "smoothing": asked.smoothing,
+        "growth": (0.0 if fine else _GROWTH) if asked.growth is None else asked.growth,
+        "start": asked.start,
+        "guard": asked.guard,
+        "seed": asked.seed,
+    }
+    recipe = _recipe(asked, threat_from(config.threat).region)
+    return HardenSetup(net, _data(config, root), recipe, training)
+
+
+def run_config(
+    config: Config,
+    root: Path,
+    folder: Path,
+    *,
+    evaluated: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Hardened | Finetuned, Report | None, list[Path]]:
+    """Train as configured, write everything into the folder, and evaluate on the configured data.
+
+    With a corpus the model is fine-tuned and checked for regressions; of the data, only what no
+    part of the corpus that was trained on is made from is then evaluated. Interrupted, the same
+    call goes on. Raises any WithstandError.
+    """
+    setup = from_config(config, root)
+    data = load_data(config.data, root)
+    saved = folder / "checkpoint"
+    training = {**setup.training, "checkpoint": saved, "progress": progress}
+    made: Hardened | Finetuned
+    if config.harden.corpus is None:
+        made = hardened = harden(setup.model, setup.data, setup.recipe, **training)
+    else:
+        corpus = root / config.harden.corpus
+        made = finetune(setup.model, setup.data, corpus, setup.recipe, checked=data, **training)
+        hardened = made.hardened
+        data = data.take([unseen(content_digest(row), KEPT_OUT) for row in data.x])
+    files = hardened.save(folder)
+    if isinstance(made, Finetuned):
+        told = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
+        files.append(write(folder / "finetune.json", told.encode()))
+    report = None
+    if evaluated:
+        settings = config.evaluate
+        report = evaluate(
+            hardened.model,
+            data,
+            threat_from(config.threat),
+            preset=settings.preset,
+            seed=settings.seed,
+            budget=Budget(seconds=settings.seconds),
+            batch_size=settings.batch_size or 64,
+            severity=settings.severity,
+            checkpoint=folder / "checkpoint-evaluation",
+            progress=progress,
+        )
+        files += report.save(folder)
+    saved.unlink(missing_ok=True)
+    return made, report, files
+
+
+def _recipe(asked: HardenConfig, region: Region) -> Recipe:
+    steps = asked.steps or _STEPS
+    if asked.steps is not None and asked.recipe not in ("pgd", "active", "trades"):
+        raise ConfigError(
+            f"harden.steps is only for recipe pgd, active or trades, not {asked.recipe}; take it "
+            "out"
+        )
+    match asked.recipe:
+        case "standard":
+            return Standard()
+        case "fgsm":
+            return FGSM(region=region)
+        case "nfgsm":
+            return NFGSM(region=region)
+        case "pgd":
+            return PGD(region=region, steps=steps)
+        case "active":
+            return ActivePGD(region=region, steps=steps)
+        case "trades":
+            return TRADES(region=region, steps=steps)
+
+
+def _data(config: Config, root: str | Path) -> Dataset:
+    """The training data: those of the section, or the training part of data's npz."""
+    if config.harden.data is not None:
+        return load_data(config.harden.data, root)
+    spec: DataConfig = config.data
+    missing = "harden.data is missing; name what to train on, e.g. data: {kind: npz, path: t.npz}"
+    if spec.kind != "npz":
+        raise ConfigError(missing)
+    part = spec.model_copy(update={"x": "x_train", "y": "y_train", "limit": None, "group": None})
+    try:
+        return load_data(part, root)
+    except DataError as error:
+        raise ConfigError(f"{missing} ({error})") from None

@@ -1,0 +1,195 @@
+"""Robust training of any torch module."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .._errors import DataError, ModelError, ThreatError, WithstandError, answering, one_line
+from .._version import __version__
+from ..attacks import Checkpoint
+from ..data import Dataset
+from ..evaluate import Progress
+from ..models import TorchModel, describe
+from ..stats import clopper_pearson
+from ..threat import Box
+from ._batches import Batches, held, samples
+from ._contract import Moment, Recipe
+from ._crafting import around, crafting, faced
+from ._result import Hardened
+from ._schedule import Schedule, adam, cyclic, restarted
+from ._training import Callback, Settings, Training
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+def harden(
+    net: nn.Module | TorchModel,
+    data: Dataset | Iterable[Any],
+    recipe: Recipe,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    optimizer: Callable[[Any], Optimizer] | None = None,
+    schedule: Schedule | None = None,
+    held_out: float | Dataset | Iterable[Any] = 0.05,
+    ema: float = 0.999,
+    smoothing: float = 0.0,
+    growth: float = 0.0,
+    start: float = 0.0,
+    guard: bool = True,
+    seed: int = 0,
+    domain: Sequence[float] | Box = (0.0, 1.0),
+    preprocess: Callable[[Tensor], Tensor] | None = None,
+    checkpoint: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: Callable[[Progress], None] | None = None,
+) -> Hardened:
+    """Train a copy of a module with a recipe, and say what that cost.
+
+    net: maps raw input (B, ...), after `preprocess`, to scores (B, K); data: a data set of classes,
+    or a loader of pairs; optimizer: makes one for some parameters, Adam at 0.002 if not given;
+    schedule: share of its learning rate by the share of steps done, `cyclic` if not given, or
+    `restarted` where the attacker is delayed; held_out: share of a data set, or other samples, that
+    the weights are chosen by; ema: decay of the averaged weights, 0 for none; growth: share of the
+    steps in which the radius grows; start: share before which the training is standard (Gupta et
+    al. 2020); guard: watch for catastrophic overfitting; callbacks: called with each epoch and the
+    net, and one that returns True ends the training; checkpoint: interrupted, the same call goes on
+    from that file and comes to the same weights, and when all is done it gives the result at once.
+    Raises DataError, ModelError, ThreatError or
+    CheckpointError.
+    """
+    if isinstance(net, TorchModel):
+        domain, preprocess, net = net.domain, net.preprocess, net.net
+    limits = {
+        "epochs": (epochs, 1, None),
+        "batch_size": (batch_size, 1, None),
+        "ema": (ema, 0, 1),
+        "smoothing": (smoothing, 0, 1),
+        "growth": (growth, 0, 1),
+        "start": (start, 0, 1),
+    }
+    for name, (value, least, most) in limits.items():
+        if value < least or (most is not None and value >= most):
+            to = f"at least {least}" if most is None else f"from {least} to below {most}"
+            raise WithstandError(f"{name} is {value}; give {to}")
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ModelError("the module has no parameters that learn; set requires_grad on some")
+    domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
+    net = deepcopy(net)
+    whole = faced(net, preprocess)
+    data, kept = held(data, held_out, seed)
+    batches = Batches(source=data, batch_size=batch_size, seed=seed)
+    settings = Settings(
+        epochs=epochs,
+        schedule=schedule or (restarted(start) if start else cyclic),
+        ema=ema,
+        smoothing=smoothing,
+        growth=growth,
+        start=start,
+        guard=guard,
+        seed=seed,
+        domain=domain,
+    )
+    before = describe(TorchModel(net))
+    training = Training(whole, recipe, batches, samples(kept), settings, optimizer or adam())
+    _fits(training, recipe, settings)
+    asked = {
+        "recipe": _named(recipe),
+        **{name: _named(getattr(settings, name)) for name in Settings.__dataclass_fields__},
+        "batch_size": batch_size,
+        "held_out": len(kept),
+        "optimizer": _optimizer(training.learner.optimizer),
+    }
+    provenance = {
+        "withstand": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "settings": asked,
+        "data": batches.digest,
+        "held_out": kept.provenance.digest,
+        "before": before,
+        "teachers": _teachers(recipe),
+    }
+    saved = None
+    if checkpoint is not None:
+        saved = Checkpoint(checkpoint, hashlib.sha256(repr(provenance).encode()).hexdigest())
+    training.run(saved, callbacks, progress)
+    best = training.best
+    _, robust, clean = best["standing"]
+    n = len(training.judged[0])
+    return Hardened(
+        net=net.eval(),
+        domain=domain,
+        preprocess=preprocess,
+        recipe=_named(recipe),
+        epoch=best["epoch"],
+        weights=best["weights"],
+        clean=clopper_pearson(clean, n),
+        robust=clopper_pearson(robust, n) if recipe.regions else None,
+        history=tuple(training.history),
+        alarms=tuple(training.alarms),
+        cost=training.meter.cost,
+        provenance={**provenance, "after": describe(TorchModel(net))},
+    )
+
+
+def _fits(training: Training, recipe: Recipe, settings: Settings) -> None:
+    """Raise ModelError, DataError or ThreatError where net, data, domain and recipe do not fit."""
+    x, y = training.judged
+    if not settings.domain.contains(x.cpu(), x.cpu()).all():
+        raise ThreatError(
+            f"inputs run from {float(x.min()):g} to {float(x.max()):g}, outside the domain "
+            f"({settings.domain.describe()}); give raw inputs and preprocess, or set domain"
+        )
+    at = Moment(done=0.0, scale=1.0, noise=torch.Generator(x.device), domain=settings.domain)
+    for region in recipe.regions:
+        around(region, x[:8], at)
+    with crafting(training.net), answering(x[:8]):
+        scores = training.net(x[:8])
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or scores.shape[1] < 2:
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ModelError(
+            f"the model answered 8 inputs with {shape}; training wants scores (B, K) of at least 2 "
+            "classes"
+        )
+    if int(y.max()) >= scores.shape[1] or int(y.min()) < 0:
+        raise DataError(
+            f"y runs from {int(y.min())} to {int(y.max())}, but the model has {scores.shape[1]} "
+            "classes; give labels from 0 on, or a wider model"
+        )
+
+
+def _teachers(recipe: object) -> list[str]:
+    """Digests of the weights of the networks that a recipe, or one inside it, holds."""
+    found = []
+    for value in vars(recipe).values():
+        if isinstance(value, nn.Module):
+            found.append(str(describe(TorchModel(value))["digest"]))
+        elif is_dataclass(value):
+            found += _teachers(value)
+    return found
+
+
+def _named(value: object) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__name__)
+    return one_line(repr(value), 400)
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    plain = {k: v for k, v in optimizer.defaults.items() if isinstance(v, int | float) and v}
+    told = ", ".join(f"{name}={value}" for name, value in plain.items())
+    return f"{type(optimizer).__name__}({told})"

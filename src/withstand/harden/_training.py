@@ -1,0 +1,278 @@
+"""The loop: steps, checks, rollback, choice of the best weights, and going on after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .._errors import DataError, ModelError
+from ..attacks import Checkpoint
+from ..evaluate import Progress
+from ..threat import Box
+from ._batches import Batch, Batches, derived
+from ._contract import Moment, Recipe
+from ._cost import Meter
+from ._guard import Guard, checks, watched
+from ._learner import Learner
+from ._pgd import PGD
+from ._result import Alarm, Epoch
+from ._schedule import Schedule
+from ._standard import Standard
+from ._tally import Tally
+from ._watch import withstood
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+Callback = Callable[[Epoch, nn.Module], bool | None]
+_JUDGED = 512
+_STEPS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `harden` was asked for."""
+
+    epochs: int
+    schedule: Schedule
+    ema: float
+    smoothing: float
+    growth: float
+    start: float
+    guard: bool
+    seed: int
+    domain: Box
+
+
+class Training:
+    """One training of a net, from the step where a checkpoint left it."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe,
+        batches: Batches,
+        held_out: Batch,
+        settings: Settings,
+        optimizer: Callable[[Any], Optimizer],
+    ) -> None:
+        self.net, self.recipe, self.batches, self.settings = net, recipe, batches, settings
+        self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        self.judged = self._placed(*(part[:_JUDGED] for part in held_out))
+        self.learner = Learner(net, optimizer, settings.ema)
+        self.meter = Meter(net, optimizer)
+        self.count = batches.count
+        self.total = self.count * settings.epochs
+        self.checks = checks(self.count)
+        self.guard: Guard | None = None
+        if settings.guard and recipe.regions:
+            some = batches.some(watched(self.count * batches.batch_size))
+            self.guard = Guard(*self._placed(*some), recipe.regions)
+        # PGD of so many steps stands in for the recipe until then.
+        self.rescue, self.until = 2, 0
+        self.history: list[Epoch] = []
+        self.alarms: list[Alarm] = []
+        self.best: dict[str, Any] = {}
+        self.good = self.learner.now()
+        self._tally = Tally(self.device)
+        self._tallied: list[list[float]] = []
+        self._last, self._scale = recipe, 0.0
+
+    def run(
+        self,
+        checkpoint: Checkpoint | None,
+        callbacks: Sequence[Callback],
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        """Train to the end; the net then has the best weights."""
+        if checkpoint is not None and checkpoint.content:
+            self._restore(checkpoint.content)
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices=cuda),
+            self.meter.counting(*self.learner.nets.values()),
+        ):
+            ended = False
+            while self.learner.step < self.total and not ended:
+                self._epoch(checkpoint, progress)
+                if checkpoint is not None and checkpoint.due:
+                    checkpoint.save(self.content())
+                answers = [callback(self.history[-1], self.net) for callback in callbacks]
+                ended = any(answers)
+        if checkpoint is not None and not ended:
+            checkpoint.save(self.content())
+        self.net.load_state_dict(self.best["net"])
+        self.net.eval()
+
+    def _epoch(
+        self, checkpoint: Checkpoint | None, progress: Callable[[Progress], None] | None
+    ) -> None:
+        """One epoch, or what is left of it."""
+        number, first = divmod(self.learner.step, self.count)
+        batches = self.batches.epoch(number, first)
+        for place in range(first, self.count):
+            # Each step has its own seeds, so that an interrupted training goes on as it would have.
+            torch.manual_seed(derived(self.settings.seed, "torch", self.learner.step))
+            with self.meter.fetch():
+                batch = next(batches, None)
+            if batch is None:
+                raise DataError(
+                    f"the loader ended after {place} of {self.count} batches; give one whose "
+                    "length holds in every epoch"
+                )
+            x, y = self._placed(*batch)
+            self._learn(x, y)
+            self.meter.step(x, y, place, self.count)
+            if progress is not None:
+                stage = f"epoch {number + 1} of {self.settings.epochs}"
+                progress(Progress(stage=stage, done=self.learner.step, total=self.total, fooled=0))
+            if (place + 1) * self.checks // self.count == place * self.checks // self.count:
+                continue
+            self._check()
+            if place + 1 < self.count and checkpoint is not None and checkpoint.due:
+                checkpoint.save(self.content())
+        self.history.append(self._judge(number + 1))
+
+    def _learn(self, x: Tensor, y: Tensor) -> None:
+        """One step."""
+        at = self._at()
+        self.net.train()
+        recipe = self._recipe()
+        lost = recipe.loss(self.net, x, y, at)
+        self._last, self._scale = recipe, at.scale
+        self.learner.learn(lost.loss, self.settings.schedule(at.done))
+        self._tally.add(lost.loss, lost.scores, y)
+
+    def _at(self, *purpose: object) -> Moment:
+        """The moment of the next step, or of a look at the net, whose noise is its own."""
+        settings, step = self.settings, self.learner.step
+        noise = torch.Generator(self.device)
+        noise.manual_seed(derived(settings.seed, "noise", step, *purpose))
+        done = min(1.0, (step + 0.5) / self.total)
+        grown = (done - settings.start) / settings.growth if settings.growth else 1.0
+        return Moment(
+            done=done,
+            scale=min(1.0, max(0.0, grown)),
+            noise=noise,
+            domain=settings.domain,
+            smoothing=settings.smoothing,
+        )
+
+    @property
+    def _begun(self) -> bool:
+        """Whether the attacker has come in, which happens right after a check."""
+        first = round(self.settings.start * self.settings.epochs * self.checks)
+        epoch, part = divmod(first, self.checks)
+        return self.learner.step >= epoch * self.count + -(-part * self.count // self.checks)
+
+    def _recipe(self) -> Recipe:
+        """What is trained with now."""
+        if not self._begun:
+            return Standard()
+        if self.learner.step >= self.until:
+            return self.recipe
+        regions = self.recipe.regions
+        return PGD(region=regions[self.learner.step % len(regions)], steps=self.rescue)
+
+    def _check(self) -> None:
+        """Look for overfitting to single steps; where there is any, go back to the last good
+        weights and on with more steps."""
+        loss, own, asked = self._tally.read()
+        place = self.learner.step / self.count
+        if not isfinite(loss):
+            raise ModelError(
+                f"the loss is {loss} after {place:.2f} epochs; give a lower learning rate, or let "
+                "the radius grow"
+            )
+        self._tallied.append([loss, own, asked])
+        why = None
+        if self.guard is not None and self._begun:
+            why = self.guard.wrong(self.guard.look(self.net, own, self._at("look")))
+        if why is None:
+            self.good = self.learner.now()
+            return
+        # More steps where these are too few as well, and for twice as long as the last time.
+        self.rescue = 2 * self.rescue if self._last is not self.recipe else 2
+        self.until = min(self.total, self.learner.step + 2 ** len(self.alarms) * self.count)
+        self.alarms.append(
+            Alarm(
+                epoch=place,
+                why=why,
+                back=self.good["step"] / self.count,
+                lost=self.learner.step - self.good["step"],
+                steps=self.rescue,
+                until=self.until / self.count,
+            )
+        )
+        self.learner.go_back(self.good)
+
+    def _judge(self, number: int) -> Epoch:
+        """How well the net does on what was held out; the best weights are kept.
+
+        The average is nearly always the better one, so that the last weights are looked at too only
+        at the end.
+        """
+        x, y = self.judged
+        attacked = bool(self._last.regions)
+        regions = self.recipe.regions if attacked else ()
+        nets = self.learner.nets
+        if self.learner.average is not None and self.learner.step < self.total:
+            del nets["last"]
+        found = {}
+        for name, net in nets.items():
+            at = replace(self._at("judge"), scale=1.0)
+            seen = withstood(net, x, y, regions, at, steps=_STEPS)
+            found[name] = (int(seen.multi.sum()), int(seen.clean.sum()))
+            standing = [int(attacked), *found[name]]
+            if not self.best or standing >= self.best["standing"]:
+                state = deepcopy(net.state_dict())
+                self.best = {"standing": standing, "epoch": number, "weights": name, "net": state}
+        asked = sum(n for *_, n in self._tallied)
+        loss, own = (sum(row[i] * row[2] for row in self._tallied) / asked for i in (0, 1))
+        self._tallied = []
+        name = max(found, key=lambda name: found[name])
+        return Epoch(
+            number=number,
+            recipe=type(self._last).__name__,
+            scale=self._scale if attacked else 0.0,
+            loss=loss,
+            accuracy=own,
+            clean=found[name][1] / len(x),
+            robust=found[name][0] / len(x) if regions else None,
+            weights=name,
+        )
+
+    def _placed(self, x: Tensor, y: Tensor) -> Batch:
+        return x.to(self.device), y.to(self.device)
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "now": self.learner.now(),
+            "good": self.good,
+            "best": self.best,
+            "rescue": [self.rescue, self.until],
+            "history": [asdict(epoch) for epoch in self.history],
+            "alarms": [asdict(alarm) for alarm in self.alarms],
+            "tallied": self._tallied,
+            "guard": self.guard.content() if self.guard else None,
+            "meter": self.meter.content(),
+        }
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        self.learner.go_back(content["now"])
+        self.learner.step = content["now"]["step"]
+        self.good, self.best = content["good"], content["best"]
+        self.rescue, self.until = content["rescue"]
+        self.history = [Epoch(**epoch) for epoch in content["history"]]
+        self.alarms = [Alarm(**alarm) for alarm in content["alarms"]]
+        self._tallied = content["tallied"]
+        if self.guard is not None:
+            self.guard.restore(content.get("guard"))
+        self.meter.restore(content["meter"])

@@ -1,0 +1,169 @@
+"""A comparison as a table on the console and as a page with its trade-offs drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..evaluate import headline, printable, render, write
+from ..stats import Interval
+from ._compare import Comparison, Row
+from ._compare_plot import scatters
+
+NOT_ADAPTIVE = "not adaptively evaluated"
+
+
+def show_comparison(comparison: Comparison, console: Console) -> None:
+    """Print a row for each entry: what it reaches, what it costs, and how far to believe it."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    heads, rows = _cells(comparison)
+    for number, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if number else "left")
+    for cells in rows:
+        name, *figures = cells
+        table.add_row(Text(printable(name)), *(_stacked(cell) for cell in figures))
+    console.print(Text(printable(_headline(comparison)), style="bold"))
+    console.print()
+    console.print(table)
+    console.print()
+    for line in _notes(comparison):
+        console.print(Text(printable(line), style="dim"))
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """A self-contained HTML page: the table, and robust accuracy over what it costs."""
+    heads, rows = _cells(comparison)
+    return render(
+        "workflows/compare.html.j2",
+        headline=_headline(comparison),
+        heads=heads,
+        rows=rows,
+        scatters=scatters(comparison.rows),
+        notes=_notes(comparison),
+    )
+
+
+def save_comparison(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write comparison.json and comparison.html to a folder; raises OutputError."""
+    contents = {
+        "comparison.json": comparison.to_json(),
+        "comparison.html": comparison_page(comparison),
+    }
+    return [write(folder / name, text.encode()) for name, text in contents.items()]
+
+
+def _headline(comparison: Comparison) -> str:
+    if not any(row.robust_gain for row in comparison.rows):
+        return headline({row.name: row.report for row in comparison.rows})
+    adding = [row for row in comparison.rows if row.robust_gain and row.robust_gain.low > 0]
+    judged = [row for row in adding if row.adaptive is not False]
+    first = comparison.rows[0]
+    if not judged:
+        return (
+            f"Against attackers who know of it, no entry is shown to withstand more than "
+            f"{first.name}."
+        )
+    best = max(judged, key=lambda row: row.report.robust_accuracy.value)
+    assert best.robust_gain is not None
+    return (
+        f"{best.name} withstands most: robust accuracy is at most "
+        f"{100 * best.report.robust_accuracy.value:.1f} %, {_points(best.robust_gain)} more than "
+        f"{first.name}."
+    )
+
+
+def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells; an interval stands in brackets. Columns that say nothing are left out."""
+    rows = comparison.rows
+    columns: list[tuple[str, Callable[[Row], str | None]]] = [
+        ("clean", lambda row: str(row.report.clean_accuracy)),
+        ("robust, at most", _robust),
+        ("gain, points", _gain),
+        ("certified, at least", lambda row: _told(row.report.certified_accuracy)),
+        *((f"unseen: {name}", _column(name)) for name in comparison.unseen),
+        ("training", lambda row: _factor(row.training_cost)),
+        ("inference", lambda row: _factor(row.inference_cost)),
+        ("median distance", _distance),
+        ("trust", lambda row: row.report.trust.verdict),
+    ]
+    shown = [
+        (head, cell)
+        for head, cell in columns
+        if head.startswith("certified") or any(cell(row) for row in rows)
+    ]
+    heads = ["", *(head for head, _ in shown)]
+    return heads, [[row.name, *(cell(row) or "-" for _, cell in shown)] for row in rows]
+
+
+def _robust(row: Row) -> str:
+    mark = " masking" if row.masking else f" {NOT_ADAPTIVE}" if row.adaptive is False else ""
+    return f"{row.report.robust_accuracy}{mark}"
+
+
+def _gain(row: Row) -> str | None:
+    return None if row.robust_gain is None else _points(row.robust_gain).replace(" points", "")
+
+
+def _column(name: str) -> Callable[[Row], str | None]:
+    return lambda row: _told(row.unseen.get(name))
+
+
+def _told(figure: Interval | None) -> str | None:
+    return None if figure is None else str(figure)
+
+
+def _factor(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2g} x"
+
+
+def _distance(row: Row) -> str | None:
+    value = row.report.median_distance
+    return None if value is None else f"{value:.3g}"
+
+
+def _points(gain: Interval) -> str:
+    return f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+
+
+def _stacked(cell: str) -> Text:
+    """The figure, and below it in small its interval and what is to be said of it."""
+    figure, bracket, rest = cell.partition(" [")
+    if not bracket:
+        return Text(printable(cell))
+    interval, _, said = rest.partition("]")
+    words = Text.assemble(figure, (f"\n[{_brief(interval)}]", "dim"))
+    return words.append(f"\n{said.strip()}", "yellow") if said else words
+
+
+def _brief(interval: str) -> str:
+    """The ends without decimals, for a terminal's narrow columns."""
+    low, _, high = interval.partition(", ")
+    sign = "+" if "+" in interval or "-" in interval else ""
+    return f"{float(low):{sign}.0f}, {float(high):{sign}.0f}"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    first = comparison.first
+    lines = [
+        f"On {first.clean_accuracy.n:,} inputs; threat: {first.threat['region']}, success is "
+        f"{first.threat['goal']}. Robust accuracy is an upper bound, certified accuracy a lower "
+        "one; brackets are 95 % intervals, of differences on the same inputs (Tango's)."
+    ]
+    lines += [f"{name}: {told}; robust accuracy, at most." for name, told in
+              comparison.unseen.items()]  # fmt: skip
+    for row in comparison.rows:
+        told = row.report.defences
+        if told is not None and told.missing:
+            lines.append(f"{row.name} was {NOT_ADAPTIVE}: {told.missing}.")
+        if row.masking and told is not None:
+            lines.append(
+                f"{row.name} is masking: {told.plain} are right under a plain attack, "
+                f"{told.through} under the same one led through the defence."
+            )
+    if any(row.training_cost for row in comparison.rows):
+        lines.append("Training is told over standard training, as given; inference was measured.")
+    return lines
