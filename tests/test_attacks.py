@@ -200,7 +200,9 @@ def test_every_attack_of_the_registry_conforms(name: str) -> None:
     short: dict[str, dict[str, Any]] = {
         "HopSkipJump": {"queries": 300},
         "Square": {"queries": 150},
-        **{name: {"queries": 80} for name in ("NES", "SPSA", "SimBA", "SparseRS")},
+        **{name: {"queries": 120} for name in ("NES", "SPSA", "SimBA", "SparseRS")},
+        "APGD": {"steps": 50},
+        "RandomNoise": {"draws": 40},
         "TransferPGD": {"steps": 10},
         "BoundaryAttack": {"queries": 80},
         "CGBA": {"queries": 80},

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from withstand.cli import main
 from withstand.config import template
 
 MODEL = """
@@ -233,15 +234,21 @@ def _break(project: Path, what: str) -> str:
         *("unwritable output", "corrupted checkpoint"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(what: str, project: Path) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(
+    what: str, project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = _break(project, what)
     before = sorted(project.rglob("*"))
-    done = withstand("evaluate", folder=project)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert words in done.stderr, done.stderr
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["withstand", "evaluate"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capfd.readouterr()
+    assert end.value.code == 2, err
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("error: ")
+    assert words in err, err
     left = [p for p in sorted(project.rglob("*")) if p not in before and p.is_file()]
     assert not [p for p in left if "__pycache__" not in p.parts]
 
