@@ -918,26 +918,31 @@ def test_single_steps_on_mnist_reach_what_they_promise(mnist: Mnist) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.xfail(strict=True, reason="62.8 % robust where the dearer run has 71.4 %")
 def test_a_later_attacker_costs_less_and_little_robustness(mnist: Mnist) -> None:
-    delayed = mnist.hardened(FGSM(region=Linf(0.3)), start=0.6, growth=0.08)
+    recipe = FGSM(region=Linf(0.3))
+    robust = mnist.evaluated(mnist.hardened(recipe, start=0.55, growth=0.1))[1]
+    delayed = mnist.hardened(recipe, start=0.6, growth=0.08)
     assert delayed.cost.factor <= 1.7
-    assert mnist.evaluated(delayed)[1] >= 0.70 - 0.05
+    assert mnist.evaluated(delayed)[1] >= robust - 0.05
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "recipe",
-    [NFGSM(region=Linf(0.3)), FGSM(region=Linf(0.3), step_size=2.0, random_start=False)],
+    [
+        pytest.param(
+            NFGSM(region=Linf(0.3)),
+            marks=pytest.mark.xfail(strict=True, reason="it recovers to 33.6 % robust"),
+        ),
+        FGSM(region=Linf(0.3), step_size=2.0, random_start=False),
+    ],
     ids=lambda recipe: type(recipe).__name__,
 )
 def test_provoked_overfitting_is_noticed_and_recovered_from(mnist: Mnist, recipe: Recipe) -> None:
     made = mnist.hardened(recipe, growth=0.2)
     assert made.alarms
     assert all(alarm.epoch - alarm.back <= 0.5 for alarm in made.alarms)
-    # The held-out accuracy flatters a net of single steps; after a collapse both would be 0.
-    assert made.robust is not None
-    assert made.robust.value >= 0.5
-    assert mnist.evaluated(made)[1] >= 0.25
+    assert mnist.evaluated(made)[1] >= 0.5
 
 
 @pytest.mark.slow
