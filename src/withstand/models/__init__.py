@@ -12,6 +12,7 @@ from ._detecting import Detecting
 from ._differentiable import Differentiable
 from ._distilled import Tempered, distilled
 from ._ensemble import Ensemble
+from ._forward import differentiable, network_of
 from ._http import HttpModel, HttpSettings
 from ._input_transform import InputTransform, input_transform
 from ._jpeg import Jpeg
@@ -77,6 +78,7 @@ __all__ = [
     "averaged",
     "defences_of",
     "describe",
+    "differentiable",
     "distilled",
     "inference_cost",
     "input_transform",
@@ -86,6 +88,7 @@ __all__ = [
     "measured_defences",
     "motions",
     "moved",
+    "network_of",
     "print_and_camera",
     "seen_through",
     "sklearn_model",

@@ -42,7 +42,8 @@ class Pipeline:
         """What its steps declare to be; `defences_of` adds the model's own."""
         return tuple(step.defence for step in self.steps if hasattr(step, "defence"))
 
-    def _enter(self, x: Tensor) -> Tensor:
+    def enter(self, x: Tensor) -> Tensor:
+        """What the model behind the steps receives for raw input x (B, ...)."""
         # A step that works in place must not reach the caller's tensor.
         x = x.clone()
         for step in self.steps:
@@ -52,18 +53,18 @@ class Pipeline:
     def scores(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...); 1 forward."""
         with torch.no_grad():
-            return self.model.scores(self._enter(x))
+            return self.model.scores(self.enter(x))
 
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...); 1 forward."""
         with torch.no_grad():
-            return self.model.labels(self._enter(x))
+            return self.model.labels(self.enter(x))
 
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:
         """The objective and its gradient with respect to raw input; 1 forward and 1 backward."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            entered = self._enter(x)
+            entered = self.enter(x)
             seen = self.model.gradient(entered, objective)
             return Gradient(seen.scores, seen.values, _back(entered, x, seen.gradient))
 
@@ -71,7 +72,7 @@ class Pipeline:
         """Scores (B, K) and the gradients (B, J, ...) of chosen outputs; 1 forward, J backwards."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            entered = self._enter(x)
+            entered = self.enter(x)
             scores, gradients = self.model.jacobian(entered, outputs)
             rows = [_back(entered, x, gradient) for gradient in gradients.unbind(1)]
         return scores, torch.stack(rows, 1)

@@ -39,7 +39,8 @@ class TorchModel:
         """Where the net's parameters live; the CPU if it has none."""
         return next((p.device for p in self.net.parameters()), torch.device("cpu"))
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (B, K) of raw input x (B, ...) with the graph that leads back to it; 1 forward."""
         # A first layer that works in place must not reach the caller's tensor.
         x = x.clone()
         with answering(x):
@@ -55,7 +56,7 @@ class TorchModel:
     def scores(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...); 1 forward."""
         with torch.no_grad():
-            return self._forward(x)
+            return self.forward(x)
 
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...); 1 forward."""
@@ -68,7 +69,7 @@ class TorchModel:
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            scores = self._forward(x)
+            scores = self.forward(x)
             values = objective(scores)
             if not values.requires_grad:
                 return Gradient(scores.detach(), values.detach(), torch.zeros_like(x))
@@ -84,7 +85,7 @@ class TorchModel:
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            scores = self._forward(x)
+            scores = self.forward(x)
             if not scores.requires_grad:
                 return scores, x.new_zeros(len(x), outputs.shape[1], *x.shape[1:])
             chosen = scores.gather(1, outputs).sum(0)

@@ -1,6 +1,6 @@
 """Intervals and tests: what a figure from n samples can say."""
 
-from ._betting import binomial_test, fewest, log_wealth, lower_bound, lower_sequence
+from ._betting import binomial_test, fewest, log_wealth, lower_bound, lower_sequence, upper_bound
 from ._intervals import Interval, bootstrap, clopper_pearson, wilson
 from ._mcnemar import mcnemar
 from ._paired import difference, paired_difference
@@ -24,6 +24,7 @@ __all__ = [
     "paired_difference",
     "quantile_ends",
     "quantile_interval",
+    "upper_bound",
     "weighted_sum",
     "wilson",
 ]

@@ -31,6 +31,12 @@ def lower_bound(successes: ArrayLike, n: ArrayLike, alpha: float) -> Array:
     return np.where(k == 0, 0.0, bound)
 
 
+def upper_bound(successes: ArrayLike, n: ArrayLike, alpha: float) -> Array:
+    """The share that is not exceeded with confidence 1 - alpha; the other end of `lower_bound`."""
+    k, n = np.broadcast_arrays(np.asarray(successes), np.asarray(n))
+    return 1 - lower_bound(n - k, n, alpha)
+
+
 def binomial_test(successes: ArrayLike, n: ArrayLike) -> Array:
     """The exact two-sided p-value of successes among n at even odds; 1 without any n."""
     from scipy.special import betainc

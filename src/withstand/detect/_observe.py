@@ -1,0 +1,149 @@
+"""One forward that shows a detector all it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._errors import ModelError, did_you_mean, listed
+from ..models import Ensemble, Model, differentiable, network_of
+from ._contract import NEEDS, Needs, Observation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observer:
+    """A model, and how much of it is looked at: `layers` of its network by name."""
+
+    model: Model
+    needs: Needs
+    layers: tuple[str, ...] = ()
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Observation:
+        """What is seen at raw input x (B, ...), with the graph if x wants one; 1 forward at most.
+
+        The model must be held, or in the state that it is served in.
+        """
+        if NEEDS.index(self.needs) == 0:
+            return Observation(x=x, scores=x.new_empty(len(x), 0), ask=self._ask, y=y)
+        with _recorded(network_of(self.model), self.layers) as found:
+            scores = self._ask(x)
+        return Observation(
+            x=x,
+            scores=scores,
+            ask=self._ask,
+            activations={name: found[name] for name in self.layers},
+            members=self._members,
+            y=y,
+        )
+
+    @property
+    def _ask(self) -> Any:
+        return differentiable(self.model)
+
+    @property
+    def _members(self) -> tuple[Any, ...]:
+        if not isinstance(self.model, Ensemble):
+            return ()
+        return tuple(differentiable(member) for member in self.model.models)
+
+    def over(self, x: Tensor, y: Tensor | None, batch_size: int) -> Observation:
+        """What is seen at many inputs x (N, ...), without a graph, a batch at a time."""
+        with torch.no_grad():
+            parts = [self(part) for part in torch.split(x, batch_size)]
+        return Observation(
+            x=x,
+            scores=torch.cat([part.scores for part in parts]),
+            ask=self._ask,
+            activations={n: torch.cat([p.activations[n] for p in parts]) for n in self.layers},
+            members=self._members,
+            y=y,
+        )
+
+
+def layer_names(model: Model, x: Tensor) -> tuple[str, ...]:
+    """The layers of the model's network in the order of their outputs at x (1, ...).
+
+    Those whose output is one tensor with a row for each input, without the last, which is the
+    scores. Empty where there is no network to look into.
+    """
+    net = network_of(model)
+    if net is None:
+        return ()
+    leaves = [name for name, module in net.named_modules() if not list(module.children())]
+    with model.held(), torch.no_grad(), _recorded(net, leaves) as found:
+        model.scores(x)
+    return tuple(found)[:-1]
+
+
+def default_layers(model: Model, x: Tensor) -> tuple[str, ...]:
+    """Three layers, the last before the scores among them and the others spread over those before.
+
+    Outputs of non-linear modules, since these are what the next layer reads; of all modules where
+    there are none. Raises ModelError where the network cannot be looked into.
+    """
+    names = layer_names(model, x)
+    net = network_of(model)
+    if net is None or not names:
+        raise ModelError(
+            f"a {type(model).__name__} has no layers to look into; use a method that needs scores "
+            "or input only"
+        )
+    modules = dict(net.named_modules())
+    chosen = [name for name in names if _nonlinear(modules[name])] or list(names)
+    return tuple(dict.fromkeys(chosen[-1 - len(chosen) * back // 3] for back in (2, 1, 0)))
+
+
+def check_layers(model: Model, x: Tensor, wanted: Sequence[str]) -> None:
+    """Raise ModelError for a layer that the model's network does not have."""
+    names = layer_names(model, x)
+    for name in wanted:
+        if name not in names:
+            raise ModelError(
+                f"layer {name!r} is not in the network{did_you_mean(name, names)}; it has "
+                f"{listed(names)}"
+            )
+
+
+def _nonlinear(module: nn.Module) -> bool:
+    return type(module).__module__ == "torch.nn.modules.activation"
+
+
+@contextmanager
+def _recorded(net: nn.Module | None, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """The outputs (B, F) of some layers during a forward, in the order in which they came."""
+    found: dict[str, Tensor] = {}
+    if net is None or not names:
+        yield found
+        return
+    record = partial(_record, found, net)
+    hooks = [net.get_submodule(name).register_forward_hook(partial(record, name)) for name in names]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _record(
+    found: dict[str, Tensor], net: nn.Module, name: str, module: nn.Module, given: Any, out: object
+) -> None:
+    if isinstance(out, Tensor) and out.ndim > 1 and out.is_floating_point():
+        # A layer that is used twice counts where it is used last.
+        found.pop(name, None)
+        found[name] = _pooled(out, net)
+
+
+def _pooled(out: Tensor, net: nn.Module) -> Tensor:
+    """Means over positions: (B, C, H, W) and (B, C, L) to (B, C), tokens (B, T, D) to (B, D)."""
+    if out.ndim > 3:
+        return out.flatten(2).mean(2)
+    if out.ndim == 2:
+        return out
+    signal = any(isinstance(module, nn.Conv1d) for module in net.modules())
+    return out.mean(2 if signal else 1)
