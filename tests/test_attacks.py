@@ -198,10 +198,12 @@ def test_apgd_fools_at_least_what_pgd_fools_at_equal_steps() -> None:
 @pytest.mark.parametrize("name", sorted(attacks.registry()))
 def test_every_attack_of_the_registry_conforms(name: str) -> None:
     short: dict[str, dict[str, Any]] = {
-        "HopSkipJump": {"queries": 300},
+        "HopSkipJump": {"queries": 200},
         "Square": {"queries": 150},
         **{name: {"queries": 120} for name in ("NES", "SPSA", "SimBA", "SparseRS")},
         "APGD": {"steps": 50},
+        "APGDT": {"steps": 40},
+        "OrthogonalPGD": {"steps": 40},
         "RandomNoise": {"draws": 40},
         "TransferPGD": {"steps": 10},
         "BoundaryAttack": {"queries": 80},
@@ -216,6 +218,7 @@ def test_every_attack_of_the_registry_conforms(name: str) -> None:
         "PDPGD": {"steps": 80},
         "SigmaZero": {"steps": 60},
         "PGD": {"steps": 10, "restarts": 2},
+        "WeightedPGD": {"steps": 20},
     }
     check_attack(attacks.registry()[name](**short.get(name, {})))
 

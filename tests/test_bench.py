@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import withstand
 from rich.console import Console
 from torch import nn
 
@@ -333,8 +333,7 @@ def test_table_and_page_show_every_attack(digits: Any) -> None:
 
 
 def _command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    start = [sys.executable, "-c", "from withstand.cli import main; main()", "bench", "attacks"]
-    return subprocess.run([*start, *words], cwd=folder, capture_output=True, text=True)
+    return withstand("bench", "attacks", *words, folder=folder)
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from processes import withstand
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -442,9 +441,7 @@ def project(other: Other, tmp_path: Path) -> Path:
 
 
 def _withstand(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from withstand.cli import main; main()", *words]
-    environment = {**os.environ, "COLUMNS": "100"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    return withstand(*words, folder=folder, environment={"COLUMNS": "100"})
 
 
 def test_the_command_line_reads_surrogates(project: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 import xmlschema
 import yaml
+from processes import withstand
 
 from withstand import WithstandError
 from withstand.config import GateConfig, load_config, template
@@ -664,10 +665,9 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def withstand(project: Path, limits: str, *words: str) -> subprocess.CompletedProcess[str]:
+def gated(project: Path, limits: str, *words: str) -> subprocess.CompletedProcess[str]:
     (project / "withstand.yaml").write_text(f"{CONFIG}gate: {limits}\n")
-    command = [sys.executable, "-c", "from withstand.cli import main; main()", *words]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True)
+    return withstand(*words, folder=project)
 
 
 @pytest.mark.parametrize(
@@ -680,7 +680,7 @@ def withstand(project: Path, limits: str, *words: str) -> subprocess.CompletedPr
     ],
 )
 def test_the_command_ends_as_the_gate_does(project: Path, limits: str, code: int) -> None:
-    done = withstand(project, limits, "gate", "--json")
+    done = gated(project, limits, "gate", "--json")
     assert done.returncode == code, done.stderr
     if code == 2:
         assert done.stderr.startswith("error: ")
@@ -694,11 +694,11 @@ def test_the_command_ends_as_the_gate_does(project: Path, limits: str, code: int
 
 def test_the_command_judges_a_report(project: Path) -> None:
     limits = "{robust_accuracy: {min: 0.5}, clean_accuracy_drop: {max: 0.02}, baseline: report}"
-    assert withstand(project, limits, "evaluate", "--output", "report").returncode == 0
-    done = withstand(project, limits, "gate", "--report", "report")
+    assert gated(project, limits, "evaluate", "--output", "report").returncode == 0
+    done = gated(project, limits, "gate", "--report", "report")
     assert done.returncode == 0, done.stderr
     assert "gate: pass" in done.stdout
-    missing = withstand(project, limits, "gate", "--report", "nowhere")
+    missing = gated(project, limits, "gate", "--report", "nowhere")
     assert missing.returncode == 2
     assert "run `withstand evaluate` first" in missing.stderr
 

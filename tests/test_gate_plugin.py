@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from processes import script, withstand
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +58,7 @@ def test_slow():
 def test_withstands(robustness):
     assert robustness(build(), (x, y)).robust_accuracy.value == pytest.approx(0.85)
 """
+SAVE = "from data import x, y; import numpy; numpy.savez('data.npz', x=x, y=y)"
 CONFIG = """
 model: {kind: torch, factory: "model.py:build", domain: [0, 1]}
 data: {kind: npz, path: data.npz}
@@ -105,15 +107,13 @@ def test_tests_are_counted_and_the_gate_reads_the_count(project: Path) -> None:
     assert '<property name="robustness" value="True"' in (project / "tests.xml").read_text()
 
     (project / "withstand.yaml").write_text(CONFIG)
-    save = "from data import x, y; import numpy; numpy.savez('data.npz', x=x, y=y)"
-    gate = "from withstand.cli import main; import sys; sys.argv = ['withstand', 'gate']; main()"
-    subprocess.run([sys.executable, "-c", save], cwd=project, check=True)
-    done = subprocess.run([sys.executable, "-c", gate], cwd=project, capture_output=True, text=True)
+    assert script(SAVE, project).returncode == 0
+    done = withstand("gate", folder=project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "25.0 %" in done.stdout
 
     (project / "robustness-coverage.json").write_text('{"tests": 10, "robustness": 1}')
-    done = subprocess.run([sys.executable, "-c", gate], cwd=project, capture_output=True, text=True)
+    done = withstand("gate", folder=project)
     assert done.returncode == 1, done.stdout + done.stderr
 
 

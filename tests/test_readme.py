@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import script, withstand
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
@@ -22,17 +21,12 @@ def test_blocks_run(page: str, tmp_path: Path) -> None:
         if file:
             (tmp_path / file).write_text(text)
         elif language == "python":
-            done = subprocess.run(
-                [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True
-            )
+            done = script(text, tmp_path)
             assert done.returncode == 0, done.stderr
             ran += 1
         elif language == "console":
             for line in re.findall(r"^\$ withstand (.*)$", text, re.MULTILINE):
-                command = [sys.executable, "-c", "from withstand.cli import main; main()"]
-                done = subprocess.run(
-                    [*command, *line.split()], cwd=tmp_path, capture_output=True, text=True
-                )
+                done = withstand(*line.split(), folder=tmp_path)
                 assert done.returncode == 0, done.stderr
                 ran += 1
     assert ran
