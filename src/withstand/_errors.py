@@ -39,6 +39,10 @@ class CorpusError(WithstandError):
     """A corpus is damaged, of a newer format, or cannot be written."""
 
 
+class EvidenceError(WithstandError):
+    """An evidence log was changed, is in use, or cannot be written."""
+
+
 class CertificateError(WithstandError):
     """A proof and an attack contradict each other."""
 

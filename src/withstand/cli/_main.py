@@ -17,6 +17,7 @@ from ._corpus import corpus
 from ._demo import demo
 from ._diagnose import diagnose
 from ._evaluate import evaluate
+from ._evidence import evidence
 from ._gate import gate
 from ._harden import harden
 from ._init import init
@@ -44,6 +45,7 @@ app.command()(gate)
 app.command()(demo)
 app.add_typer(bench, name="bench")
 app.add_typer(corpus, name="corpus")
+app.add_typer(evidence, name="evidence")
 
 
 def _version(wanted: bool) -> None:

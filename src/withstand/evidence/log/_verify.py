@@ -1,0 +1,90 @@
+"""Is a log what was written? Every byte is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._record import START, Head
+from ._segment import Break, read
+from ._vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was found in a log.
+
+    head: the last record that is sure. boots: times that it was opened; unclean: how often a
+    writer had ended without closing, so that up to a group of records may be lost. lost: records
+    that were counted instead of kept. anchored: the last record that an anchor vouches for.
+    erased: inputs that were erased. faults: what is wrong, a line each; none means that no record
+    was changed, removed, added or put elsewhere up to the last anchor, and that none after it was
+    but for the end, which nobody but an anchor can vouch for.
+    """
+
+    head: Head
+    boots: int
+    unclean: int
+    lost: int
+    anchored: int
+    erased: int
+    faults: tuple[str, ...]
+
+
+def verify(
+    folder: str | Path, anchors: Iterable[Head] = (), vault: Vault | None = None
+) -> Verified:
+    """Read a log and say what is wrong with it; raises EvidenceError where it cannot be read.
+
+    anchors: heads that were kept elsewhere, which the log must still contain. vault: where the
+    inputs are that records name under `input`; each must be there as it was, or be told as erased.
+    """
+    named: dict[str, int] = {}
+    erased: set[str] = set()
+    wanted = {anchor.seq: anchor.hash for anchor in anchors}
+    boots = unclean = lost = anchored = 0
+    head, faults, last = Head(0, START), [], 0.0
+    boot = ""
+    for place in read(folder):
+        if isinstance(place, Break):
+            faults.append(str(place))
+            break
+        record = place.record
+        head = Head(record.seq, record.hash)
+        if record.kind == "boot":
+            boots += 1
+            unclean += not record.content.get("clean", True)
+        elif record.kind == "gap":
+            lost += sum(int(n) for n in record.content.values())
+        elif isinstance(reference := record.content.get("input"), str):
+            if record.kind == "erased":
+                erased.add(reference)
+            else:
+                named[reference] = record.seq
+        if record.boot == boot and record.mono < last:
+            faults.append(f"record {record.seq}: it was made before the one that it follows")
+        boot, last = record.boot, record.mono
+        if record.seq in wanted:
+            same = wanted.pop(record.seq) == record.hash
+            anchored = record.seq if same else anchored
+            if not same:
+                faults.append(f"record {record.seq}: it is not the one that the anchor vouches for")
+    if not faults:
+        faults += [f"record {seq}: an anchor vouches for it, and it is gone" for seq in wanted]
+    for reference, seq in named.items() if vault is not None else ():
+        assert vault is not None
+        why = vault.fault(reference)
+        if not why and vault.erased(reference) and reference not in erased:
+            why = "it was erased, and no record says so"
+        if why:
+            faults.append(f"input {reference[:16]}… of record {seq}: {why}")
+    return Verified(
+        head=head,
+        boots=boots,
+        unclean=unclean,
+        lost=lost,
+        anchored=anchored,
+        erased=len(erased),
+        faults=tuple(faults),
+    )
