@@ -1,0 +1,81 @@
+"""The one form in which an inspected request goes on."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from ._error import RequestError
+from ._inference import Inference, Named
+
+LENGTH = "inference-header-content-length"
+
+
+class Forwarded(NamedTuple):
+    """A body and the headers that belong to it, names in small letters."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+def write_v2(asked: Inference, *, raw: bool) -> Forwarded:
+    """The request as the Open Inference Protocol v2 has it, from what was inspected and no more.
+
+    raw: tensors as bytes behind the JSON, for servers that take the binary extension. Raises
+    RequestError for bytes that are no text where the JSON form must hold them.
+    """
+    tensors, tails = [], []
+    for named in asked.inputs:
+        tensor: dict[str, Any] = {
+            "name": named.name, "shape": list(named.values.shape), "datatype": named.datatype,
+        }  # fmt: skip
+        parameters = dict(named.parameters)
+        if raw:
+            tail = _bytes(named)
+            parameters["binary_data_size"] = len(tail)
+            tails.append(tail)
+        else:
+            tensor["data"] = _data(named)
+        if parameters:
+            tensor["parameters"] = parameters
+        tensors.append(tensor)
+    content: dict[str, Any] = {"inputs": tensors}
+    if asked.id:
+        content["id"] = asked.id
+    parameters = dict(asked.parameters)
+    if asked.binary and not asked.outputs:
+        parameters["binary_data_output"] = True
+    if parameters:
+        content["parameters"] = parameters
+    if asked.outputs:
+        wanted = {"binary_data": True} if asked.binary else {}
+        content["outputs"] = [
+            {"name": name, **({"parameters": told | wanted} if told or wanted else {})}
+            for name, told in asked.outputs
+        ]
+    head = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not raw:
+        return Forwarded(head, {"content-type": "application/json"})
+    headers = {"content-type": "application/octet-stream", LENGTH: str(len(head))}
+    return Forwarded(b"".join((head, *tails)), headers)
+
+
+def _bytes(named: Named) -> bytes:
+    if named.datatype != "BYTES":
+        return named.values.tobytes()
+    return b"".join(len(part).to_bytes(4, "little") + part for part in named.values.ravel())
+
+
+def _data(named: Named) -> Any:
+    flat = named.values.ravel()
+    if named.datatype != "BYTES":
+        # JSON has no half precision, and the protocol wants it raw; each is exact in float32.
+        return flat.astype(np.float32) if flat.dtype == np.float16 else flat
+    try:
+        return [part.decode() for part in flat]
+    except UnicodeDecodeError:
+        raise RequestError(
+            400, "data", f"input {named.name!r} holds bytes that JSON cannot carry"
+        ) from None

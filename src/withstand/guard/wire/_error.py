@@ -1,0 +1,15 @@
+"""A request that is not let through, and what is told of it."""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request that does not keep to the protocol or its limits.
+
+    status: of the HTTP answer. reason: a word to count by. The text is for whoever wrote the
+    request, and says nothing of detectors or policies.
+    """
+
+    def __init__(self, status: int, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.status, self.reason = status, reason
