@@ -1,0 +1,105 @@
+"""Who may ask: API keys that are kept only as digests."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .._errors import ConfigError
+
+_BYTES = 32
+_PREFIX = "ws_"
+_FORM = re.compile(r"ws_[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One key: `id` is the digest under which all that is known of it is kept.
+
+    tenant: whose it is; role: client, viewer, responder or admin; benign_optimiser: declared to ask
+    about near copies for a good reason, such as explaining answers.
+    """
+
+    id: str
+    tenant: str
+    role: str = "client"
+    benign_optimiser: bool = False
+    made: float = 0.0
+
+
+ROLES = ("client", "viewer", "responder", "admin")
+
+
+class Keys:
+    """The keys in a file, digests only (HMAC-SHA256 under `pepper`, which is kept elsewhere).
+
+    A key has 256 random bits, so that a fast digest is safe: there is nothing to guess. Raises
+    ConfigError for a file that is none.
+    """
+
+    def __init__(self, path: str | Path, pepper: bytes) -> None:
+        if len(pepper) < 16:
+            raise ConfigError(f"the pepper has {len(pepper)} bytes; give at least 16 random ones")
+        self.path, self._pepper = Path(path), pepper
+        self._known: dict[str, Key] = {}
+        try:
+            told = json.loads(self.path.read_text()) if self.path.exists() else []
+            self._known = {one["id"]: Key(**one) for one in told}
+        except (OSError, ValueError, TypeError, KeyError):
+            raise ConfigError(
+                f"keys {self.path} cannot be read; make new ones, or restore the file"
+            ) from None
+
+    def make(self, tenant: str, *, role: str = "client", benign_optimiser: bool = False) -> str:
+        """A new key, which is told once and kept nowhere; raises ConfigError for another role."""
+        if role not in ROLES:
+            raise ConfigError(f"role is {role!r}; it is {', '.join(ROLES)}")
+        secret = _PREFIX + secrets.token_urlsafe(_BYTES)
+        key = Key(
+            id=self._digest(secret), tenant=tenant, role=role,
+            benign_optimiser=benign_optimiser, made=time.time(),
+        )  # fmt: skip
+        self._known[key.id] = key
+        self._save()
+        return secret
+
+    def find(self, secret: str) -> Key | None:
+        """The key that a client shows, None for one that there is not.
+
+        Equal time for all that have a key's form: what is looked up is its digest.
+        """
+        if not _FORM.fullmatch(secret):
+            return None
+        return self._known.get(self._digest(secret))
+
+    def revoke(self, identity: str) -> bool:
+        """Forget a key by its id; False where there is none."""
+        gone = self._known.pop(identity, None) is not None
+        self._save()
+        return gone
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _digest(self, secret: str) -> str:
+        return hmac.new(self._pepper, secret.encode(), hashlib.sha256).hexdigest()
+
+    def _save(self) -> None:
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            part.write_text(json.dumps([asdict(key) for key in self._known.values()], indent=1))
+            part.chmod(0o600)
+            part.replace(self.path)
+        except OSError as error:
+            raise ConfigError(
+                f"keys {self.path} cannot be written: {error.strerror}; give another file"
+            ) from None
+        finally:
+            part.unlink(missing_ok=True)
