@@ -29,9 +29,9 @@ class Certificate:
 
     input: its `content_digest`. radius: within it the answer stays, in the threat's norm and units
     of raw input; 0 where nothing is proven. outcome: certified where the answer is the label and
-    the radius at least the threat's; abstained where not even the answer is sure. method: what
-    proved it. draws, votes, first: of smoothing, the draws that judge the answer, how many gave
-    each answer, and the votes that had chosen it. margin: of bounds, the least margin proven.
+    the radius at least the threat's; abstained where votes leave even the answer unsure. method:
+    what proved it. draws, votes, first: of smoothing, the draws that judge the answer, how many
+    gave each answer, and the votes that had chosen it. margin: of bounds, the least margin proven.
     """
 
     input: str

@@ -186,7 +186,7 @@ class _Work:
                         input=self.inputs[i],
                         label=int(self.y[i]),
                         answer=int(answers[i]),
-                        outcome=self._outcome(i, int(answers[i]), radius),
+                        outcome=self._outcome(i, int(answers[i]), radius, unsure="not certified"),
                         radius=radius,
                         method=found.method[place],
                         # Where rounding leaves nothing sure, there is no margin to tell.
@@ -199,12 +199,14 @@ class _Work:
                 progress(len(done), len(self.x))
         return tuple(done), len(self.x)
 
-    def _outcome(self, i: int, answer: int, radius: float) -> Outcome:
+    def _outcome(
+        self, i: int, answer: int, radius: float, unsure: Outcome = "abstained"
+    ) -> Outcome:
         if answer != self.y[i]:
             return "wrong"
         if radius >= self.eps[i]:
             return "certified"
-        return "abstained" if radius == 0 else "not certified"
+        return unsure if radius == 0 else "not certified"
 
     def _classifier(self, batch: int) -> Model:
         """The model with two scores where it gives one."""

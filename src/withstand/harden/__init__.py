@@ -16,7 +16,7 @@ from ._penalties import GradientPenalty, JacobianPenalty, LipschitzPenalty, lips
 from ._pgd import PGD
 from ._replay import Replay
 from ._result import Alarm, Epoch, Hardened
-from ._schedule import adam, constant, cyclic, restarted, sgd
+from ._schedule import adam, constant, cyclic, flat, restarted, sgd
 from ._several import Alternating, Average, Worst, extreme_norms
 from ._show import show_made
 from ._standard import Standard
@@ -65,6 +65,7 @@ __all__ = [
     "cyclic",
     "extreme_norms",
     "finetune",
+    "flat",
     "from_config",
     "harden",
     "ibp_weights",

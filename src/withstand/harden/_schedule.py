@@ -29,6 +29,18 @@ def restarted(start: float) -> Schedule:
     return schedule
 
 
+def flat(until: float) -> Schedule:
+    """The whole learning rate up to this share of all steps, then down to 0.
+
+    For losses that only begin when the radius has grown, as those of proofs do.
+    """
+
+    def schedule(done: float) -> float:
+        return 1.0 if done < until else (1 - done) / (1 - until)
+
+    return schedule
+
+
 def constant(done: float) -> float:
     """The whole learning rate at every step."""
     return 1.0
