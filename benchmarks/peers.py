@@ -21,6 +21,7 @@ PACKAGES = (
     "adv-lib",
     "pyautoattack",
     "secml-torch",
+    "pyod",
 )
 INF = float("inf")
 
@@ -210,3 +211,59 @@ def smoothing(net: nn.Module, sigma: float) -> Callable[[Any, int, int], Any]:
         scale=sigma, alpha=0.001,
     )  # fmt: skip
     return lambda x, draws, batch: smoothed.certify(x, n=draws, batch_size=batch)[1]
+
+
+def outliers(width: float) -> dict[str, Any]:
+    """PyOD's detectors by name: `fit` rows (N, F), score them by `decision_function`."""
+    from pyod.models.ecod import ECOD
+    from pyod.models.iforest import IForest
+    from pyod.models.kde import KDE
+    from pyod.models.knn import KNN
+    from pyod.models.pca import PCA
+
+    return {
+        "KNN": KNN(n_neighbors=10),
+        "KDE": KDE(bandwidth=width),
+        "IForest": IForest(n_estimators=100, random_state=0),
+        "PCA": PCA(),
+        "ECOD": ECOD(),
+    }
+
+
+def activation_detector(
+    net: nn.Module, x: Tensor, layer: str, radii: tuple[float, ...], attacked: int, steps: int
+) -> Callable[[Tensor], Any]:
+    """ART's BinaryActivationDetector, trained against its own PGD: images in, logits (B,) out."""
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.defences.detector.evasion import BinaryActivationDetector
+    from art.estimators.classification import PyTorchClassifier
+
+    victim = PyTorchClassifier(
+        net, nn.CrossEntropyLoss(), (1, 28, 28), 10, clip_values=(0, 1), device_type="cpu"
+    )
+    parts = [x.numpy()]
+    for eps in radii:
+        attack = ProjectedGradientDescentPyTorch(
+            victim, eps=eps, eps_step=2.5 * eps / steps, max_iter=steps, num_random_init=1,
+            batch_size=256, verbose=False,
+        )  # fmt: skip
+        parts.append(attack.generate(x[:attacked].numpy()))
+    place = next(n for n in victim.layer_names if n.split(".")[-1] == layer)
+    shape = victim.get_activations(x[:1].numpy(), place, 1).shape[1:]
+    torch.manual_seed(0)
+    judge = nn.Sequential(
+        nn.Flatten(), nn.Linear(int(np.prod(shape)), 32), nn.ReLU(), nn.Linear(32, 2)
+    )
+    trained = PyTorchClassifier(
+        judge, nn.CrossEntropyLoss(), shape, 2, device_type="cpu",
+        optimizer=torch.optim.Adam(judge.parameters(), 1e-3),
+    )  # fmt: skip
+    detector = BinaryActivationDetector(victim, trained, place)
+    labels = np.repeat([0, 1], [len(x), len(radii) * attacked])
+    detector.fit(np.concatenate(parts), np.eye(2)[labels], batch_size=128, nb_epochs=20)
+
+    def logits(x: Tensor) -> Any:
+        found = detector.detect(x.numpy())[0]["predictions"]
+        return found[:, 1] - found[:, 0]
+
+    return logits

@@ -11,6 +11,9 @@ from typing import Any
 import autoattack
 import peers
 import torch
+from detectors import rejection, stopped
+from detectors_cost import cost
+from detectors_peers import detectors
 from endpoint import endpoint
 from harden import hardening
 from labels import decisions
@@ -42,6 +45,10 @@ PARTS = {
     "harden": hardening,
     "recipes": recipes,
     "unseen": unseen,
+    "detectors": stopped,
+    "rejection": rejection,
+    "detectors-peers": detectors,
+    "detectors-cost": cost,
 }
 
 

@@ -165,9 +165,9 @@ def test_a_held_out_rate_is_kept_and_far_points_are_flagged() -> None:
 
 def test_rarity_is_the_conformal_p_value_and_never_ties() -> None:
     benign = torch.randn(5000, generator=torch.Generator().manual_seed(0))
-    knots = detect._tails.tails(benign)
+    knots = detect.methods._tails.tails(benign)
     points = torch.linspace(-6, 60, 400)
-    found = detect._tails.rarity(knots, points)
+    found = detect.methods._tails.rarity(knots, points)
     assert (found.diff() > 0).all()
     inside = points.abs() < 2.5
     share = ((benign[None] >= points[:, None]).sum(1) + 1) / 5001

@@ -47,6 +47,10 @@ class CertificateError(WithstandError):
     """A proof and an attack contradict each other."""
 
 
+class DetectorError(WithstandError):
+    """A detector cannot work on this model."""
+
+
 class OutputError(WithstandError):
     """A result cannot be written."""
 

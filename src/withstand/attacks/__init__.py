@@ -38,6 +38,7 @@ from ._surfree import SurFree
 from ._surrogate import train_surrogate
 from ._transfer import TransferPGD
 from ._universal import Universal, universal
+from ._weighted import WeightedPGD
 
 __all__ = [
     "ALMA",
@@ -79,6 +80,7 @@ __all__ = [
     "SurFree",
     "TransferPGD",
     "Universal",
+    "WeightedPGD",
     "batch_floor",
     "craft",
     "length",

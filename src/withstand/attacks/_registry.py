@@ -32,6 +32,7 @@ from ._square import Square
 from ._superdeepfool import SuperDeepFool
 from ._surfree import SurFree
 from ._transfer import TransferPGD
+from ._weighted import WeightedPGD
 
 _OURS = (
     ALMA,
@@ -62,6 +63,7 @@ _OURS = (
     SuperDeepFool,
     SurFree,
     TransferPGD,
+    WeightedPGD,
 )
 
 

@@ -15,6 +15,7 @@ from ._certify import certify
 from ._compare import compare
 from ._corpus import corpus
 from ._demo import demo
+from ._detect import detect
 from ._diagnose import diagnose
 from ._evaluate import evaluate
 from ._evidence import evidence
@@ -46,6 +47,7 @@ app.command()(demo)
 app.add_typer(bench, name="bench")
 app.add_typer(corpus, name="corpus")
 app.add_typer(evidence, name="evidence")
+app.add_typer(detect, name="detect")
 
 
 def _version(wanted: bool) -> None:

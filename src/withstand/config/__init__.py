@@ -1,12 +1,13 @@
 """The one schema: withstand.yaml, read, checked and written."""
 
 from ._certify import CertifyConfig
+from ._data import DataConfig
 from ._defences import CompareConfig, DefenceConfig
+from ._detect import DetectConfig, MethodConfig
 from ._load import load_config, parse_config
 from ._model import ModelConfig
 from ._sections import (
     Config,
-    DataConfig,
     EvaluateConfig,
     GateConfig,
     HardenConfig,
@@ -24,10 +25,12 @@ __all__ = [
     "Config",
     "DataConfig",
     "DefenceConfig",
+    "DetectConfig",
     "EvaluateConfig",
     "GateConfig",
     "HardenConfig",
     "Limit",
+    "MethodConfig",
     "ModelConfig",
     "RegionConfig",
     "ThreatConfig",

@@ -7,7 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, StrictBool, model_validator
 
 from ._certify import CertifyConfig
+from ._data import DataConfig
 from ._defences import CompareConfig, DefenceConfig
+from ._detect import DetectConfig
 from ._model import Access, ModelConfig
 from ._section import Section, wrong
 from ._values import (
@@ -15,79 +17,14 @@ from ._values import (
     Count,
     Index,
     Matrix,
-    Names,
     Positive,
     Seconds,
     Share,
-    Size,
     Tolerance,
 )
 
-DataKind = Literal["npz", "parquet", "csv", "images", "audio", "sklearn"]
 Norm = Literal["linf", "l2", "l1", "l0"]
 Recipe = Literal["standard", "fgsm", "nfgsm", "pgd", "active", "trades"]
-
-_FILES = ("npz", "parquet", "csv", "images", "audio")
-_ONLY: dict[str, tuple[str, ...]] = {
-    "path": _FILES,
-    "name": ("sklearn",),
-    "x": ("npz", "audio"),
-    "y": ("npz", "parquet", "csv", "audio"),
-    "features": ("parquet", "csv"),
-    "group": ("npz", "parquet", "csv"),
-    "layout": ("npz", "sklearn"),
-    "classes": _FILES,
-    "source": _FILES,
-    "licence": _FILES,
-    "size": ("images",),
-    "length": ("audio",),
-}
-
-
-class DataConfig(Section):
-    """What the model is attacked on and how it is read."""
-
-    kind: DataKind = Field(description="how the data is read", examples=["npz"])
-    path: str | None = Field(
-        default=None, description="file or folder, relative to the configuration's folder"
-    )
-    name: str | None = Field(
-        default=None, description="digits, breast_cancer, wine or iris, for kind sklearn"
-    )
-    x: str = Field(default="x", description="key of the inputs")
-    y: str = Field(default="y", description="key or column of the labels")
-    features: Names | None = Field(
-        default=None, description="feature columns; all but the label and the group if absent"
-    )
-    group: str | None = Field(default=None, description="key or column of each row's user group")
-    scale: Positive = Field(default=1.0, description="raw values are divided by this")
-    layout: Literal["auto", "none", "hwc", "chw"] = Field(
-        default="auto", description="auto: square HxH gets a channel axis, HxWx3 becomes 3xHxW"
-    )
-    limit: Count | None = Field(default=None, description="only the first rows")
-    classes: Names | None = Field(default=None, description="class names in the model's order")
-    source: str | None = Field(default=None, description="where the data comes from, for reports")
-    licence: str | None = Field(default=None, description="its licence, for reports")
-    size: Size | None = Field(
-        default=None, description="images are resized to this: pixels, or [height, width]"
-    )
-    length: Count | None = Field(
-        default=None, description="waveforms are cut or zero-padded to this many samples"
-    )
-
-    @model_validator(mode="after")
-    def _kinds(self) -> DataConfig:
-        if self.kind == "sklearn" and self.name is None:
-            raise wrong("name", "is missing; kind sklearn needs it, e.g. name: digits")
-        if self.kind != "sklearn" and self.path is None:
-            raise wrong("path", f"is missing; kind {self.kind} needs it, e.g. path: data.npz")
-        for key, kinds in _ONLY.items():
-            if key in self.model_fields_set and self.kind not in kinds:
-                only = " or ".join(kinds)
-                raise wrong(key, f"is only for kind {only}, not {self.kind}; take it out")
-        if self.features is not None and self.y in self.features:
-            raise wrong("features", f"names the label {self.y!r} itself; take it out")
-        return self
 
 
 class RegionConfig(Section):
@@ -306,6 +243,9 @@ class Config(Section):
     )
     certify: CertifyConfig | None = Field(
         default=None, description="how it is proven that the model withstands the threat"
+    )
+    detect: DetectConfig | None = Field(
+        default=None, description="which inputs are told that look like an attack"
     )
     gate: GateConfig = Field(default_factory=GateConfig, description="what a release must meet")
 

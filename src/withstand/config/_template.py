@@ -6,8 +6,9 @@ import json
 
 import yaml
 
+from ._data import DataKind
 from ._model import ModelKind
-from ._sections import DataKind, Norm
+from ._sections import Norm
 
 _TEXT = """\
 # What withstand attacks, on which data, and what counts as withstanding.
@@ -88,6 +89,12 @@ evaluate:
 # certify:                        # `withstand certify` proves what no attack can change
 #   method: smoothing             # smoothing | bounds (linf, small networks)
 #   sigma: 0.25                   # smoothing: standard deviation of the noise
+
+# detect:                         # `withstand detect fit` tells inputs that look like an attack
+#   methods: [mahalanobis]        # or with settings: [{{name: feature_squeezing, bits: 5}}]
+#   data: {{kind: npz, path: benign.npz}}  # else x_train and y_train of data's npz
+#   fpr: 0.01                     # the most that may be flagged of benign inputs
+#   requests_per_day: 100000      # in service, to tell false alarms a day
 
 gate:                             # what a release must meet; shares between 0 and 1
   # robust_accuracy: {{min: 0.5}}   # share still classified correctly under attack

@@ -3,6 +3,7 @@
 from ._audio import load_audio
 from ._dataset import Dataset, Provenance, from_arrays
 from ._images import load_images
+from ._inputs import load_inputs
 from ._load import load
 from ._npz import load_npz, read_npz
 from ._sklearn import load_sklearn
@@ -16,6 +17,7 @@ __all__ = [
     "load_audio",
     "load_csv",
     "load_images",
+    "load_inputs",
     "load_npz",
     "load_parquet",
     "load_sklearn",

@@ -109,7 +109,7 @@ def from_arrays(
         raise DataError(
             f"{len(columns)} feature names for x of shape {inputs.shape}; name each of its columns"
         )
-    _check_finite(inputs, columns)
+    check_finite(inputs, columns)
     provenance = Provenance(
         name=name,
         source=source,
@@ -148,7 +148,8 @@ def to_float32(x: Array) -> Array:
         return np.asarray(x, np.float32, order="C")
 
 
-def _check_finite(x: Array, features: tuple[str, ...] | None) -> None:
+def check_finite(x: Array, features: tuple[str, ...] | None) -> None:
+    """Raise DataError where x has values that are not finite, with the features and rows."""
     bad = ~np.isfinite(x)
     if not bad.any():
         return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor
 
@@ -30,7 +30,7 @@ class Observation:
     x: raw input (B, ...). scores: (B, K), and (B, 0) where no method needs them. activations: means
     over positions (B, F) by layer, in the order of the network. ask: for other inputs than x.
     members: each member's own scores, where the model is an ensemble. y: true labels (B,), while
-    fitting where they are known.
+    fitting where they are known. look: what is seen of other inputs; 1 forward.
     """
 
     x: Tensor
@@ -39,6 +39,7 @@ class Observation:
     activations: Mapping[str, Tensor] = field(default_factory=dict)
     members: tuple[Ask, ...] = ()
     y: Tensor | None = None
+    look: Callable[[Tensor], Observation] | None = None
 
 
 class Method(ABC):
@@ -46,12 +47,15 @@ class Method(ABC):
 
     needs: the least that it must be shown. passes: forwards beyond the model's own for one input.
     modalities: what it makes sense for. reference: the paper. highest: the end of the score's
-    range, None if it has none; a threshold there would never flag.
+    range, None if it has none; a threshold there would never flag. attack_aware: fitted to
+    examples of known attacks, so that it says less about others.
     """
 
     needs: ClassVar[Needs]
     modalities: ClassVar[tuple[Modality, ...]] = MODALITIES
     reference: ClassVar[str] = ""
+    differentiable: ClassVar[bool] = True
+    attack_aware: ClassVar[bool] = False
 
     @property
     def passes(self) -> float:
@@ -62,6 +66,10 @@ class Method(ABC):
     def layers(self) -> tuple[str, ...] | None:
         """The layers that are looked at, None for the default ones."""
         return ()
+
+    def at(self, layers: tuple[str, ...]) -> Method:
+        """The method with these layers if it names none, so that it finds its own among others."""
+        return replace(cast(Any, self), layers=layers) if self.layers is None else self
 
     @property
     def highest(self) -> float | None:
@@ -76,5 +84,5 @@ class Method(ABC):
     def score(self, state: State, seen: Observation) -> Tensor:
         """Suspicion (B,), higher is more suspicious, each row's by itself alone.
 
-        Differentiable with respect to `seen.x` wherever it can be.
+        Differentiable with respect to `seen.x`, else `differentiable` is False.
         """

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import ModelError, did_you_mean, listed
-from ..models import Ensemble, Model, differentiable, network_of
+from ..models import Model, differentiable, members_of, network_of
 from ._contract import NEEDS, Needs, Observation
 
 
@@ -40,6 +40,7 @@ class Observer:
             activations={name: found[name] for name in self.layers},
             members=self._members,
             y=y,
+            look=self,
         )
 
     @property
@@ -48,9 +49,7 @@ class Observer:
 
     @property
     def _members(self) -> tuple[Any, ...]:
-        if not isinstance(self.model, Ensemble):
-            return ()
-        return tuple(differentiable(member) for member in self.model.models)
+        return tuple(differentiable(member) for member in members_of(self.model))
 
     def over(self, x: Tensor, y: Tensor | None, batch_size: int) -> Observation:
         """What is seen at many inputs x (N, ...), without a graph, a batch at a time."""
@@ -63,6 +62,7 @@ class Observer:
             activations={n: torch.cat([p.activations[n] for p in parts]) for n in self.layers},
             members=self._members,
             y=y,
+            look=self,
         )
 
 

@@ -7,11 +7,47 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from .._errors import ConfigError, did_you_mean, listed
-from ._confidence import Confidence
 from ._contract import Method
-from ._mahalanobis import Mahalanobis
+from .methods._confidence import Confidence
+from .methods._constraints import Constraints
+from .methods._deep_knn import DeepKNN
+from .methods._density import KernelDensity
+from .methods._disagreement import Disagreement
+from .methods._encoding import EncodingAnomaly
+from .methods._feature_anomaly import FeatureAnomaly
+from .methods._fused import Fused
+from .methods._gradient_norm import GradientNorm
+from .methods._isolation_forest import IsolationForest
+from .methods._learned import Learned
+from .methods._mahalanobis import Mahalanobis
+from .methods._neighbours import NearestNeighbours
+from .methods._pca import PCAReconstruction
+from .methods._reconstruction import ReconstructedAnswer, Reconstruction
+from .methods._residual import Residual
+from .methods._squeezing import FeatureSqueezing
+from .methods._stability import NoiseStability
 
-_OURS: tuple[type[Method], ...] = (Confidence, Mahalanobis)
+_OURS: tuple[type[Method], ...] = (
+    Confidence,
+    Constraints,
+    DeepKNN,
+    Disagreement,
+    EncodingAnomaly,
+    FeatureAnomaly,
+    FeatureSqueezing,
+    Fused,
+    GradientNorm,
+    IsolationForest,
+    KernelDensity,
+    Learned,
+    Mahalanobis,
+    NearestNeighbours,
+    NoiseStability,
+    PCAReconstruction,
+    ReconstructedAnswer,
+    Reconstruction,
+    Residual,
+)
 
 
 def registry() -> dict[str, type[Method]]:

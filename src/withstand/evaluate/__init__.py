@@ -2,7 +2,7 @@
 
 from ._answers import Answers
 from ._cascade import PRESETS, sweep, weakest
-from ._chart import Chart, Curve, Point, draw
+from ._chart import Chart, Curve, Line, Point, draw
 from ._console import show
 from ._evaluate import evaluate
 from ._files import check_writable, write
@@ -11,7 +11,7 @@ from ._html import page, render
 from ._layer import Layer
 from ._layers import Layers, evaluate_layers
 from ._preflight import check_clean, check_domain
-from ._report import Cost, Report
+from ._report import Cost, Finding, Report, Trust
 from ._sandwich import join, sandwich
 from ._saved import check_same, load_report, load_trust, read_report
 from ._schema import report_schema
@@ -30,14 +30,17 @@ __all__ = [
     "Chart",
     "Cost",
     "Curve",
+    "Finding",
     "Fixed",
     "Layer",
     "Layers",
+    "Line",
     "Point",
     "Progress",
     "Remedy",
     "Report",
     "Setup",
+    "Trust",
     "check_clean",
     "check_domain",
     "check_same",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -48,3 +48,12 @@ class Recipe(Protocol):
     def regions(self) -> tuple[Region, ...]: ...
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Lost: ...
+
+
+@runtime_checkable
+class Proving(Recipe, Protocol):
+    """A training method whose nets are proven robust, by bounds that it can take itself."""
+
+    def proven(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Tensor:
+        """Which samples x (N, ...) with labels y are proven right in the whole region, (N,)."""
+        ...

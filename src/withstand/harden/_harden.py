@@ -126,7 +126,7 @@ def harden(
         saved = Checkpoint(checkpoint, hashlib.sha256(repr(provenance).encode()).hexdigest())
     training.run(saved, callbacks, progress)
     best = training.best
-    _, robust, clean = best["standing"]
+    *_, robust, clean = best["standing"]
     n = len(training.judged[0])
     return Hardened(
         net=net.eval(),

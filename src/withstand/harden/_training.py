@@ -16,7 +16,7 @@ from ..attacks import Checkpoint
 from ..evaluate import Progress
 from ..threat import Box
 from ._batches import Batch, Batches, derived
-from ._contract import Moment, Recipe
+from ._contract import Moment, Proving, Recipe
 from ._cost import Meter
 from ._guard import Guard, checks, watched
 from ._learner import Learner
@@ -215,8 +215,8 @@ class Training:
     def _judge(self, number: int) -> Epoch:
         """How well the net does on what was held out; the best weights are kept.
 
-        The average is nearly always the better one, so that the last weights are looked at too only
-        at the end.
+        Proofs count first where the recipe makes any. The average is nearly always the better one,
+        so that the last weights are looked at too only at the end.
         """
         x, y = self.judged
         attacked = bool(self._last.regions)
@@ -229,7 +229,10 @@ class Training:
             at = replace(self._at("judge"), scale=1.0)
             seen = withstood(net, x, y, regions, at, steps=_STEPS)
             found[name] = (int(seen.multi.sum()), int(seen.clean.sum()))
-            standing = [int(attacked), *found[name]]
+            proven = 0
+            if attacked and isinstance(self.recipe, Proving):
+                proven = int(self.recipe.proven(net, x, y, at).sum())
+            standing = [int(attacked), proven, *found[name]]
             if not self.best or standing >= self.best["standing"]:
                 state = deepcopy(net.state_dict())
                 self.best = {"standing": standing, "epoch": number, "weights": name, "net": state}

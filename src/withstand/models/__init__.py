@@ -12,7 +12,7 @@ from ._detecting import Detecting
 from ._differentiable import Differentiable
 from ._distilled import Tempered, distilled
 from ._ensemble import Ensemble
-from ._forward import differentiable, network_of
+from ._forward import differentiable, members_of, network_of
 from ._http import HttpModel, HttpSettings
 from ._input_transform import InputTransform, input_transform
 from ._jpeg import Jpeg
@@ -86,6 +86,7 @@ __all__ = [
     "load_onnx",
     "load_trees",
     "measured_defences",
+    "members_of",
     "motions",
     "moved",
     "network_of",

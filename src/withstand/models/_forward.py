@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._declared import Declared
-from ._ensemble import weighted
+from ._ensemble import Ensemble, weighted
 from ._pipeline import Pipeline
 from ._protocol import Model
 from ._torch import TorchModel
@@ -43,6 +43,18 @@ def network_of(model: object) -> nn.Module | None:
     while isinstance(model, Pipeline | Declared):
         model = model.model
     return model.net if isinstance(model, TorchModel) else None
+
+
+def members_of(model: Model) -> tuple[Model, ...]:
+    """The members of the ensemble behind steps and declarations, each behind the same steps."""
+    if isinstance(model, Ensemble):
+        return model.models
+    if isinstance(model, Declared):
+        return members_of(model.model)
+    if isinstance(model, Pipeline):
+        inner = members_of(model.model)
+        return tuple(Pipeline(model.steps, member, domain=model.domain) for member in inner)
+    return ()
 
 
 class _Asked(torch.autograd.Function):

@@ -36,7 +36,9 @@ def held_modules(*parts: object) -> Iterator[None]:
                 parameter.requires_grad_(required)
             with torch.no_grad():
                 for buffer, before in buffers:
-                    buffer.copy_(before)
+                    # A graph that is used later refuses tensors that were written to.
+                    if not torch.equal(buffer, before):
+                        buffer.copy_(before)
 
 
 def _nets(part: object) -> list[nn.Module]:

@@ -2,5 +2,6 @@
 
 from . import planted
 from ._attacks import check_attack
+from ._detectors import check_detector
 
-__all__ = ["check_attack", "planted"]
+__all__ = ["check_attack", "check_detector", "planted"]

@@ -45,7 +45,9 @@ def last_iterate(eps: float, *, steps: int = 40) -> DefectiveAttack:
     return attack
 
 
-def climbed(net: nn.Module, x: Tensor, y: Tensor, *, eps: float, size: float, steps: int) -> Tensor:
+def climbed(
+    net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, *, eps: float, size: float, steps: int
+) -> Tensor:
     """x (B, ...) in [0, 1] after signed steps of this size up the cross-entropy, within eps."""
     moved = x.detach()
     for _ in range(steps):
@@ -54,7 +56,7 @@ def climbed(net: nn.Module, x: Tensor, y: Tensor, *, eps: float, size: float, st
     return moved
 
 
-def _climb(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _climb(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Scores, and the gradient of cross-entropy with respect to x."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():

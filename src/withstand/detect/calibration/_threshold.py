@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from math import ceil, log, log1p
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from .._errors import DataError
-from ..stats import upper_bound
+from ..._errors import DataError
+from ...stats import upper_bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,8 @@ class Threshold:
 
     Of n held-out benign scores `flagged` lie above it; `bound` is the false-positive rate that is
     not exceeded with the given confidence, for inputs like those; fpr: the rate that was wanted.
+    classes: the predicted classes that have a threshold of their own, as `by_class` makes them;
+    `value` then is for the others, and n, flagged and bound are of all together.
     """
 
     value: float
@@ -27,14 +31,28 @@ class Threshold:
     n: int
     flagged: int
     bound: float
+    classes: Mapping[int, Threshold] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
+        told = asdict(self)
+        classes = {str(label): own for label, own in told.pop("classes").items()}
+        return {**told, "classes": classes} if classes else told
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Threshold:
+        """From what `to_dict` gave."""
+        own = {int(label): cls.from_dict(each) for label, each in told.get("classes", {}).items()}
+        return cls(**{**told, "classes": own})
+
+    def value_of(self, label: int) -> float:
+        """The value that holds for inputs of this predicted class."""
+        return self.classes[label].value if label in self.classes else self.value
 
     def __str__(self) -> str:
+        own = f" and {len(self.classes)} classes' own" if self.classes else ""
         return (
-            f"{self.value:.6g}: flags at most {100 * self.bound:.2g} % of benign inputs "
+            f"{self.value:.6g}{own}: flags at most {100 * self.bound:.2g} % of benign inputs "
             f"({100 * self.confidence:g} % sure, {self.flagged} of {self.n} held-out ones)"
         )
 
@@ -47,18 +65,8 @@ def threshold(scores: ArrayLike, *, fpr: float = 0.01, confidence: float = 0.95)
     `confidence` keeps the rate. The scores must be of inputs that the detector was not fitted on.
     Raises DataError for too few of them, or for ones that are not finite.
     """
-    if not 0 < fpr < 1 or not 0 < confidence < 1:
-        raise DataError(
-            f"fpr is {fpr:g} and confidence {confidence:g}; give shares between 0 and 1, such as "
-            "0.01 and 0.95"
-        )
-    values = np.sort(np.asarray(scores, np.float64).ravel())
-    if not np.isfinite(values).all():
-        wrong = int((~np.isfinite(values)).sum())
-        raise DataError(
-            f"{wrong} of {len(values)} benign scores are not finite; look for inputs that the "
-            "model or the detector cannot take"
-        )
+    check_promise(fpr, confidence)
+    values = np.sort(finite(scores))
     most = most_flagged(len(values), fpr=fpr, confidence=confidence)
     if most < 0:
         raise DataError(
@@ -78,6 +86,28 @@ def threshold(scores: ArrayLike, *, fpr: float = 0.01, confidence: float = 0.95)
     )
 
 
+def check_promise(fpr: float, confidence: float) -> None:
+    """Raise DataError for a rate or a confidence that cannot be promised."""
+    if not 0 < fpr < 1 or not 0 < confidence < 1:
+        raise DataError(
+            f"fpr is {fpr:g} and confidence {confidence:g}; give shares between 0 and 1, such as "
+            "0.01 and 0.95"
+        )
+
+
+def finite(scores: ArrayLike) -> NDArray[np.float64]:
+    """Benign scores (N,) in float64; raises DataError where some are not finite."""
+    values = np.asarray(scores, np.float64).ravel()
+    if not np.isfinite(values).all():
+        wrong = int((~np.isfinite(values)).sum())
+        raise DataError(
+            f"{wrong} of {len(values)} benign scores are not finite; look for inputs that the "
+            "model or the detector cannot take"
+        )
+    return values
+
+
+@cache
 def most_flagged(n: int, *, fpr: float, confidence: float) -> int:
     """How many of n held-out benign inputs may be flagged; -1 if n is too small for the rate.
 

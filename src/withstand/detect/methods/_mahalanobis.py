@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._errors import ConfigError, DataError
-from ._contract import Method, Needs, Observation, State
+from ..._errors import ConfigError, DataError
+from .._contract import Method, Needs, Observation, State
 from ._tails import rarity, tails
 
 
@@ -61,14 +61,14 @@ def _fitted(features: Tensor, y: Tensor, components: int) -> State:
     means = torch.stack([features[y == label].mean(0) for label in classes])
     place = torch.searchsorted(classes, y)
     residuals = features - means[place]
-    covariance = _shrunk(residuals)
+    covariance = shrunk(residuals)
     values, vectors = torch.linalg.eigh(covariance)
     kept = slice(-min(components, len(values)), None)
     whitening = vectors[:, kept] * values[kept].clamp_min(1e-12).rsqrt()
     return {"whitening": whitening, "means": means @ whitening}
 
 
-def _shrunk(residuals: Tensor) -> Tensor:
+def shrunk(residuals: Tensor) -> Tensor:
     """The covariance (F, F) of centred rows (N, F), shrunk towards a multiple of its diagonal.
 
     The intensity is that of Ledoit and Wolf (2004) for the diagonal as a target.

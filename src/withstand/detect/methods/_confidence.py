@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .._errors import ConfigError
-from ._contract import Method, Needs, Observation, State
+from ..._errors import ConfigError
+from .._contract import Method, Needs, Observation, State
+from ._answers import two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Confidence(Method):
         return {}
 
     def score(self, state: State, seen: Observation) -> Tensor:
-        scores = _two(seen.scores) / self.temperature
+        scores = two(seen.scores) / self.temperature
         if self.of == "energy":
             return -self.temperature * scores.logsumexp(1)
         best = scores.topk(2, dim=1).values
@@ -50,8 +51,3 @@ class Confidence(Method):
         # Of the sum of the others', since 1 minus a probability near 1 is rounded to nothing.
         others = scores.scatter(1, scores.argmax(1, keepdim=True), -torch.inf)
         return (others.logsumexp(1) - scores.logsumexp(1)).exp()
-
-
-def _two(scores: Tensor) -> Tensor:
-    """Scores of two classes where the model gives one logit."""
-    return torch.cat((torch.zeros_like(scores), scores), 1) if scores.shape[1] == 1 else scores

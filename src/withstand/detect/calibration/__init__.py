@@ -1,0 +1,1 @@
+"""Thresholds that keep their promise, and whether a detector can work at all."""

@@ -1,0 +1,1 @@
+"""What changes in production: alarms, scores, answers, traffic."""

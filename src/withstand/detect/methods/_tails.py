@@ -1,0 +1,65 @@
+"""Several scores on one scale: how rare each is among benign inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_KNOTS = 64
+_LEAST_SLOPE = 1e-6
+_PEAKS = 20
+
+
+def tails(scores: Tensor) -> Tensor:
+    """The map from a score to its rarity, from benign scores (N,): knots (3, K) for `rarity`.
+
+    Rarity is -log of the conformal p-value, (1 + #{s_i >= s}) / (N + 1), between the knots linear.
+    From about the 20th largest score on it is that of an exponential tail (Pickands 1975), since
+    single extremes are noisy; so no two of them become equal and an attacker sees a slope.
+    Rows: where a piece begins, the rarity there, its slope.
+    """
+    return several_tails(scores[:, None])[:, 0]
+
+
+def several_tails(scores: Tensor) -> Tensor:
+    """The maps of several scores (N, M) at once: knots (3, M, K) for `rarities`."""
+    values = scores.detach().double().sort(0).values.T.contiguous()
+    n = values.shape[1]
+    last = n - max(1, min(_PEAKS, n // 5))
+    # Evenly spaced rarities are dense towards the rare end, where it matters.
+    most = torch.tensor((n + 1) / (n - last)).log().item()
+    wanted = torch.linspace(0, most, _KNOTS, dtype=torch.float64)
+    rank = ((n + 1) * (1 - (-wanted).exp())).floor().clamp(0, last).long().to(values.device)
+    # Where most scores are equal, the tail begins with those that are not.
+    peak = values[:, last : last + 1].contiguous()
+    above = torch.searchsorted(values, peak, right=True)
+    begin = torch.where((values[:, last - 1 : last] == peak) & (above < n), above, last)
+    rank = torch.cat((rank.expand(len(values), -1), begin), 1)
+    x, y = values.gather(1, rank), -((n - rank) / (n + 1)).log()
+    # Of equal scores the first has the largest share at or above it.
+    later = torch.nn.functional.pad(x[:, 1:] == x[:, :-1], (1, 0))
+    y = y.masked_fill(later, 0).cummax(1).values
+    excess = (values - x[:, -1:]).clamp_min(0).sum(1) / (n - 1 - begin[:, 0]).clamp_min(1)
+    for other in (x[:, -1] - x[:, 0], torch.ones_like(excess)):
+        # Equal scores have no tail of their own.
+        excess = torch.where(excess > 0, excess, other)
+    # Pieces between equal scores are never entered.
+    slope = y.diff(dim=1) / x.diff(dim=1).masked_fill(later[:, 1:], 1)
+    slope = torch.cat((slope, 1 / excess[:, None]), 1).clamp_min(_LEAST_SLOPE)
+    return torch.stack((x, y, slope)).float()
+
+
+def rarity(knots: Tensor, scores: Tensor) -> Tensor:
+    """The rarity (B,) of scores (B,), by the knots that `tails` gave; rises everywhere."""
+    x, y, slope = knots.unbind()
+    place = torch.searchsorted(x, scores.detach().contiguous(), right=True).sub_(1).clamp_min_(0)
+    return torch.addcmul(y[place], slope[place], scores - x[place])
+
+
+def rarities(knots: Tensor, scores: Tensor) -> Tensor:
+    """The rarities (B, M) of several scores (B, M), by the knots that `several_tails` gave."""
+    x, y, slope = knots.unbind()
+    values = scores.detach().T.contiguous()
+    place = torch.searchsorted(x, values, right=True).sub_(1).clamp_min_(0)
+    start, base, rise = (part.gather(1, place).T for part in (x, y, slope))
+    return base + rise * (scores - start)
