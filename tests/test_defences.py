@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from withstand import WithstandError
+from withstand.attacks import Checkpoint
 from withstand.config import parse_config
 from withstand.evaluate import (
     Report,
@@ -282,20 +283,30 @@ def test_without_the_adaptive_attack_there_is_no_claim(why: str, digits: Any) ->
 
 
 def test_a_resumed_evaluation_says_the_same(
-    digits: Any, tmp_path: Path, without_seconds: Callable[[Any], Any]
+    digits: Any,
+    tmp_path: Path,
+    without_seconds: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = digits.data.head(5)
     declared = Defence(name="rounding", cost_factor=2.0, masks=True)
     model = Declared(TorchModel(planted.quantiser(digits.net)), declared)
     whole = evaluate(model, data, THREAT, preset="smoke")
 
-    def stop(now: Any) -> None:
-        if now.stage == "APGD":
+    saves, save = iter(range(1000)), Checkpoint.save
+
+    def stop(self: Checkpoint, changes: Any) -> None:
+        save(self, changes)
+        # Of some hundred steps in all, each of which is saved.
+        if next(saves) == 40:
             raise KeyboardInterrupt
 
     file = tmp_path / "checkpoint"
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(model, data, THREAT, preset="smoke", checkpoint=file, progress=stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "due", True)
+        patch.setattr(Checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, data, THREAT, preset="smoke", checkpoint=file)
     resumed = evaluate(model, data, THREAT, preset="smoke", checkpoint=file)
     assert without_seconds(resumed.to_dict()) == without_seconds(whole.to_dict())
     assert whole.defences is not None

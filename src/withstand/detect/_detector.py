@@ -157,6 +157,8 @@ class Detector:
             if torch.is_grad_enabled() and x.requires_grad:
                 return told(self.observer(x))
             with torch.no_grad():
+                if len(x) <= batch_size:
+                    return told(self.observer(x))
                 return torch.cat([told(self.observer(part)) for part in torch.split(x, batch_size)])
 
     @property

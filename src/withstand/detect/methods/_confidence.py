@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from ..._errors import ConfigError
@@ -45,9 +44,8 @@ class Confidence(Method):
         scores = two(seen.scores) / self.temperature
         if self.of == "energy":
             return -self.temperature * scores.logsumexp(1)
-        best = scores.topk(2, dim=1).values
         if self.of == "margin":
+            best = scores.topk(2, dim=1).values
             return best[:, 1] - best[:, 0]
-        # Of the sum of the others', since 1 minus a probability near 1 is rounded to nothing.
-        others = scores.scatter(1, scores.argmax(1, keepdim=True), -torch.inf)
-        return (others.logsumexp(1) - scores.logsumexp(1)).exp()
+        # The sum of the others', since 1 minus a probability near 1 is rounded to nothing.
+        return scores.softmax(1).scatter(1, scores.argmax(1, keepdim=True), 0.0).sum(1)
