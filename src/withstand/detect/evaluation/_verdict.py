@@ -29,7 +29,7 @@ def verdict(
     level, words, reasons = _judged(aware, tpr, gain, None if by_gradients else effort, trust)
     if level == "non-adaptive only" and unaware is not None and unaware.tpr.low < HOLDS:
         words += (
-            " Of attacks that do not know of it, too, it surely flags no more than "
+            " Of attacks that do not know of it, too, it flags surely not more than "
             f"{_percent(unaware.tpr.low)}."
         )
     doubts = [f.check for f in trust.findings if f.verdict == "amber"]
