@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from withstand.harden import (
     Recipe,
     adam,
     cyclic,
+    flat,
     harden,
     ibp_weights,
 )
@@ -212,9 +213,28 @@ def cnn() -> nn.Sequential:
     )
 
 
-def late(done: float) -> float:
-    """The full rate until the radius has grown, and some time after."""
-    return float(np.interp(done, [0, 0.02, 0.6, 0.85, 1], [0.1, 1, 1, 0.2, 0.01]))
+class Forgetful(IBP):
+    """Proves less after each epoch."""
+
+    left: ClassVar[list[int]] = []
+
+    def proven(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Tensor:
+        count = self.left.pop(0)
+        return torch.arange(len(y)) < count
+
+
+@pytest.mark.parametrize(("counts", "kept"), [([9, 5, 3], 1), ([2, 8, 3], 2), ([4, 4, 4], None)])
+def test_the_weights_with_the_most_proofs_are_kept(counts: list[int], kept: int | None) -> None:
+    digits = load_sklearn("digits")
+    Forgetful.left = [*counts]
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    recipe = Forgetful(region=Linf(0.01))
+    options: dict[str, Any] = {"epochs": 3, "growth": 0.0, "guard": False, "ema": 0}
+    done = harden(net, digits, recipe, optimizer=adam(0.01), **options)
+    # Where as much is proven, what withstands PGD decides.
+    best = max(done.history, key=lambda epoch: (epoch.robust, epoch.clean, epoch.number))
+    assert done.epoch == (best.number if kept is None else kept)
+    assert not Forgetful.left
 
 
 @pytest.mark.slow
@@ -248,6 +268,6 @@ def test_mnist_is_proven_at_the_radii_of_the_literature(
         guard=not intervals,
         ema=0,
         optimizer=adam(3e-3),
-        schedule=late if intervals else cyclic,
+        schedule=flat(0.6) if intervals else cyclic,
     )
     assert certified(done.net, unseen, eps, "crown-ibp" if intervals else "crown") >= least
