@@ -104,7 +104,9 @@ def export(
             raise EvidenceError(f"{folder} has no record from {begin} to {end}; see `show`")
         part.replace(output)
     except OSError as error:
-        raise EvidenceError(f"{output} cannot be written: {error.strerror}; give another") from None
+        raise EvidenceError(
+            f"{output} cannot be written: {error.strerror}; give another file"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
     typer.echo(f"written: {output} ({count:,} records)", err=True)
