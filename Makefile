@@ -17,7 +17,7 @@ $(STAMP):
 		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 2; }
 	@$(PYTHON) -m venv $(VENV) || { echo "no venv module; on Debian: apt install python3-venv"; exit 2; }
 	@echo "Installing into $(VENV)"
-	@$(BIN)/pip install -q --no-compile --prefer-binary -c constraints.txt -e '.[dev,onnx,serve,tabular,trees]'
+	@$(BIN)/pip install -q --no-compile --prefer-binary -c constraints.txt -e '.[dev,onnx,s3,serve,tabular,trees]'
 	@touch $(STAMP)
 
 install: $(STAMP)

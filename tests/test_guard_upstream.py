@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from withstand._errors import ConfigError
-from withstand.guard._upstream import Answer, Patience, Upstream, UpstreamError
+from withstand.guard import Answer, UpstreamError
+from withstand.guard.upstream import HttpPool, Patience
 
 QUICK = Patience(connect=0.5, total=0.5, body=1000, connections=2, idle=5)
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-kept: yes\r\n\r\nok"
@@ -42,12 +43,12 @@ class Server:
 
 
 def with_server(
-    server: Server, work: Callable[[Upstream], Awaitable[Any]], patience: Patience = QUICK
+    server: Server, work: Callable[[HttpPool], Awaitable[Any]], patience: Patience = QUICK
 ) -> Any:
     async def main() -> Any:
         async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
             port = listening.sockets[0].getsockname()[1]
-            upstream = Upstream("127.0.0.1", port, patience=patience)
+            upstream = HttpPool("127.0.0.1", port, patience=patience)
             try:
                 return await work(upstream)
             finally:
@@ -60,14 +61,14 @@ def with_server(
     return asyncio.run(main())
 
 
-async def asked(upstream: Upstream, body: bytes = b"body") -> Answer:
+async def asked(upstream: HttpPool, body: bytes = b"body") -> Answer:
     return await upstream.ask("POST", "/v2/models/m/infer", [(b"accept", b"*/*")], body)
 
 
 def test_one_connection_serves_many_requests() -> None:
     server = Server(GOOD)
 
-    async def work(upstream: Upstream) -> list[Answer]:
+    async def work(upstream: HttpPool) -> list[Answer]:
         return [await asked(upstream, b"%d" % number) for number in range(20)]
 
     answers = with_server(server, work)
@@ -111,7 +112,7 @@ LIES = {
 def test_a_server_that_lies_is_not_passed_on(lie: str) -> None:
     server = Server(LIES[lie], GOOD)
 
-    async def work(upstream: Upstream) -> Answer:
+    async def work(upstream: HttpPool) -> Answer:
         with pytest.raises(UpstreamError) as refused:
             await asked(upstream)
         assert (refused.value.status, refused.value.reason) == (502, "upstream_lies")
@@ -125,7 +126,7 @@ def test_a_second_answer_is_never_taken_for_the_next_one() -> None:
     smuggled = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen"
     for server in (Server(GOOD + smuggled, GOOD), Server(GOOD + b"x", GOOD)):
 
-        async def work(upstream: Upstream) -> list[bytes]:
+        async def work(upstream: HttpPool) -> list[bytes]:
             bodies = [(await asked(upstream)).body]
             await asyncio.sleep(0.05)
             return [*bodies, (await asked(upstream)).body]
@@ -138,7 +139,7 @@ def test_a_server_that_closes_early_is_502() -> None:
     for part in (b"", GOOD[:20], GOOD[:-1]):
         server = Server(part, GOOD, closes=True)
 
-        async def work(upstream: Upstream) -> Answer:
+        async def work(upstream: HttpPool) -> Answer:
             with pytest.raises(UpstreamError) as refused:
                 await asked(upstream)
             assert (refused.value.status, refused.value.reason) == (502, "upstream_closed")
@@ -152,7 +153,7 @@ def test_a_server_that_closes_early_is_502() -> None:
 def test_a_server_that_closes_after_each_answer_is_asked_anew() -> None:
     server = Server(GOOD, closes=True)
 
-    async def work(upstream: Upstream) -> list[bytes]:
+    async def work(upstream: HttpPool) -> list[bytes]:
         found = []
         for _ in range(5):
             found.append((await asked(upstream)).body)
@@ -166,7 +167,7 @@ def test_a_server_that_closes_after_each_answer_is_asked_anew() -> None:
 def test_a_slow_server_ends_in_time_and_its_late_answer_goes_to_nobody() -> None:
     server = Server(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate", GOOD, pause=0.7)
 
-    async def work(upstream: Upstream) -> bytes:
+    async def work(upstream: HttpPool) -> bytes:
         began = asyncio.get_running_loop().time()
         with pytest.raises(UpstreamError) as refused:
             await asked(upstream)
@@ -182,7 +183,7 @@ def test_a_slow_server_ends_in_time_and_its_late_answer_goes_to_nobody() -> None
 def test_whoever_leaves_takes_the_connection_along() -> None:
     server = Server(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate", GOOD, pause=0.1)
 
-    async def work(upstream: Upstream) -> bytes:
+    async def work(upstream: HttpPool) -> bytes:
         leaving = asyncio.ensure_future(asked(upstream))
         await asyncio.sleep(0.05)
         leaving.cancel()
@@ -198,7 +199,7 @@ def test_whoever_leaves_takes_the_connection_along() -> None:
 def test_there_are_never_more_connections_than_allowed() -> None:
     server = Server(GOOD, pause=0.02)
 
-    async def work(upstream: Upstream) -> int:
+    async def work(upstream: HttpPool) -> int:
         answers = await asyncio.gather(*(asked(upstream) for _ in range(10)))
         return sum(answer.body == b"ok" for answer in answers)
 
@@ -211,7 +212,7 @@ def test_nobody_there_is_502() -> None:
         async with await asyncio.start_server(Server(GOOD), "127.0.0.1", 0) as gone:
             port = gone.sockets[0].getsockname()[1]
         with pytest.raises(UpstreamError) as refused:
-            await asked(Upstream("127.0.0.1", port, patience=QUICK))
+            await asked(HttpPool("127.0.0.1", port, patience=QUICK))
         assert (refused.value.status, refused.value.reason) == (502, "upstream_down")
 
     asyncio.run(work())
@@ -224,7 +225,7 @@ def test_nobody_there_is_502() -> None:
 def test_a_header_cannot_smuggle_a_request(header: tuple[bytes, bytes]) -> None:
     server = Server(GOOD)
 
-    async def work(upstream: Upstream) -> None:
+    async def work(upstream: HttpPool) -> None:
         with pytest.raises(UpstreamError):
             await upstream.ask("GET", "/v2", [header])
 
@@ -237,7 +238,7 @@ def test_headers_of_the_connection_are_not_the_clients() -> None:
     headers = [(b"host", b"evil"), (b"content-length", b"99"), (b"transfer-encoding", b"chunked"),
                (b"connection", b"close"), (b"x-request-id", b"7")]  # fmt: skip
 
-    async def work(upstream: Upstream) -> Answer:
+    async def work(upstream: HttpPool) -> Answer:
         return await upstream.ask("POST", "/v2", headers, b"ab")
 
     assert with_server(server, work).body == b"ok"
@@ -245,4 +246,4 @@ def test_headers_of_the_connection_are_not_the_clients() -> None:
     assert server.seen[0].count(b"\r\n") == 5
     assert b"x-request-id: 7" in server.seen[0]
     with pytest.raises(ConfigError, match="is no address"):
-        Upstream("", 0)
+        HttpPool("", 0)

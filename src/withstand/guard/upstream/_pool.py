@@ -6,11 +6,12 @@ import asyncio
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import httptools
 
-from .._errors import ConfigError
+from ..._errors import ConfigError
+from .._message import Answer, Headers, UpstreamError
 
 _HOP = {
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
@@ -19,22 +20,6 @@ _HOP = {
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _HEAD = 65_536
-
-
-class Answer(NamedTuple):
-    """What the server said; headers are those that are passed on, names in small letters."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
-class UpstreamError(Exception):
-    """No answer that could be passed on; status: 502 or 504; reason: a word to count by."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +37,7 @@ class Patience:
     idle: float = 30.0
 
 
-class Upstream:
+class HttpPool:
     """A pool of connections to one http server, used from one event loop.
 
     A connection is used again only after an answer that ended as it should. A request is never sent
@@ -68,9 +53,7 @@ class Upstream:
         self._host = f"{host}:{port}".encode()
         self.opened = 0
 
-    async def ask(
-        self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes = b""
-    ) -> Answer:
+    async def ask(self, method: str, target: str, headers: Headers, body: bytes = b"") -> Answer:
         """Send a GET or POST and wait for the answer; raises UpstreamError where there is none.
 
         headers: names in small letters; those of the connection are ours.
@@ -120,9 +103,7 @@ class Upstream:
         self.opened += 1
         return connection
 
-    def _request(
-        self, method: str, target: str, headers: list[tuple[bytes, bytes]], body: bytes
-    ) -> bytes:
+    def _request(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
         lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + self._host]
         for name, value in headers:
             # What could end a header early would smuggle a second request.
@@ -154,7 +135,7 @@ class _Connection(asyncio.Protocol):
         self.reusable = False
         self._waiting = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Headers = []
         self._chunks: list[bytes] = []
         self._size = self._head_size = 0
         self._done = False

@@ -1,0 +1,49 @@
+"""Who asks, and whether they may now."""
+
+from __future__ import annotations
+
+from ._keys import Key, Keys
+from ._message import Headers, Request
+from ._quota import Quota
+from .wire import RequestError
+
+NOBODY = Key(id="open", tenant="default")
+"""Who asks where no key is wanted."""
+
+
+class Access:
+    """Keys and quotas; without keys everybody is let in as one client.
+
+    A key comes as `x-api-key` or as a bearer token. Raises RequestError, 401 or 429.
+    """
+
+    def __init__(self, keys: Keys | None, quota: Quota | None = None) -> None:
+        self._keys, self._quota = keys, quota
+
+    def admit(self, request: Request) -> tuple[Key, Headers]:
+        """Whose request it is, and what is told of the quota that is left."""
+        key = NOBODY if self._keys is None else self._find(self._keys, request.headers)
+        return key, [] if self._quota is None else within(self._quota, key)
+
+    def _find(self, keys: Keys, headers: Headers) -> Key:
+        shown = [
+            value[7:] if name == b"authorization" and value[:7].lower() == b"bearer " else value
+            for name, value in headers
+            if name in (b"x-api-key", b"authorization")
+        ]
+        # Two keys are nobody's: servers would differ about which one counts.
+        found = keys.find(shown[0].decode("latin-1")) if len(shown) == 1 else None
+        if found is None:
+            raise RequestError(
+                401, "key", "no valid API key; send it as x-api-key or Authorization: Bearer"
+            )
+        return found
+
+
+def within(quota: Quota, key: Key) -> Headers:
+    """Headers that tell of a client's quota; raises RequestError 429 where it is used up."""
+    verdict = quota.take(key.id)
+    headers = [(name.encode(), value.encode()) for name, value in quota.headers(verdict).items()]
+    if not verdict.allowed:
+        raise RequestError(429, "quota", "too many requests; slow down", headers)
+    return headers

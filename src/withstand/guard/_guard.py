@@ -1,0 +1,327 @@
+"""What becomes of a request, from its arrival to its record."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import itertools
+import logging
+import random
+import secrets
+import time
+from collections.abc import Mapping
+
+from ._access import Access, within
+from ._journal import Journal, NoJournal
+from ._keys import Key
+from ._lines import Line
+from ._message import Answer, Request, Upstream, UpstreamError, refusal
+from ._metrics import Metrics
+from ._record import record_of
+from ._routes import Route, find_route
+from ._sensor import Call, Sensor, Signal
+from .answers import Answered, coarsened, read_answer
+from .wire import Inference, RequestError, read_rows, read_v2, write_rows, write_v2
+
+_log = logging.getLogger("withstand.guard")
+_PASSED = (b"traceparent", b"tracestate", b"x-request-id")
+_LENGTH = b"inference-header-content-length"
+_BESIDE = 64
+
+
+class Guard:
+    """Stands in front of models: `answer` is all that a server, middleware or function calls.
+
+    lines: by the name of the model; the one named "" is for all others, and without it there are no
+    others. secret: the key of fingerprints, so that nobody can try inputs out against the evidence;
+    a random one if not given, and then equal inputs are told only until the guard ends.
+    """
+
+    def __init__(
+        self,
+        lines: Mapping[str, Line],
+        *,
+        access: Access | None = None,
+        journal: Journal | None = None,
+        metrics: Metrics | None = None,
+        secret: bytes | None = None,
+    ) -> None:
+        self.lines = dict(lines)
+        self.access = access or Access(None)
+        self.journal: Journal = journal or NoJournal()
+        self.metrics = metrics or Metrics()
+        self.killed = False
+        self._secret = secret or secrets.token_bytes(32)
+        self._ids = (f"{secrets.token_hex(6)}-{n}" for n in itertools.count(1))
+        self._beside: set[asyncio.Task[None]] = set()
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a request; whatever happens, there is one, and it is counted."""
+        model = tenant = ""
+        try:
+            route = find_route(request.method, request.path)
+            line = None if route is None else self.lines.get(route.model, self.lines.get(""))
+            if route is None or line is None:
+                raise RequestError(404, "route", "there is nothing here")
+            model = route.model if route.model in self.lines else ""
+            if route.kind == "health":
+                answer = await line.upstream.ask("GET", route.path, [])
+            else:
+                key, headers = self.access.admit(request)
+                tenant = key.tenant
+                if route.kind == "metadata":
+                    answer = await line.upstream.ask("GET", route.path, [])
+                else:
+                    answer = await self._infer(request, route, line, key)
+                answer = answer._replace(headers=[*answer.headers, *headers])
+        except RequestError as error:
+            self.metrics.refused(error.reason)
+            answer = refusal(error.status, str(error), error.headers)
+        except UpstreamError as error:
+            self.metrics.refused(error.reason)
+            answer = refusal(error.status, "the model server gave no answer")
+        except Exception:
+            _log.exception("a request could not be answered")
+            self.metrics.refused("defect")
+            answer = refusal(500, "this request could not be answered")
+        self.metrics.request(model, tenant, answer.status)
+        return answer
+
+    def close(self) -> None:
+        """Let go of what the lines hold open."""
+        for line in self.lines.values():
+            for sensor in line.sensors:
+                sensor.close()
+            for upstream in (line.upstream, line.reroute):
+                if upstream is not None:
+                    upstream.close()
+
+    async def _infer(self, request: Request, route: Route, line: Line, key: Key) -> Answer:
+        started = time.perf_counter()
+        if self.killed or line.mode == "observe":
+            return await self._observe(request, route, line, key, started)
+        call, paused, seconds, answer = None, 0.0, 0.0, None
+        failure: RequestError | UpstreamError | None = None
+        steps: tuple[str, ...] = ()
+        try:
+            standing = line.standing.of(key.id)
+            steps = self._steps(line, standing)
+            if "block" in steps:
+                raise _refused()
+            call = Call(route=route, key=key, started=started, asked=_read(request, route, line))
+            call.standing = standing
+            await self._look(call, line)
+            steps = self._steps(line, call.level)
+            answered, paused, seconds = await self._ask(request, call, line, steps)
+            self._learn(call, line, answered)
+            steps = self._steps(line, call.level)
+            answer = _shown(answered, line, steps)
+        except (RequestError, UpstreamError) as error:
+            failure = error
+            if isinstance(error, RequestError) and error.reason == "policy":
+                # As long as an answer takes, so that the time does not tell which it was.
+                await asyncio.sleep(line.pace.usual())
+        total = time.perf_counter() - started
+        self.metrics.added.observe(max(0.0, total - seconds - paused))
+        kept = self._note(call, route, line, key, answer, failure, steps, (total, seconds))
+        if failure is not None:
+            raise failure
+        assert answer is not None
+        if not kept and self.journal.required and line.mode == "enforce":
+            raise RequestError(503, "evidence", "try again later", [(b"retry-after", b"1")])
+        return answer
+
+    def _steps(self, line: Line, level: int) -> tuple[str, ...]:
+        """The actions that are taken at a level of the ladder."""
+        return line.standing.ladder.steps(level) if line.mode == "enforce" else ()
+
+    async def _look(self, call: Call, line: Line) -> None:
+        """Apply the rules, ask the sensors, and find the level of the ladder."""
+        for rule in line.rules:
+            asked = rule.apply(call.asked)
+            if asked is not call.asked:
+                call.asked = asked
+                call.trace.append((rule.name, self._digest(asked)))
+        call.fingerprint = self._digest(call.asked)
+        waiting = []
+        for sensor in line.sensors:
+            try:
+                said = sensor.look(call)
+            except Exception as error:
+                said = _failed(sensor, error)
+            if isinstance(said, Signal):
+                call.signals.append(said)
+            elif said is not None:
+                waiting.append((sensor, said))
+        if waiting:
+            said_later = await asyncio.gather(
+                *(later for _, later in waiting), return_exceptions=True
+            )
+            for (sensor, _), one in zip(waiting, said_later, strict=True):
+                if isinstance(one, BaseException) and not isinstance(one, Exception):
+                    raise one
+                call.signals.append(_failed(sensor, one) if isinstance(one, Exception) else one)
+        self._judge(call, line, call.signals)
+
+    def _learn(self, call: Call, line: Line, answered: Answered) -> None:
+        """Show the sensors the answer; what they say then may still make it coarser."""
+        new = []
+        for sensor in line.sensors:
+            try:
+                said = sensor.learn(call, answered)
+            except Exception as error:
+                said = _failed(sensor, error)
+            if said is not None:
+                new.append(said)
+        if new:
+            call.signals += new
+            self._judge(call, line, new)
+
+    def _judge(self, call: Call, line: Line, new: list[Signal]) -> None:
+        """Count what is new, and raise the call's level to what it asks for."""
+        actions = {sensor.name: sensor for sensor in line.sensors}
+        already = any(signal.flagged for signal in call.signals if signal not in new)
+        flagged = [signal for signal in new if signal.flagged]
+        for signal in new:
+            if signal.failed:
+                self.metrics.failure(signal.sensor, signal.failed)
+                if actions[signal.sensor].on_failure == "closed" and line.mode == "enforce":
+                    raise RequestError(503, "sensor", "try again later", [(b"retry-after", b"1")])
+        level = call.standing
+        if flagged:
+            for signal in flagged:
+                self.metrics.flag(signal.sensor)
+            if not already:
+                level = line.standing.flagged(call.key.id)
+            ladder = line.standing.ladder
+            level = max(level, *(ladder.level(actions[one.sensor].action) for one in flagged))
+        call.level = max(call.level, level)
+
+    async def _ask(
+        self, request: Request, call: Call, line: Line, steps: tuple[str, ...]
+    ) -> tuple[Answered, float, float]:
+        """The model's answer, the seconds of deliberate delay, and those that the model took."""
+        if "block" in steps or "quarantine" in steps:
+            raise _refused()
+        if "throttle" in steps and line.throttled is not None:
+            within(line.throttled, call.key)
+        paused = line.delay * random.uniform(0.5, 1.5) if "delay" in steps else 0.0
+        if paused:
+            await asyncio.sleep(paused)
+        upstream: Upstream = line.upstream
+        line.share.count()
+        if "reroute" in steps and line.reroute is not None and line.share.take():
+            upstream = line.reroute
+        form = call.route.form
+        body, told = write_v2(call.asked, raw=line.raw) if form == "v2" else write_rows(call.asked)
+        headers = [(name.encode(), value.encode()) for name, value in told.items()]
+        headers += [pair for pair in request.headers if pair[0] in _PASSED]
+        if "tag" in steps:
+            headers.append((b"x-withstand-flagged", b"1"))
+        before = time.perf_counter()
+        answer = await upstream.ask("POST", call.route.path, headers, body)
+        seconds = time.perf_counter() - before
+        line.pace.saw(seconds)
+        self.metrics.upstream.observe(seconds)
+        return read_answer(answer, form), paused, seconds
+
+    async def _observe(
+        self, request: Request, route: Route, line: Line, key: Key, started: float
+    ) -> Answer:
+        """Pass on what was sent as it is, and look at it beside, if there is time."""
+        headers = [
+            pair
+            for pair in request.headers
+            if pair[0] in (*_PASSED, _LENGTH, b"content-type", b"content-encoding")
+        ]
+        answer = await line.upstream.ask("POST", route.path, headers, request.body)
+        seconds = time.perf_counter() - started
+        if self.killed:
+            return answer
+        if len(self._beside) >= _BESIDE:
+            self.metrics.uninspected()
+            return answer
+        task = asyncio.create_task(
+            self._inspect(request, route, line, key, answer, (seconds, seconds))
+        )
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        return answer
+
+    async def _inspect(
+        self, request: Request, route: Route, line: Line, key: Key, answer: Answer,
+        times: tuple[float, float],
+    ) -> None:  # fmt: skip
+        call, failure = None, None
+        try:
+            asked = _read(request, route, line)
+            call = Call(route=route, key=key, started=time.perf_counter(), asked=asked)
+            call.standing = line.standing.of(key.id)
+            await self._look(call, line)
+            self._learn(call, line, read_answer(answer, route.form))
+        except (RequestError, UpstreamError) as error:
+            failure = error
+        except Exception:
+            _log.exception("an observed request could not be looked at")
+            self.metrics.refused("defect")
+        self._note(call, route, line, key, answer, failure, (), times)
+
+    def _note(
+        self, call: Call | None, route: Route, line: Line, key: Key, answer: Answer | None,
+        failure: RequestError | UpstreamError | None, steps: tuple[str, ...],
+        times: tuple[float, float],
+    ) -> bool:  # fmt: skip
+        content = record_of(
+            next(self._ids), call, route=route, line=line, key=key, answer=answer,
+            failure=failure, steps=steps, times=times,
+        )  # fmt: skip
+        self.metrics.decision(
+            route.model if route.model in self.lines else "",
+            content["decision"],
+            steps[-1] if steps else "none",
+        )
+        flagged = content["decision"] != "pass"
+        kept = self.journal.note(content, flagged=flagged, asked=None if not call else call.asked)
+        if not kept:
+            self.metrics.lost()
+        return kept and not self.journal.failing
+
+    def _digest(self, asked: Inference) -> str:
+        found = hmac.new(self._secret, digestmod=hashlib.sha256)
+        for named in asked.inputs:
+            found.update(f"{named.name}\0{named.datatype}{named.values.shape}".encode())
+            if named.datatype == "BYTES":
+                for part in named.values.ravel():
+                    found.update(len(part).to_bytes(8, "little") + part)
+            else:
+                found.update(named.values.data)
+        return found.hexdigest()
+
+
+def _read(request: Request, route: Route, line: Line) -> Inference:
+    lengths = [value for name, value in request.headers if name == _LENGTH]
+    if any(name == b"content-encoding" for name, _ in request.headers):
+        raise RequestError(415, "encoding", "send the body without Content-Encoding")
+    if len(lengths) > 1 or (lengths and route.form != "v2"):
+        raise RequestError(400, "header_length", "one Inference-Header-Content-Length, v2 only")
+    if route.form == "v2":
+        return read_v2(request.body, lengths[0].decode("latin-1") if lengths else None, line.limits)
+    return read_rows(request.body, route.form, line.limits)
+
+
+def _shown(answered: Answered, line: Line, steps: tuple[str, ...]) -> Answer:
+    if "coarsen" in steps and answered.outputs:
+        return coarsened(answered, line.digits)
+    return answered.answer
+
+
+def _refused() -> RequestError:
+    return RequestError(403, "policy", "this request was refused")
+
+
+def _failed(sensor: Sensor, error: Exception) -> Signal:
+    why = "timeout" if isinstance(error, TimeoutError) else "error"
+    if why == "error":
+        _log.warning("sensor %s failed: %r", sensor.name, error)
+    return Signal(sensor.name, 0.0, 0.0, False, why)

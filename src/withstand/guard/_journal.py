@@ -1,0 +1,32 @@
+"""Where decisions are kept."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .wire import Inference
+
+
+class Journal(Protocol):
+    """Keeps a record of each decision, and never makes anybody wait."""
+
+    required: bool
+    """Whether a request is refused rather than answered without a record."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing can be kept at present."""
+
+    def note(self, content: dict[str, Any], *, flagged: bool, asked: Inference | None) -> bool:
+        """Keep a decision, and perhaps what was asked; False where it could not be."""
+
+
+class NoJournal:
+    """Keeps nothing, for whoever says so."""
+
+    required = False
+    failing = False
+
+    def note(self, content: dict[str, Any], *, flagged: bool, asked: Inference | None) -> bool:
+        """Keep nothing."""
+        return True

@@ -1,0 +1,82 @@
+"""What stands between the clients and one model."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ._ladder import Ladder, Mode, Standing
+from ._message import Upstream
+from ._quota import Quota
+from ._sensor import Sensor
+from .wire import Inference, Limits
+
+
+class Share:
+    """Lets through at most a share of what is counted, and a few at once."""
+
+    def __init__(self, share: float, *, burst: int = 10) -> None:
+        self.share, self._burst, self._left = share, float(burst), float(burst)
+
+    def count(self) -> None:
+        """One more of all."""
+        self._left = min(self._burst, self._left + self.share)
+
+    def take(self) -> bool:
+        """Whether one may be let through."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Pace:
+    """How long the model takes, so that a refusal takes as long and tells nothing by its time."""
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque(maxlen=256)
+
+    def saw(self, seconds: float) -> None:
+        """An answer of the model took so long."""
+        self._seen.append(seconds)
+
+    def usual(self) -> float:
+        """The seconds that one of the last answers took."""
+        return random.choice(self._seen) if self._seen else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A check that gives the request as it will be forwarded, or raises RequestError."""
+
+    name: str
+    apply: Callable[[Inference], Inference]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Line:
+    """The way to one model, with all that looks at what is on it.
+
+    raw: tensors go on as bytes. version, digest: of the model behind it, for evidence. reroute: who
+    is asked instead for suspicious inputs, within `share` of all. delay: seconds, on average.
+    throttled: the quota of clients that are throttled. digits: what coarsening leaves of scores, 0
+    for the class alone.
+    """
+
+    mode: Mode
+    upstream: Upstream
+    limits: Limits = field(default_factory=Limits)
+    raw: bool = False
+    version: str = ""
+    digest: str = ""
+    rules: tuple[Rule, ...] = ()
+    sensors: tuple[Sensor, ...] = ()
+    standing: Standing = field(default_factory=lambda: Standing(Ladder()))
+    reroute: Upstream | None = None
+    share: Share = field(default_factory=lambda: Share(0.05))
+    delay: float = 1.0
+    throttled: Quota | None = None
+    digits: int = 1
+    pace: Pace = field(default_factory=Pace)

@@ -1,0 +1,54 @@
+"""What is written down of a decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._keys import Key
+from ._lines import Line
+from ._message import Answer, UpstreamError
+from ._routes import Route
+from ._sensor import Call
+from .wire import RequestError
+
+
+def record_of(
+    identity: str, call: Call | None, *, route: Route, line: Line, key: Key, answer: Answer | None,
+    failure: RequestError | UpstreamError | None, steps: tuple[str, ...],
+    times: tuple[float, float],
+) -> dict[str, Any]:  # fmt: skip
+    """Plain values that tell who asked what, what was seen, decided and done, and how long it took.
+
+    decision: pass, flag, or refuse with a reason. would: actions that a mode without actions did
+    not take. times: seconds in all and of the model.
+    """
+    flagged = call is not None and any(signal.flagged for signal in call.signals)
+    told: dict[str, Any] = {
+        "id": identity,
+        "tenant": key.tenant,
+        "key": key.id,
+        "model": route.model,
+        "version": route.version or line.version,
+        "weights": line.digest,
+        "mode": line.mode,
+        "decision": "refuse" if failure else "flag" if flagged else "pass",
+        "status": failure.status if failure else answer.status if answer else 0,
+        "done": steps,
+        "ms": [round(1e3 * seconds, 3) for seconds in times],
+    }
+    if failure is not None:
+        told["reason"] = failure.reason
+    if call is not None:
+        told["input"] = {
+            "fingerprint": call.fingerprint,
+            "tensors": [[one.name, one.datatype, one.values.shape] for one in call.asked.inputs],
+        }
+        told["trace"] = call.trace
+        told["signals"] = [
+            [one.sensor, float(one.score), float(one.threshold), bool(one.flagged), one.failed]
+            for one in call.signals
+        ]
+        would = line.standing.ladder.steps(call.level)
+        if would != steps:
+            told["would"] = would
+    return told

@@ -1,0 +1,119 @@
+"""What the model server answered, as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from .._message import Answer, UpstreamError
+from .._routes import Form
+from ..wire import DATATYPES
+
+Array = NDArray[Any]
+
+_LENGTH = b"inference-header-content-length"
+_LIES = UpstreamError(502, "upstream_lies")
+
+
+class Output(NamedTuple):
+    """One output: numbers, or an empty array where it holds text."""
+
+    name: str
+    datatype: str
+    values: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answered:
+    """An answer with its outputs; none where the server answered with another status than 200.
+
+    told: the answer's JSON without its outputs.
+    """
+
+    answer: Answer
+    form: Form
+    outputs: tuple[Output, ...] = ()
+    told: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def scores(self) -> Array | None:
+        """Scores (B, K) of the first output that has as much as two floats a row."""
+        for _, _, values in self.outputs:
+            if values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind == "f":
+                return values
+        return None
+
+    @cached_property
+    def labels(self) -> Array | None:
+        """The classes (B,) that the answer names, by its scores or by whole numbers."""
+        if self.scores is not None:
+            return np.asarray(self.scores.argmax(1))
+        for _, _, values in self.outputs:
+            if values.size == len(values) and values.dtype.kind in "iu":
+                return values.ravel()
+        return None
+
+
+def read_answer(answer: Answer, form: Form) -> Answered:
+    """The outputs of an answer; raises UpstreamError for one that is no answer of its format.
+
+    NaN and infinity are no answer: clients read them differently, or not at all.
+    """
+    if answer.status != 200:
+        return Answered(answer=answer, form=form)
+    try:
+        outputs, told = _v2(answer) if form == "v2" else _predictions(answer.body)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise _LIES from None
+    for output in outputs:
+        if output.values.dtype.kind == "f" and not np.isfinite(output.values).all():
+            raise _LIES
+    return Answered(answer=answer, form=form, outputs=outputs, told=told)
+
+
+def _v2(answer: Answer) -> tuple[tuple[Output, ...], dict[str, Any]]:
+    length = next((int(value) for name, value in answer.headers if name == _LENGTH), None)
+    if length is not None and not 0 < length <= len(answer.body):
+        raise ValueError("length")
+    content = orjson.loads(answer.body if length is None else answer.body[:length])
+    tail = memoryview(answer.body)[len(answer.body) if length is None else length :]
+    found = []
+    for told in content.pop("outputs"):
+        name, datatype, shape = told["name"], told["datatype"], tuple(told["shape"])
+        size = (told.get("parameters") or {}).get("binary_data_size")
+        part, tail = (None, tail) if size is None else (tail[:size], tail[size:])
+        found.append(Output(name, datatype, _values(told, part, datatype, shape)))
+    if len(tail):
+        raise ValueError("bytes of no output")
+    return tuple(found), content
+
+
+def _values(
+    told: dict[str, Any], part: memoryview | None, datatype: str, shape: tuple[int, ...]
+) -> Array:
+    if datatype not in DATATYPES:
+        return np.empty(0, object)
+    if part is not None:
+        return np.frombuffer(part, DATATYPES[datatype]).reshape(shape)
+    values = np.asarray(told["data"])
+    if values.dtype.kind not in "biuf" or values.size != prod(shape):
+        raise ValueError("data")
+    return values.astype(DATATYPES[datatype], copy=False).reshape(shape)
+
+
+def _predictions(body: bytes) -> tuple[tuple[Output, ...], dict[str, Any]]:
+    told = orjson.loads(body)["predictions"]
+    try:
+        values = np.asarray(told)
+    except ValueError:
+        values = np.empty(0, object)
+    if values.dtype.kind not in "biuf" or not values.ndim:
+        values = np.empty(0, object)
+    datatype = {"b": "BOOL", "f": "FP64"}.get(values.dtype.kind, "INT64")
+    return (Output("predictions", datatype, values),), {}
