@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import autoattack
+import guard_queries
 import peers
 import torch
 from detectors import rejection, stopped
 from detectors_cost import cost
 from detectors_peers import detectors
 from endpoint import endpoint
+from evidence import evidence
+from guard_adaptive import adapting
+from guard_sweeps import sweeps
 from harden import hardening
 from labels import decisions
 from measure import table
@@ -40,6 +44,7 @@ PARTS = {
     "scores": scores,
     "trees": trees,
     "endpoint": endpoint,
+    "evidence": evidence,
     "smoothing": speed,
     "sequential": sequential,
     "harden": hardening,
@@ -49,6 +54,10 @@ PARTS = {
     "rejection": rejection,
     "detectors-peers": detectors,
     "detectors-cost": cost,
+    "guard-queries": guard_queries.seen,
+    "guard-benign": guard_queries.benign,
+    "guard-adaptive": adapting,
+    "guard-sweeps": sweeps,
 }
 
 

@@ -7,7 +7,8 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ _CONTEXT.set_forkserver_preload(
         "withstand.workflows",
         "withstand.harden",
         "withstand.cli",
+        "withstand.guard.serve",
         "sklearn.datasets",
         "torch._dynamo",
     ]
@@ -29,6 +31,24 @@ def withstand(
 ) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own; its exit code and what it said."""
     return _forked(_command, words, folder, environment or {})
+
+
+@contextmanager
+def started(*words: str, folder: Path) -> Iterator[tuple[int, Callable[[], str]]]:
+    """The command line in a process that goes on: its id, and what it has said on standard error.
+
+    It is killed at the end if it has not ended by itself.
+    """
+    with TemporaryDirectory() as scratch:
+        process = _CONTEXT.Process(target=_child, args=(_command, words, folder, {}, scratch))
+        process.start()
+        said = Path(scratch, "error")
+        assert process.pid is not None
+        try:
+            yield process.pid, lambda: said.read_text() if said.exists() else ""
+        finally:
+            process.kill()
+            process.join()
 
 
 def script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -191,8 +191,8 @@ def test_what_cannot_be_kept_or_read_is_one_line(tmp_path: Path) -> None:
         Corpus(tmp_path / "file").versions()
     assert Corpus(tmp_path / "nowhere").versions() == ()
     manifest = corpus.path / "000001" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(WithstandError, match=r"has format 2, .* reads up to 1; update"):
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(WithstandError, match=r"has format 3, .* reads up to 2; update"):
         list(corpus.entries())
 
 

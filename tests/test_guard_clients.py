@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import stat
 from pathlib import Path
 
@@ -11,9 +12,15 @@ from hypothesis import strategies as st
 
 from withstand._errors import ConfigError
 from withstand.guard._keys import Keys
+from withstand.guard._mac import Mac
 from withstand.guard._quota import Quota, Rate
 
 PEPPER = bytes(range(32))
+
+
+@given(st.binary(min_size=1, max_size=64), st.lists(st.binary(max_size=200), max_size=4))
+def test_digests_are_those_of_the_standard_library(key: bytes, parts: list[bytes]) -> None:
+    assert Mac(key)(*parts) == hmac.digest(key, b"".join(parts), "sha256").hex()
 
 
 class Clock:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -24,6 +24,29 @@ from withstand.data import load_sklearn
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 NAMES = ("mlserver", "kserve", "triton")
+
+
+def write_onnx(classifier: LogisticRegression, path: Path) -> None:
+    """The classifier as an ONNX graph."""
+    onnx = pytest.importorskip("onnx")
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    weights = {"w": classifier.coef_.T, "b": classifier.intercept_}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["pixels", "w", "b"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["scores"], axis=1),
+            helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
+        ],
+        "digits",
+        [helper.make_tensor_value_info("pixels", floats, ["rows", 64])],
+        [
+            helper.make_tensor_value_info("scores", floats, ["rows", 10]),
+            helper.make_tensor_value_info("label", onnx.TensorProto.INT64, ["rows"]),
+        ],
+        [onnx.numpy_helper.from_array(np.float32(told), name) for name, told in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, path)
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +137,18 @@ def _environment(name: str) -> Path:
     return python
 
 
+@pytest.fixture(scope="session")
+def ministack() -> Path:
+    """The Python of an environment with a server of buckets."""
+    return _environment("ministack")
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[[str], Path]:
+    """Gives the Python of an environment by its name; skips where it cannot be built."""
+    return _environment
+
+
 @pytest.fixture(scope="session", params=NAMES)
 def server(
     request: pytest.FixtureRequest,
@@ -123,6 +158,7 @@ def server(
     """A running server of each kind."""
     folder = tmp_path_factory.mktemp(request.param)
     np.savez(folder / "weights.npz", coef=classifier.coef_, intercept=classifier.intercept_)
+    write_onnx(classifier, folder / "model.onnx")
     made = Server(request.param, _environment(request.param), folder / "weights.npz", folder)
     try:
         made.start()

@@ -19,11 +19,12 @@ settings = {
     "parallel_workers": 0,
 }
 (folder / "settings.json").write_text(json.dumps(settings))
-model = {
-    "name": "digits",
-    "implementation": "mlserver_sklearn.SKLearnModel",
-    "parameters": {"uri": "./model.joblib"},
-}
-(folder / "model-settings.json").write_text(json.dumps(model))
+for name, implementation, uri in (
+    ("digits", "mlserver_sklearn.SKLearnModel", "../model.joblib"),
+    ("digits-onnx", "mlserver_onnx.Digits", "../weights.npz"),
+):
+    (folder / name).mkdir(exist_ok=True)
+    model = {"name": name, "implementation": implementation, "parameters": {"uri": uri}}
+    (folder / name / "model-settings.json").write_text(json.dumps(model))
 sys.argv[1:] = ["start", str(folder)]
 main()

@@ -9,34 +9,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._corpus_changes import add, export, import_, label, trust
+from ._corpus_folder import Config, Folder, opened
 from ._streams import drawn, put
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from ..evidence import Corpus, Entry, Version
+    from ..evidence import Entry, Version
 
-corpus = typer.Typer(help="Look at the adversarial examples that were kept.", no_args_is_help=True)
+_HELP = "Adversarial and flagged inputs that were kept: look at them, add, label and exchange them."
 
-_Config = Annotated[Path, typer.Option(help="The configuration that names the corpus.")]
-_Folder = Annotated[
-    Path | None, typer.Option("--corpus", help="Its folder; evaluate.corpus if not given.")
-]
+corpus = typer.Typer(help=_HELP, no_args_is_help=True)
+corpus.command()(add)
+corpus.command()(label)
+corpus.command()(export)
+corpus.command("import")(import_)
+corpus.command()(trust)
+
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 
 
-@corpus.callback()
+@corpus.callback(help=_HELP)
 def _group() -> None:
-    """Look at the adversarial examples that were kept."""
+    pass
 
 
 @corpus.command("list")
 def list_(
-    config: _Config = Path("withstand.yaml"), folder: _Folder = None, json: _Json = False
+    config: Config = Path("withstand.yaml"), folder: Folder = None, json: _Json = False
 ) -> None:
     """List the versions: when each was written, by what, and how much it added."""
-    here = _opened(config, folder)
+    here = opened(config, folder)
     versions = here.versions()
     if json:
         _print([{**asdict(v), "shards": [asdict(s) for s in v.shards]} for v in versions])
@@ -49,30 +54,30 @@ def show(
     version: Annotated[
         int | None, typer.Argument(help="All entries up to this version; the newest if not given.")
     ] = None,
-    config: _Config = Path("withstand.yaml"),
-    folder: _Folder = None,
+    config: Config = Path("withstand.yaml"),
+    folder: Folder = None,
     limit: Annotated[
         int, typer.Option(min=1, help="The most entries in the table; JSON has all.")
     ] = 50,
     json: _Json = False,
 ) -> None:
     """Show entries: label and answer, what made them, and whether 8 bits keep them."""
-    here = _opened(config, folder)
+    here = opened(config, folder)
     if json:
-        _print([asdict(entry) for entry in here.entries(version)])
+        _print([asdict(entry) for entry in here.entries(version, distrusted=True)])
         return
     versions = here.versions()
     total = versions[version - 1 if version else -1].total if versions else 0
-    entries = list(islice(here.entries(version), limit))
+    entries = list(islice(here.entries(version, distrusted=True), limit))
     put(drawn(lambda console: _show_entries(entries, total, console)))
 
 
 @corpus.command()
 def verify(
-    config: _Config = Path("withstand.yaml"), folder: _Folder = None, json: _Json = False
+    config: Config = Path("withstand.yaml"), folder: Folder = None, json: _Json = False
 ) -> None:
     """Read every byte and check it against the digests; exit code 1 where something is wrong."""
-    here = _opened(config, folder)
+    here = opened(config, folder)
     faults = here.verify()
     head = None if faults else here.head
     told = {
@@ -93,24 +98,33 @@ def verify(
         raise typer.Exit(1)
 
 
-def _opened(config: Path, folder: Path | None) -> Corpus:
-    from .._errors import ConfigError, CorpusError
+@corpus.command()
+def card(
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write; standard output if not given.")
+    ] = None,
+    title: Annotated[
+        str, typer.Option(help="Its first line; the folder's name if not given.")
+    ] = "",
+    licence: Annotated[str, typer.Option(help="Under what it may be used.")] = "",
+    config: Config = Path("withstand.yaml"),
+    folder: Folder = None,
+) -> None:
+    """Write a data card in Markdown: what is in it, where that comes from, and its limits."""
+    from .._errors import OutputError
+    from ..evidence import card as written
 
-    if folder is None:
-        from ..config import load_config
-
-        named = load_config(config).evaluate.corpus
-        if named is None:
-            raise ConfigError(f"{config}: evaluate.corpus is missing; add it, or give --corpus")
-        folder = config.parent / named
-    if not folder.is_dir():
-        raise CorpusError(
-            f"corpus {folder} is not there; `withstand evaluate --corpus {folder}` makes one"
-        )
-
-    from ..evidence import Corpus
-
-    return Corpus(folder)
+    text = written(opened(config, folder), title=title, licence=licence)
+    if output is None:
+        put(text)
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror}; give another file"
+        ) from None
+    typer.echo(f"written: {output}", err=True)
 
 
 def _print(content: Any) -> None:
@@ -146,17 +160,17 @@ def _show_versions(versions: tuple[Version, ...], console: Console) -> None:
 def _show_entries(entries: list[Entry], total: int, console: Console) -> None:
     from rich.table import Table
 
-    table = Table("version", "original", "label", "answer", "8 bit", "made by", box=None)
+    table = Table("version", "entry", "label", "answer", "8 bit", "made by", box=None)
     table.add_column("distance", justify="right")
     for entry in entries:
         kept = {None: "-", True: "still fools", False: "no longer"}[entry.survives_8bit]
         table.add_row(
             str(entry.version),
-            _cell((entry.original or "-")[:12]),
+            entry.digest[:12],
             _cell(entry.label),
             _cell(entry.answer),
             kept,
-            _cell(entry.attack),
+            _cell(entry.attack + (", imported" if entry.origin.imported else "")),
             "-" if entry.distance is None else f"{entry.distance:.4g}",
         )
     console.print(table if entries else "no entries yet")

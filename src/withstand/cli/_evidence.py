@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._evidence_changes import erase, export, import_, retain
+from ._evidence_folder import Folder, Inputs, there, vault_of
 from ._streams import put
 
 if TYPE_CHECKING:
-    from ..evidence.log import Record, Vault, Verified
+    from ..evidence.log import Query, Record, Verified
 
 evidence = typer.Typer(help="Prove, read, export and erase evidence.", no_args_is_help=True)
+evidence.command()(export)
+evidence.command("import")(import_)
+evidence.command()(erase)
+evidence.command()(retain)
 
-_Folder = Annotated[Path, typer.Argument(help="The folder of the log.")]
-_Inputs = Annotated[
-    Path | None, typer.Option("--vault", help="Its inputs; the folder vault in it if not given.")
-]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 
 
@@ -31,10 +33,11 @@ def _group() -> None:
 
 @evidence.command()
 def verify(
-    folder: _Folder,
-    vault: _Inputs = None,
+    folder: Folder,
+    vault: Inputs = None,
     anchor: Annotated[
-        Path | None, typer.Option(help="A file of signed checkpoints that was kept elsewhere.")
+        str | None,
+        typer.Option(help="Signed checkpoints kept elsewhere: a file, or s3://bucket/prefix."),
     ] = None,
     key: Annotated[str | None, typer.Option(help="The public key (hex) that signed them.")] = None,
     json: _Json = False,
@@ -44,13 +47,13 @@ def verify(
     Without an anchor it shows any change but one: whoever can write the whole log can make another.
     """
     from .._errors import ConfigError
-    from ..evidence.log import read_checkpoints
+    from ..evidence.log import checkpoints_at
     from ..evidence.log import verify as verified
 
     if (anchor is None) != (key is None):
         raise ConfigError("--anchor and --key belong together; give both or neither")
-    heads = [] if anchor is None or key is None else read_checkpoints(anchor, key)
-    found = verified(_there(folder), [one.head for one in heads], _vault(folder, vault))
+    heads = [] if anchor is None or key is None else checkpoints_at(anchor, key)
+    found = verified(there(folder), [one.head for one in heads], vault_of(folder, vault))
     if json:
         _print({"sound": not found.faults, **asdict(found), "head": found.head._asdict()})
     else:
@@ -61,16 +64,37 @@ def verify(
 
 @evidence.command()
 def show(
-    folder: _Folder,
+    folder: Folder,
     kind: Annotated[str | None, typer.Option(help="Only such records, e.g. decision.")] = None,
     where: Annotated[
         list[str] | None, typer.Option(help="Only with this value, e.g. tenant=acme; repeatable.")
     ] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only this tenant's, whatever else is asked for.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Only of this API key, by its id.")] = None,
+    decision: Annotated[str | None, typer.Option(help="pass, flag or refuse.")] = None,
+    fingerprint: Annotated[str | None, typer.Option(help="Only of this very input.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only from this time on (ISO 8601, UTC if not said).")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only from before this time.")] = None,
     last: Annotated[int, typer.Option(min=1, help="The most records; the newest are shown.")] = 20,
     json: _Json = False,
 ) -> None:
-    """Show records, the newest last, one on a line."""
-    found = deque(_chosen(_there(folder), kind, where or []), maxlen=last)
+    """Show records, the newest last, one on a line; quickly where there is an index."""
+    from ..evidence.log import Query
+
+    query = Query(
+        kind=kind,
+        tenant=tenant,
+        key=key,
+        decision=decision,
+        fingerprint=fingerprint,
+        since=_moment(since),
+        until=_moment(until),
+    )
+    found = deque(_chosen(there(folder), query, where or [], last), maxlen=last)
     if json:
         _print([asdict(record) for record in found])
         return
@@ -78,96 +102,55 @@ def show(
 
 
 @evidence.command()
-def export(
-    folder: _Folder,
-    output: Annotated[Path, typer.Option(help="The file to write, a record on a line.")],
-    begin: Annotated[int, typer.Option("--from", min=1, help="Its first record.")] = 1,
-    end: Annotated[int | None, typer.Option("--to", min=1, help="Its last record.")] = None,
-) -> None:
-    """Write a range of records to a file, byte for byte, so that their hashes can be checked."""
+def index(folder: Folder) -> None:
+    """Make or update an index, which `show` then uses; it can be removed at any time."""
     from .._errors import EvidenceError
-    from ..evidence.log import Break, read
+    from ..evidence.log import Index
 
-    part = output.with_name(f".{output.name}.part")
-    count = 0
+    made = Index(there(folder))
+    broken = made.update()
+    if broken is not None:
+        raise EvidenceError(f"{folder} was changed: {broken}; see `withstand evidence verify`")
+    typer.echo(f"written: {made.path}", err=True)
+
+
+def _moment(told: str | None) -> float | None:
+    from datetime import UTC, datetime
+
+    from .._errors import ConfigError
+
+    if told is None:
+        return None
     try:
-        with part.open("wb") as out:
-            for place in read(_there(folder)):
-                if isinstance(place, Break):
-                    raise EvidenceError(f"{folder} was changed: {place}; nothing is exported")
-                if begin <= place.record.seq <= (end or place.record.seq):
-                    with place.segment.open("rb") as segment:
-                        segment.seek(place.begin)
-                        out.write(segment.read(place.end - place.begin))
-                    count += 1
-        if not count:
-            raise EvidenceError(f"{folder} has no record from {begin} to {end}; see `show`")
-        part.replace(output)
-    except OSError as error:
-        raise EvidenceError(
-            f"{output} cannot be written: {error.strerror}; give another file"
-        ) from None
-    finally:
-        part.unlink(missing_ok=True)
-    typer.echo(f"written: {output} ({count:,} records)", err=True)
+        found = datetime.fromisoformat(told)
+    except ValueError:
+        raise ConfigError(f"{told!r} is no time; write e.g. 2026-01-31T18:00") from None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-@evidence.command()
-def erase(
-    folder: _Folder,
-    reference: Annotated[str, typer.Argument(help="The input's reference, as records name it.")],
-    why: Annotated[str, typer.Option(help="What the log shall say of the reason.")],
-    vault: _Inputs = None,
-) -> None:
-    """Destroy the key of an input for good, and tell so in the log, which still verifies."""
-    from .._errors import EvidenceError
-    from ..evidence.log import Log
-
-    inputs = _vault(_there(folder), vault)
-    if inputs is None:
-        raise EvidenceError(f"{folder} has no vault; give the folder of its inputs with --vault")
-    if inputs.erased(reference):
-        raise EvidenceError(f"input {reference[:16]}… is not in the vault; was it erased before?")
-    with Log(folder) as log:
-        # Told first: a key that is gone without a record would look like a loss.
-        log.append({"input": reference, "why": why}, kind="erased")
-        if not log.flush():
-            raise EvidenceError(f"{folder} cannot be written; nothing is erased")
-        inputs.erase(reference)
-    typer.echo(f"erased: {reference}", err=True)
-
-
-def _there(folder: Path) -> Path:
-    from .._errors import EvidenceError
-
-    if not any(folder.glob("*.log")):
-        raise EvidenceError(f"{folder} holds no evidence log; give the folder that a guard writes")
-    return folder
-
-
-def _vault(folder: Path, given: Path | None) -> Vault | None:
-    from ..evidence.log import Vault
-
-    place = folder / "vault" if given is None else given
-    return Vault(place) if given is not None or place.is_dir() else None
-
-
-def _chosen(folder: Path, kind: str | None, where: list[str]) -> Iterator[Record]:
-    from .._errors import ConfigError, EvidenceError
-    from ..evidence.log import Break, read
+def _chosen(folder: Path, query: Query, where: list[str], last: int) -> Iterator[Record]:
+    from .._errors import ConfigError
+    from ..evidence.log import indexed
 
     pairs = [one.partition("=") for one in where]
     for name, equals, _ in pairs:
         if not equals:
             raise ConfigError(f"--where is {name!r}; write field=value, e.g. tenant=acme")
+    found = indexed(folder, query, None if pairs else last)
+    for record in _scanned(folder, query) if found is None else found:
+        if all(str(record.content.get(name)) == value for name, _, value in pairs):
+            yield record
+
+
+def _scanned(folder: Path, query: Query) -> Iterator[Record]:
+    from .._errors import EvidenceError
+    from ..evidence.log import Break, read
+
     for place in read(folder):
         if isinstance(place, Break):
             raise EvidenceError(f"{folder} was changed: {place}; see `withstand evidence verify`")
-        record = place.record
-        if kind in (None, record.kind) and all(
-            str(record.content.get(name)) == value for name, _, value in pairs
-        ):
-            yield record
+        if query.matches(place.record):
+            yield place.record
 
 
 def _line(record: Record) -> str:
@@ -182,7 +165,12 @@ def _line(record: Record) -> str:
 def _story(found: Verified) -> str:
     if found.faults:
         return "".join(f"{fault}\n" for fault in found.faults)
-    told = [f"sound: {found.head.seq:,} records, head {found.head.hash}"]
+    count = found.head.seq - found.purged
+    told = [f"sound: {count:,} records, head {found.head.hash}"]
+    if found.purged:
+        told.append(
+            f"it begins with record {found.purged + 1:,}: those before were removed for their age"
+        )
     told.append(
         f"anchored up to record {found.anchored:,}" if found.anchored else
         "not anchored: it is not what it was if somebody wrote all of it anew"

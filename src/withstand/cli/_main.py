@@ -20,6 +20,7 @@ from ._diagnose import diagnose
 from ._evaluate import evaluate
 from ._evidence import evidence
 from ._gate import gate
+from ._guard import guard
 from ._harden import harden
 from ._init import init
 from ._parity import parity
@@ -48,6 +49,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(corpus, name="corpus")
 app.add_typer(evidence, name="evidence")
 app.add_typer(detect, name="detect")
+app.add_typer(guard, name="guard")
 
 
 def _version(wanted: bool) -> None:

@@ -4,7 +4,9 @@ from ._certify import CertifyConfig
 from ._data import DataConfig
 from ._defences import CompareConfig, DefenceConfig
 from ._detect import DetectConfig, MethodConfig
-from ._load import load_config, parse_config
+from ._guard import EvidenceConfig, GuardConfig, LimitsConfig, host_and_port
+from ._line import LineConfig, RateConfig
+from ._load import load_config, load_guard, parse_config
 from ._model import ModelConfig
 from ._sections import (
     Config,
@@ -17,7 +19,9 @@ from ._sections import (
     TrustLimit,
     json_schema,
 )
+from ._sensors import DetectorConfig, ExtractionConfig
 from ._template import template
+from ._tensor import TensorConfig
 
 __all__ = [
     "CertifyConfig",
@@ -26,17 +30,27 @@ __all__ = [
     "DataConfig",
     "DefenceConfig",
     "DetectConfig",
+    "DetectorConfig",
     "EvaluateConfig",
+    "EvidenceConfig",
+    "ExtractionConfig",
     "GateConfig",
+    "GuardConfig",
     "HardenConfig",
     "Limit",
+    "LimitsConfig",
+    "LineConfig",
     "MethodConfig",
     "ModelConfig",
+    "RateConfig",
     "RegionConfig",
+    "TensorConfig",
     "ThreatConfig",
     "TrustLimit",
+    "host_and_port",
     "json_schema",
     "load_config",
+    "load_guard",
     "parse_config",
     "template",
 ]

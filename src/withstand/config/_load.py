@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from .._errors import ConfigError, did_you_mean, listed, one_line
+from ._guard import GuardConfig
 from ._sections import Config
+
+_Wanted = TypeVar("_Wanted", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,7 +52,50 @@ def load_config(
 
     overrides: keys by section that replace those of the file, unless they are None.
     """
-    path = Path(path)
+    raw = _plain(Path(path))
+    if isinstance(raw, dict):
+        for section, given in (overrides or {}).items():
+            here = raw.get(section)
+            wanted = {key: value for key, value in given.items() if value is not None}
+            if wanted and isinstance(here, dict | None):
+                raw[section] = {**(here or {}), **wanted}
+    return parse_config(raw, where=str(path))
+
+
+def load_guard(path: str | Path = "withstand.yaml") -> GuardConfig:
+    """The section `guard` of a YAML file; raises ConfigError with the key and the fix.
+
+    A guard is often where model and data are not, so that the other sections are not looked at.
+    """
+    raw = _plain(Path(path))
+    told = raw.get("guard") if isinstance(raw, dict) else None
+    if not isinstance(told, dict):
+        for key in raw if isinstance(raw, dict) else ():
+            if key != "guard" and (hint := did_you_mean(key, ["guard"])):
+                raise ConfigError(f"{path}: unknown key {key!r}{hint}")
+        raise ConfigError(
+            f"{path}: key 'guard' is missing; add it, e.g. "
+            "guard: {upstream: http://127.0.0.1:8080, keys: keys.json}"
+        )
+    return _parsed(GuardConfig, _with_model(told, raw.get("model")), str(path), ("guard",))
+
+
+def _with_model(told: Any, model: Any) -> Any:
+    """A section guard whose detectors name the model that they were fitted to."""
+    if not isinstance(told, dict):
+        return told
+    found = dict(told)
+    if isinstance(models := found.get("models"), dict):
+        found["models"] = {name: _with_model(one, model) for name, one in models.items()}
+    if isinstance(detectors := found.get("detectors"), list) and model is not None:
+        found["detectors"] = [
+            {"model": model, **one} if isinstance(one, dict) else one for one in detectors
+        ]
+    return found
+
+
+def _plain(path: Path) -> Any:
+    """What a file holds, as plain values."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -61,7 +107,7 @@ def load_config(
             f"{path} cannot be read ({error.strerror}); give the path of a YAML file"
         ) from None
     try:
-        raw = yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -73,13 +119,6 @@ def load_config(
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not readable as YAML ({one_line(error)}); correct it") from None
-    if isinstance(raw, dict):
-        for section, given in (overrides or {}).items():
-            here = raw.get(section)
-            wanted = {key: value for key, value in given.items() if value is not None}
-            if wanted and isinstance(here, dict | None):
-                raw[section] = {**(here or {}), **wanted}
-    return parse_config(raw, where=str(path))
 
 
 def parse_config(raw: object, where: str = "configuration") -> Config:
@@ -90,13 +129,21 @@ def parse_config(raw: object, where: str = "configuration") -> Config:
             f"{where}: the file {is_what}; write the sections model, data and threat, "
             "or run `withstand init`"
         )
+    return _parsed(Config, raw, where, ())
+
+
+def _parsed(
+    section: type[_Wanted], raw: Mapping[str, Any], where: str, place: tuple[str, ...]
+) -> _Wanted:
+    """A section in plain values that stands at a place in the file."""
     try:
-        return Config.model_validate(dict(raw))
+        return section.model_validate(dict(raw))
     except ValidationError as error:
         # A misspelt key is also a missing one: the misspelling is what helps.
         problems = error.errors(include_url=False)
         problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
-        raise ConfigError(one_line(f"{where}: {_told(problems[0])}", most=600)) from None
+        first = {**problems[0], "loc": (*place, *problems[0]["loc"])}
+        raise ConfigError(one_line(f"{where}: {_told(first)}", most=600)) from None
 
 
 def _told(problem: Mapping[str, Any]) -> str:
@@ -115,7 +162,8 @@ def _told(problem: Mapping[str, Any]) -> str:
         return f"key {key!r} is missing; add it{hint}"
     if kind == "key":
         return f"{key}.{context['key']} {context['text']}".lstrip(".")
-    shown = f"{key} is {one_line(repr(value), 60)}"
+    # An address may hold a password.
+    shown = f"{key} is {one_line(re.sub('//[^/@]*@', '//…@', repr(value)), 60)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"])
         return f"{shown}{did_you_mean(value, allowed) or ';'} it is one of {', '.join(allowed)}"
@@ -127,6 +175,8 @@ def _told(problem: Mapping[str, Any]) -> str:
         return f"{shown}; give text, in quotes if it looks like a number"
     if kind == "bool_type":
         return f"{shown}; give true or false"
+    if kind == "dict_type":
+        return f"{shown}; give a mapping by name"
     if kind == "list_type":
         return f"{shown}; give a list, each entry after a dash"
     if kind == "model_type":
@@ -142,19 +192,27 @@ def _dotted(loc: tuple[str | int, ...]) -> str:
 def _field(loc: tuple[str | int, ...]) -> FieldInfo | None:
     section: type[BaseModel] | None = Config
     field: FieldInfo | None = None
+    named = False
     for part in loc:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            # An entry of a list, or of a mapping by name, is what all entries are.
+            named = False
             continue
         field = section.model_fields.get(part) if section else None
         section = _section(field)
+        named = field is not None and get_origin(field.annotation) is dict
     return field
 
 
 def _section(field: FieldInfo | None) -> type[BaseModel] | None:
     if field is None:
         return None
-    choices = (field.annotation, *get_args(field.annotation))
-    return next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    choices = [field.annotation]
+    for choice in choices:
+        if isinstance(choice, type) and issubclass(choice, BaseModel):
+            return choice
+        choices += get_args(choice)
+    return None
 
 
 def _keys(loc: tuple[str | int, ...]) -> list[str]:

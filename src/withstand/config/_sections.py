@@ -10,6 +10,7 @@ from ._certify import CertifyConfig
 from ._data import DataConfig
 from ._defences import CompareConfig, DefenceConfig
 from ._detect import DetectConfig
+from ._guard import GuardConfig
 from ._model import Access, ModelConfig
 from ._section import Section, wrong
 from ._values import (
@@ -246,6 +247,9 @@ class Config(Section):
     )
     detect: DetectConfig | None = Field(
         default=None, description="which inputs are told that look like an attack"
+    )
+    guard: GuardConfig | None = Field(
+        default=None, description="how the guard stands in front of the served model"
     )
     gate: GateConfig = Field(default_factory=GateConfig, description="what a release must meet")
 

@@ -96,6 +96,14 @@ evaluate:
 #   fpr: 0.01                     # the most that may be flagged of benign inputs
 #   requests_per_day: 100000      # in service, to tell false alarms a day
 
+# guard:                          # `withstand guard serve` stands in front of the served model
+#   upstream: http://127.0.0.1:8080
+#   keys: keys.json               # made by `withstand guard key add`; or open: true
+#   mode: shadow                  # observe | shadow | enforce
+#   models: {{digits: {{inputs: [{{name: x, datatype: FP32, shape: [-1, 784], range: [0, 1]}}]}}}}
+#   quota: {{requests: 100, seconds: 1}}      # of each key
+#   evidence: {{folder: evidence}}  # what was seen, decided and done
+
 gate:                             # what a release must meet; shares between 0 and 1
   # robust_accuracy: {{min: 0.5}}   # share still classified correctly under attack
   # clean_accuracy: {{min: 0.9}}    # share classified correctly without attack

@@ -19,6 +19,7 @@ import numpy as np
 
 from .._errors import CorpusError, DataError
 from ._entry import Array, Entry, Kind, canonical, content_digest
+from ._remark import REMARKS, Remark, View, read_remarks, remarks_fault
 from ._shard import damaged, fault, grouped, sync_folder, write_file, write_shard
 from ._version import MANIFEST, Version, manifest, parse
 
@@ -60,23 +61,33 @@ class Corpus:
         *,
         originals: Collection[str] | None = None,
         kind: Kind | None = None,
+        distrusted: bool = False,
     ) -> Iterator[Entry]:
         """All entries up to a version, or those of some originals or of one kind, oldest first.
 
-        They are read one by one; raises CorpusError for a version that is not there.
+        They come with the remarks up to that version, and without those of imports that nobody
+        trusts, unless these are asked for. They are read one by one; raises CorpusError for a
+        version that is not there.
         """
         versions = self.versions()
         if version is not None and not 0 <= version <= len(versions):
             raise CorpusError(
                 f"corpus {self.path} has no version {version}; its newest is {len(versions)}"
             )
+        view = self.view(version)
         for one in versions[:version]:
             for entry in one.records(self._folder(one.number)):
-                if (originals is None or entry.original in originals) and kind in (
-                    None,
-                    entry.kind,
-                ):
-                    yield entry
+                wanted = kind in (None, entry.kind) and (distrusted or view.trusts(entry))
+                if wanted and (originals is None or entry.original in originals):
+                    yield view.of(entry)
+
+    def view(self, version: int | None = None) -> View:
+        """What was said of entries and imports up to a version."""
+        return View(
+            remark
+            for one in self.versions()[:version]
+            for remark in read_remarks(self._folder(one.number), one.remarks)
+        )
 
     def read(self, entries: Sequence[Entry]) -> list[Array]:
         """The values of some entries, bit for bit; raises CorpusError where they were changed."""
@@ -101,8 +112,10 @@ class Corpus:
                 )
         return [x for x in found if x is not None]
 
-    def add(self, x: Sequence[Array], entries: Sequence[Entry]) -> Version | None:
-        """Add inputs x, one for each entry, as a new version, and return the newest version.
+    def add(
+        self, x: Sequence[Array], entries: Sequence[Entry], remarks: Sequence[Remark] = ()
+    ) -> Version | None:
+        """Add inputs x, one for each entry, and remarks as a new version; return the newest one.
 
         What is there already is not added again, and where nothing is new there is no new version.
         Raises DataError, and CorpusError where it cannot be written.
@@ -120,9 +133,9 @@ class Corpus:
         while True:
             head = self._learn()
             given = {name: one for name, one in given.items() if name not in self._known}
-            if not given:
+            if not given and not remarks:
                 return head
-            if self._write(head, list(given.values())):
+            if self._write(head, list(given.values()), remarks):
                 return self.head
 
     def verify(self) -> tuple[str, ...]:
@@ -140,6 +153,7 @@ class Corpus:
             if version.total != total:
                 faults.append(f"{folder / MANIFEST} counts {version.total} entries of {total}")
             broken = [told for shard in version.shards if (told := fault(folder, shard))]
+            broken += [told] if (told := remarks_fault(folder, version.remarks_sha256)) else []
             faults += broken
             if broken:
                 continue
@@ -169,14 +183,22 @@ class Corpus:
     def _folder(self, number: int) -> Path:
         return self.path / f"{number:06d}"
 
-    def _write(self, parent: Version | None, given: list[tuple[Array, Entry]]) -> bool:
+    def _write(
+        self,
+        parent: Version | None,
+        given: list[tuple[Array, Entry]],
+        remarks: Sequence[Remark],
+    ) -> bool:
         """Write the version behind `parent`; False where another writer was first."""
         target = self._folder(1 + (parent.number if parent else 0))
         part = self.path / f".new-{uuid.uuid4().hex}"
         try:
             part.mkdir(parents=True)
             shards = tuple(write_shard(part, group) for group in grouped(given))
-            write_file(part / MANIFEST, manifest(parent, shards))
+            lines = "".join(remark.line() for remark in remarks).encode()
+            if lines:
+                write_file(part / REMARKS, lines)
+            write_file(part / MANIFEST, manifest(parent, shards, lines))
             sync_folder(part)
             try:
                 part.rename(target)

@@ -52,7 +52,8 @@ def known(kind: type[T], content: dict[str, Any]) -> T:
 class Origin:
     """Where entries come from: digests of model and data, the threat, the tool and the time.
 
-    model and data are empty where they have no digest, as behind an endpoint.
+    model and data are empty where they have no digest, as behind an endpoint. imported: the digest
+    of the exchange that brought them, empty for our own.
     """
 
     model: str = ""
@@ -60,6 +61,7 @@ class Origin:
     threat: dict[str, Any] = field(default_factory=dict)
     withstand: str = __version__
     time: str = field(default_factory=now)
+    imported: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,9 @@ class Entry:
     flagged inputs. label, answer: the true label and the model's answer, as plain values. attack,
     access: what made it, and the least access that this needs. distance: from the original, in
     the threat's norm. answer_8bit, survives_8bit: the answer after rounding to 8 bits, and whether
-    that still fools; None where the input is no picture. digest, version, shard and row are set by
-    the corpus.
+    that still fools; None where the input is no picture. lineage: of a flagged input, the record of
+    evidence that it comes from. verdict: attack or benign, by whoever looked at it; a remark tells
+    it, and the label of a flagged input. digest, version, shard and row are set by the corpus.
     """
 
     original: str | None
@@ -84,6 +87,8 @@ class Entry:
     distance: float | None = None
     answer_8bit: Any = None
     survives_8bit: bool | None = None
+    lineage: dict[str, Any] | None = None
+    verdict: str = ""
     digest: str = ""
     version: int = 0
     shard: str = ""
@@ -91,9 +96,13 @@ class Entry:
 
     @property
     def identity(self) -> bytes:
-        """What makes two entries the same: kind, content, original and label, not who found it."""
-        told = json.dumps([self.kind, self.digest, self.original, self.label])
-        return hashlib.sha256(told.encode()).digest()
+        """What makes two entries the same: kind, content, original and label, not who found it.
+
+        What was imported is never the same as our own, which would be distrusted with it.
+        """
+        told = [self.kind, self.digest, self.original, self.label]
+        told += [self.origin.imported] if self.origin.imported else []
+        return hashlib.sha256(json.dumps(told).encode()).digest()
 
     def line(self) -> str:
         """What is written for it, less its place and origin; raises DataError for other values."""
@@ -106,5 +115,5 @@ class Entry:
             ) from None
 
 
-_ELSEWHERE = ("origin", "version", "shard", "row")
+_ELSEWHERE = ("origin", "version", "shard", "row", "verdict")
 RECORDED = tuple(f.name for f in fields(Entry) if f.name not in _ELSEWHERE)

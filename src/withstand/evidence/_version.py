@@ -14,7 +14,7 @@ from .._version import __version__
 from ._entry import Entry, Origin, known, now
 from ._shard import Shard, damaged
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
@@ -24,7 +24,8 @@ class Version:
 
     digest: sha256 of the manifest, which holds the digest of its parent's (empty for the first)
     and those of the shards, so that it vouches for all there is up to this version. entries: how
-    many it adds; total: how many there are with it.
+    many it adds; total: how many there are with it. remarks: how many it makes on entries, its own
+    or earlier ones; remarks_sha256: of the file with them.
     """
 
     number: int
@@ -35,6 +36,8 @@ class Version:
     entries: int
     total: int
     shards: tuple[Shard, ...]
+    remarks: int = 0
+    remarks_sha256: str = ""
 
     def records(self, folder: Path) -> Iterator[Entry]:
         """The entries that this version adds, line by line; raises CorpusError."""
@@ -49,8 +52,8 @@ class Version:
                 raise damaged(path, error) from None
 
 
-def manifest(parent: Version | None, shards: tuple[Shard, ...]) -> bytes:
-    """The manifest of the version that adds these shards to its parent."""
+def manifest(parent: Version | None, shards: tuple[Shard, ...], remarks: bytes = b"") -> bytes:
+    """The manifest of the version that adds these shards, and lines of remarks, to its parent."""
     entries = sum(shard.entries for shard in shards)
     content = {
         "format": FORMAT,
@@ -61,6 +64,8 @@ def manifest(parent: Version | None, shards: tuple[Shard, ...]) -> bytes:
         "entries": entries,
         "total": entries + (parent.total if parent else 0),
         "shards": [asdict(shard) for shard in shards],
+        "remarks": remarks.count(b"\n"),
+        "remarks_sha256": hashlib.sha256(remarks).hexdigest() if remarks else "",
     }
     return (json.dumps(content, indent=1) + "\n").encode()
 

@@ -2,15 +2,21 @@
 
 from ._access import Access
 from ._app import App
+from ._function import GuardFunction
 from ._guard import Guard
+from ._inside import guard_from
 from ._journal import Journal
 from ._keys import Key, Keys
 from ._ladder import ACTIONS, Ladder, Mode, Standing
 from ._lines import Line, Rule
 from ._message import Answer, Request, Upstream, UpstreamError
 from ._metrics import Metrics
+from ._middleware import GuardMiddleware
+from ._openapi import openapi
 from ._quota import Quota, Rate
+from ._secrets import Secrets
 from ._sensor import Call, Sensor, Signal
+from .journal import EvidenceJournal, JournalCounts, Redaction
 
 __all__ = [
     "ACTIONS",
@@ -18,8 +24,12 @@ __all__ = [
     "Answer",
     "App",
     "Call",
+    "EvidenceJournal",
     "Guard",
+    "GuardFunction",
+    "GuardMiddleware",
     "Journal",
+    "JournalCounts",
     "Key",
     "Keys",
     "Ladder",
@@ -28,11 +38,15 @@ __all__ = [
     "Mode",
     "Quota",
     "Rate",
+    "Redaction",
     "Request",
     "Rule",
+    "Secrets",
     "Sensor",
     "Signal",
     "Standing",
     "Upstream",
     "UpstreamError",
+    "guard_from",
+    "openapi",
 ]

@@ -18,12 +18,12 @@ class Access:
     """
 
     def __init__(self, keys: Keys | None, quota: Quota | None = None) -> None:
-        self._keys, self._quota = keys, quota
+        self.keys, self.quota = keys, quota
 
     def admit(self, request: Request) -> tuple[Key, Headers]:
         """Whose request it is, and what is told of the quota that is left."""
-        key = NOBODY if self._keys is None else self._find(self._keys, request.headers)
-        return key, [] if self._quota is None else within(self._quota, key)
+        key = NOBODY if self.keys is None else self._find(self.keys, request.headers)
+        return key, [] if self.quota is None else within(self.quota, key)
 
     def _find(self, keys: Keys, headers: Headers) -> Key:
         shown = [

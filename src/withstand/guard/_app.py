@@ -3,81 +3,86 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from ._asgi import Message, Receive, Scope, Send
 from ._guard import Guard
 from ._message import Answer, Request, refusal
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class App:
     """Serves a guard, which may be replaced while requests are under way.
 
-    body: bytes; patience: seconds for a whole body to come; most: requests at one time.
+    body: bytes; patience: seconds for a whole body to come; most: requests at one time. All of it
+    may be changed.
     """
 
     def __init__(
         self, guard: Guard, *, body: int = 16 * 2**20, patience: float = 10.0, most: int = 256
     ) -> None:
         self.guard = guard
-        self._body, self._patience, self._most = body, patience, most
+        self.body, self.patience, self.most = body, patience, most
         self._now = 0
+        guard.metrics.gauges["in_flight"] = ("Requests under way.", lambda: self._now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         guard = self.guard
-        if self._now >= self._most:
-            guard.metrics.refused("busy")
+        if self._now >= self.most:
+            guard.metrics.count("refused", "busy")
             await _send(send, refusal(503, "try again later", [(b"retry-after", b"1")]))
             return
         self._now += 1
-        guard.metrics.in_flight.inc()
         try:
-            await _send(send, await self._answer(guard, scope, receive))
+            answer = await self._answer(guard, scope, receive)
+        except ConnectionError:
+            guard.metrics.count("refused", "gone")
+            return
+        except asyncio.CancelledError:
+            # The server ends, and has waited long enough.
+            guard.metrics.count("refused", "ended")
+            answer = refusal(503, "try again later", _LAST)
         finally:
             self._now -= 1
-            guard.metrics.in_flight.dec()
+        await _send(send, answer)
 
     async def _answer(self, guard: Guard, scope: Scope, receive: Receive) -> Answer:
         headers = list(scope["headers"])
         told = next((value for name, value in headers if name == b"content-length"), b"0")
-        if int(told) > self._body:
-            guard.metrics.refused("too_large")
-            return refusal(413, f"the body has more than {self._body} bytes", _LAST)
+        if int(told) > self.body:
+            guard.metrics.count("refused", "too_large")
+            return refusal(413, f"the body has more than {self.body} bytes", _LAST)
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError
         body = message.get("body", b"")
-        if message.get("more_body"):
+        if message.get("more_body") or len(body) > self.body:
             try:
-                async with asyncio.timeout(self._patience):
-                    body = await self._rest(body, receive)
+                async with asyncio.timeout(self.patience):
+                    body = await self._rest(message, receive)
             except TimeoutError:
-                guard.metrics.refused("slow_body")
+                guard.metrics.count("refused", "slow_body")
                 return refusal(408, "the body took too long", _LAST)
             except ValueError:
-                guard.metrics.refused("too_large")
-                return refusal(413, f"the body has more than {self._body} bytes", _LAST)
+                guard.metrics.count("refused", "too_large")
+                return refusal(413, f"the body has more than {self.body} bytes", _LAST)
         path = scope["raw_path"].decode("latin-1")
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
         return await guard.answer(Request(scope["method"], path, headers, body))
 
-    async def _rest(self, begun: bytes, receive: Receive) -> bytes:
-        parts, size = [begun], len(begun)
+    async def _rest(self, message: Message, receive: Receive) -> bytes:
+        parts, size = [], 0
         while True:
-            message = await receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise ConnectionResetError
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > self._body:
+            if size > self.body:
                 raise ValueError("too large")
             if not message.get("more_body"):
                 return b"".join(parts)
+            message = await receive()
 
 
 _LAST = [(b"connection", b"close")]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import itertools
 import logging
 import random
@@ -16,12 +14,13 @@ from ._access import Access, within
 from ._journal import Journal, NoJournal
 from ._keys import Key
 from ._lines import Line
+from ._mac import Mac
 from ._message import Answer, Request, Upstream, UpstreamError, refusal
 from ._metrics import Metrics
 from ._record import record_of
 from ._routes import Route, find_route
 from ._sensor import Call, Sensor, Signal
-from .answers import Answered, coarsened, read_answer
+from .answers import Answered, coarsened, plain_error, read_answer
 from .wire import Inference, RequestError, read_rows, read_v2, write_rows, write_v2
 
 _log = logging.getLogger("withstand.guard")
@@ -52,8 +51,9 @@ class Guard:
         self.journal: Journal = journal or NoJournal()
         self.metrics = metrics or Metrics()
         self.killed = False
-        self._secret = secret or secrets.token_bytes(32)
-        self._ids = (f"{secrets.token_hex(6)}-{n}" for n in itertools.count(1))
+        self._mac = Mac(secret or secrets.token_bytes(32))
+        start = secrets.token_hex(6)
+        self._ids = (f"{start}-{n}" for n in itertools.count(1))
         self._beside: set[asyncio.Task[None]] = set()
 
     async def answer(self, request: Request) -> Answer:
@@ -61,41 +61,53 @@ class Guard:
         model = tenant = ""
         try:
             route = find_route(request.method, request.path)
-            line = None if route is None else self.lines.get(route.model, self.lines.get(""))
+            line = None if route is None else self._line(route)
             if route is None or line is None:
                 raise RequestError(404, "route", "there is nothing here")
             model = route.model if route.model in self.lines else ""
             if route.kind == "health":
-                answer = await line.upstream.ask("GET", route.path, [])
+                answer = plain_error(await line.upstream.ask("GET", route.path, []))
             else:
                 key, headers = self.access.admit(request)
                 tenant = key.tenant
                 if route.kind == "metadata":
-                    answer = await line.upstream.ask("GET", route.path, [])
+                    answer = plain_error(await line.upstream.ask("GET", route.path, []))
                 else:
                     answer = await self._infer(request, route, line, key)
                 answer = answer._replace(headers=[*answer.headers, *headers])
         except RequestError as error:
-            self.metrics.refused(error.reason)
+            self.metrics.count("refused", error.reason)
             answer = refusal(error.status, str(error), error.headers)
         except UpstreamError as error:
-            self.metrics.refused(error.reason)
+            self.metrics.count("refused", error.reason)
             answer = refusal(error.status, "the model server gave no answer")
         except Exception:
             _log.exception("a request could not be answered")
-            self.metrics.refused("defect")
+            self.metrics.count("refused", "defect")
             answer = refusal(500, "this request could not be answered")
-        self.metrics.request(model, tenant, answer.status)
+        self.metrics.count("requests", model, tenant, str(answer.status))
         return answer
 
+    async def settled(self) -> None:
+        """Wait until what is being observed beside the requests has been looked at."""
+        await asyncio.gather(*self._beside)
+
+    def _line(self, route: Route) -> Line | None:
+        line = self.lines.get(route.model, self.lines.get(""))
+        if line is None and not route.model and route.kind != "infer":
+            # The server's own health and metadata are those of the first model's.
+            line = next(iter(self.lines.values()), None)
+        return line
+
     def close(self) -> None:
-        """Let go of what the lines hold open."""
+        """Let go of what the lines and the journal hold open."""
         for line in self.lines.values():
             for sensor in line.sensors:
                 sensor.close()
             for upstream in (line.upstream, line.reroute):
                 if upstream is not None:
                     upstream.close()
+        self.journal.close()
 
     async def _infer(self, request: Request, route: Route, line: Line, key: Key) -> Answer:
         started = time.perf_counter()
@@ -123,7 +135,7 @@ class Guard:
                 # As long as an answer takes, so that the time does not tell which it was.
                 await asyncio.sleep(line.pace.usual())
         total = time.perf_counter() - started
-        self.metrics.added.observe(max(0.0, total - seconds - paused))
+        self.metrics.time("added_latency", max(0.0, total - seconds - paused))
         kept = self._note(call, route, line, key, answer, failure, steps, (total, seconds))
         if failure is not None:
             raise failure
@@ -180,22 +192,25 @@ class Guard:
 
     def _judge(self, call: Call, line: Line, new: list[Signal]) -> None:
         """Count what is new, and raise the call's level to what it asks for."""
-        actions = {sensor.name: sensor for sensor in line.sensors}
+        if not new:
+            call.level = max(call.level, call.standing)
+            return
+        sensors = {sensor.name: sensor for sensor in line.sensors}
         already = any(signal.flagged for signal in call.signals if signal not in new)
         flagged = [signal for signal in new if signal.flagged]
         for signal in new:
             if signal.failed:
-                self.metrics.failure(signal.sensor, signal.failed)
-                if actions[signal.sensor].on_failure == "closed" and line.mode == "enforce":
+                self.metrics.count("sensor_failures", signal.sensor, signal.failed)
+                if sensors[signal.sensor].on_failure == "closed" and line.mode == "enforce":
                     raise RequestError(503, "sensor", "try again later", [(b"retry-after", b"1")])
         level = call.standing
         if flagged:
             for signal in flagged:
-                self.metrics.flag(signal.sensor)
-            if not already:
+                self.metrics.count("flags", signal.sensor)
+            if not already and any(sensors[one.sensor].climbs for one in flagged):
                 level = line.standing.flagged(call.key.id)
             ladder = line.standing.ladder
-            level = max(level, *(ladder.level(actions[one.sensor].action) for one in flagged))
+            level = max(level, *(ladder.level(sensors[one.sensor].action) for one in flagged))
         call.level = max(call.level, level)
 
     async def _ask(
@@ -223,7 +238,7 @@ class Guard:
         answer = await upstream.ask("POST", call.route.path, headers, body)
         seconds = time.perf_counter() - before
         line.pace.saw(seconds)
-        self.metrics.upstream.observe(seconds)
+        self.metrics.time("upstream_latency", seconds)
         return read_answer(answer, form), paused, seconds
 
     async def _observe(
@@ -238,9 +253,10 @@ class Guard:
         answer = await line.upstream.ask("POST", route.path, headers, request.body)
         seconds = time.perf_counter() - started
         if self.killed:
+            self.metrics.count("uninspected")
             return answer
         if len(self._beside) >= _BESIDE:
-            self.metrics.uninspected()
+            self.metrics.count("uninspected")
             return answer
         task = asyncio.create_task(
             self._inspect(request, route, line, key, answer, (seconds, seconds))
@@ -264,7 +280,7 @@ class Guard:
             failure = error
         except Exception:
             _log.exception("an observed request could not be looked at")
-            self.metrics.refused("defect")
+            self.metrics.count("refused", "defect")
         self._note(call, route, line, key, answer, failure, (), times)
 
     def _note(
@@ -276,7 +292,8 @@ class Guard:
             next(self._ids), call, route=route, line=line, key=key, answer=answer,
             failure=failure, steps=steps, times=times,
         )  # fmt: skip
-        self.metrics.decision(
+        self.metrics.count(
+            "decisions",
             route.model if route.model in self.lines else "",
             content["decision"],
             steps[-1] if steps else "none",
@@ -284,19 +301,19 @@ class Guard:
         flagged = content["decision"] != "pass"
         kept = self.journal.note(content, flagged=flagged, asked=None if not call else call.asked)
         if not kept:
-            self.metrics.lost()
+            self.metrics.count("evidence_lost")
         return kept and not self.journal.failing
 
     def _digest(self, asked: Inference) -> str:
-        found = hmac.new(self._secret, digestmod=hashlib.sha256)
+        parts: list[bytes] = []
         for named in asked.inputs:
-            found.update(f"{named.name}\0{named.datatype}{named.values.shape}".encode())
+            parts.append(f"{named.name}\0{named.datatype}{named.values.shape}".encode())
             if named.datatype == "BYTES":
                 for part in named.values.ravel():
-                    found.update(len(part).to_bytes(8, "little") + part)
+                    parts += (len(part).to_bytes(8, "little"), part)
             else:
-                found.update(named.values.data)
-        return found.hexdigest()
+                parts.append(named.values.tobytes())
+        return self._mac(*parts)
 
 
 def _read(request: Request, route: Route, line: Line) -> Inference:
@@ -312,7 +329,7 @@ def _read(request: Request, route: Route, line: Line) -> Inference:
 
 def _shown(answered: Answered, line: Line, steps: tuple[str, ...]) -> Answer:
     if "coarsen" in steps and answered.outputs:
-        return coarsened(answered, line.digits)
+        return coarsened(answered, line.digits, top=line.top)
     return answered.answer
 
 

@@ -20,6 +20,12 @@ class Journal(Protocol):
     def note(self, content: dict[str, Any], *, flagged: bool, asked: Inference | None) -> bool:
         """Keep a decision, and perhaps what was asked; False where it could not be."""
 
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until all that was noted is on the disk; False if it took too long."""
+
+    def close(self) -> None:
+        """Write what waits, and let go of what is held open."""
+
 
 class NoJournal:
     """Keeps nothing, for whoever says so."""
@@ -30,3 +36,10 @@ class NoJournal:
     def note(self, content: dict[str, Any], *, flagged: bool, asked: Inference | None) -> bool:
         """Keep nothing."""
         return True
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """There is nothing to wait for."""
+        return True
+
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .._errors import ConfigError
+from ._mac import Mac
 
 _BYTES = 32
 _PREFIX = "ws_"
@@ -45,9 +45,9 @@ class Keys:
     """
 
     def __init__(self, path: str | Path, pepper: bytes) -> None:
-        if len(pepper) < 16:
-            raise ConfigError(f"the pepper has {len(pepper)} bytes; give at least 16 random ones")
-        self.path, self._pepper = Path(path), pepper
+        if not 16 <= len(pepper) <= 64:
+            raise ConfigError(f"the pepper has {len(pepper)} bytes; give 16 to 64 random ones")
+        self.path, self._mac = Path(path), Mac(pepper)
         self._known: dict[str, Key] = {}
         try:
             told = json.loads(self.path.read_text()) if self.path.exists() else []
@@ -85,11 +85,14 @@ class Keys:
         self._save()
         return gone
 
+    def __iter__(self) -> Iterator[Key]:
+        return iter(sorted(self._known.values(), key=lambda key: key.made))
+
     def __len__(self) -> int:
         return len(self._known)
 
     def _digest(self, secret: str) -> str:
-        return hmac.new(self._pepper, secret.encode(), hashlib.sha256).hexdigest()
+        return self._mac(secret.encode())
 
     def _save(self) -> None:
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}")

@@ -59,10 +59,11 @@ class Rule:
 class Line:
     """The way to one model, with all that looks at what is on it.
 
-    raw: tensors go on as bytes. version, digest: of the model behind it, for evidence. reroute: who
-    is asked instead for suspicious inputs, within `share` of all. delay: seconds, on average.
-    throttled: the quota of clients that are throttled. digits: what coarsening leaves of scores, 0
-    for the class alone.
+    raw: tensors go on as bytes. version, digest: of the model behind it, and policy: a digest of
+    what configured all this, for evidence. reroute: who is asked instead for suspicious inputs,
+    within `share` of all. delay: seconds, on average. throttled: the quota of clients that are
+    throttled. digits: what coarsening leaves of scores, 0 for the class alone; top: so many of a
+    row's highest, 0 for all.
     """
 
     mode: Mode
@@ -71,6 +72,7 @@ class Line:
     raw: bool = False
     version: str = ""
     digest: str = ""
+    policy: str = ""
     rules: tuple[Rule, ...] = ()
     sensors: tuple[Sensor, ...] = ()
     standing: Standing = field(default_factory=lambda: Standing(Ladder()))
@@ -79,4 +81,5 @@ class Line:
     delay: float = 1.0
     throttled: Quota | None = None
     digits: int = 1
+    top: int = 0
     pace: Pace = field(default_factory=Pace)

@@ -2,82 +2,76 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
 
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
+_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "requests": ("Requests by model, tenant and status.", ("model", "tenant", "status")),
+    "decisions": ("Inferences by decision and action.", ("model", "decision", "action")),
+    "refused": ("Requests that the model did not answer, by reason.", ("reason",)),
+    "flags": ("Flags by sensor.", ("sensor",)),
+    "sensor_failures": ("Sensors that gave no score, by why.", ("sensor", "why")),
+    "evidence_lost": ("Decisions that left no record.", ()),
+    "reloads": ("New configurations, by what became of them.", ("result",)),
+    "uninspected": ("Observed requests that there was no time to look at.", ()),
+}
+_TIMES = {
+    "added_latency": "Time that the guard adds.",
+    "upstream_latency": "Time that the model takes.",
+}
+
 
 class Metrics:
-    """The guard's own figures, in a registry of their own.
+    """The guard's own figures: counts by labels, and how long things take, as plain numbers.
 
     Labels are of things that the operator has named, never of keys or inputs: their number must not
-    grow with what clients send.
+    grow with what clients send. gauges: read when somebody asks. `registry` makes the exposition.
     """
 
     def __init__(self) -> None:
+        self.counts: dict[str, defaultdict[tuple[str, ...], int]] = {
+            name: defaultdict(int) for name in _COUNTERS
+        }
+        self._times = {name: [0] * (len(_SECONDS) + 1) for name in _TIMES}
+        self._sums = dict.fromkeys(_TIMES, 0.0)
+        self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "withstand_requests", "Requests by model, tenant and status.",
-            ("model", "tenant", "status"), registry=self.registry,
-        )  # fmt: skip
-        self._decisions = Counter(
-            "withstand_decisions", "Inferences by decision, and by what was done.",
-            ("model", "decision", "action"), registry=self.registry,
-        )  # fmt: skip
-        self._refused = Counter(
-            "withstand_refused", "Requests that were not answered by the model, by reason.",
-            ("reason",), registry=self.registry,
-        )  # fmt: skip
-        self._flags = Counter(
-            "withstand_flags", "Flags by sensor.", ("sensor",), registry=self.registry
-        )
-        self._failures = Counter(
-            "withstand_sensor_failures", "Sensors that gave no score, by why.",
-            ("sensor", "why"), registry=self.registry,
-        )  # fmt: skip
-        self._evidence = Counter(
-            "withstand_evidence_lost", "Decisions that left no record.", registry=self.registry
-        )
-        self._beside = Counter(
-            "withstand_uninspected", "Observed requests that there was no time to look at.",
-            registry=self.registry,
-        )  # fmt: skip
-        self.in_flight = Gauge(
-            "withstand_in_flight", "Requests that are being answered.", registry=self.registry
-        )
-        self.added = Histogram(
-            "withstand_added_latency_seconds", "Time that the guard adds.",
-            buckets=_SECONDS, registry=self.registry,
-        )  # fmt: skip
-        self.upstream = Histogram(
-            "withstand_upstream_latency_seconds", "Time that the model takes.",
-            buckets=_SECONDS, registry=self.registry,
-        )  # fmt: skip
+        self.registry.register(self)
 
-    def request(self, model: str, tenant: str, status: int) -> None:
-        """A request was answered."""
-        self._requests.labels(model, tenant, str(status)).inc()
+    def count(self, name: str, *labels: str) -> None:
+        """One more of a counter, by the values of its labels."""
+        self.counts[name][labels] += 1
 
-    def decision(self, model: str, decision: str, action: str) -> None:
-        """An inference was decided upon."""
-        self._decisions.labels(model, decision, action).inc()
+    def time(self, name: str, seconds: float) -> None:
+        """How long something took."""
+        self._times[name][bisect_left(_SECONDS, seconds)] += 1
+        self._sums[name] += seconds
 
-    def refused(self, reason: str) -> None:
-        """A request got no answer of the model."""
-        self._refused.labels(reason).inc()
-
-    def flag(self, sensor: str) -> None:
-        """A sensor flagged a request."""
-        self._flags.labels(sensor).inc()
-
-    def failure(self, sensor: str, why: str) -> None:
-        """A sensor gave no score."""
-        self._failures.labels(sensor, why).inc()
-
-    def lost(self) -> None:
-        """A decision left no record."""
-        self._evidence.inc()
-
-    def uninspected(self) -> None:
-        """An observed request was not looked at."""
-        self._beside.inc()
+    def collect(self) -> Iterator[Metric]:
+        """All figures, as prometheus_client asks for them."""
+        for name, (told, labels) in _COUNTERS.items():
+            counter = CounterMetricFamily(f"withstand_{name}", told, labels=labels)
+            for values, count in sorted(self.counts[name].items()):
+                counter.add_metric(values, count)
+            if not labels and not self.counts[name]:
+                counter.add_metric((), 0)
+            yield counter
+        for name, told in _TIMES.items():
+            histogram = HistogramMetricFamily(f"withstand_{name}_seconds", told)
+            total, buckets = 0, []
+            for end, count in zip((*_SECONDS, "+Inf"), self._times[name], strict=True):
+                total += count
+                buckets.append((str(end), total))
+            histogram.add_metric([], buckets, self._sums[name])
+            yield histogram
+        for name, (told, value) in self.gauges.items():
+            gauge = GaugeMetricFamily(f"withstand_{name}", told)
+            gauge.add_metric([], value())
+            yield gauge

@@ -30,6 +30,7 @@ def record_of(
         "model": route.model,
         "version": route.version or line.version,
         "weights": line.digest,
+        "policy": line.policy,
         "mode": line.mode,
         "decision": "refuse" if failure else "flag" if flagged else "pass",
         "status": failure.status if failure else answer.status if answer else 0,
@@ -39,10 +40,8 @@ def record_of(
     if failure is not None:
         told["reason"] = failure.reason
     if call is not None:
-        told["input"] = {
-            "fingerprint": call.fingerprint,
-            "tensors": [[one.name, one.datatype, one.values.shape] for one in call.asked.inputs],
-        }
+        told["fingerprint"] = call.fingerprint
+        told["tensors"] = [[one.name, one.datatype, one.values.shape] for one in call.asked.inputs]
         told["trace"] = call.trace
         told["signals"] = [
             [one.sensor, float(one.score), float(one.threshold), bool(one.flagged), one.failed]

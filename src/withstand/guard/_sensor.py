@@ -53,13 +53,14 @@ class Sensor(ABC):
     """Something that looks at a request before it is forwarded, and at its answer.
 
     name: a word, under which it is counted and recorded. action: where on the ladder a flag
-    begins. on_failure: what becomes of a request when it raises or takes too long. version: tells
-    fitted state apart, in evidence.
+    begins. on_failure: what becomes of a request when it raises or takes too long. climbs: whether
+    its flags make the client climb. version: tells fitted state apart, in evidence.
     """
 
     name: str
     action: str = "tag"
     on_failure: Failure = "open"
+    climbs: bool = True
     version: str = ""
 
     def look(self, call: Call) -> Signal | Awaitable[Signal] | None:

@@ -6,13 +6,11 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ..._errors import EvidenceError
-from ._crypto import cryptography
+from ._crypto import is_signed, private_key, public_hex
 from ._record import Head
 
 
@@ -36,6 +34,10 @@ class Checkpoint:
         """What the log must contain."""
         return Head(self.seq, self.hash)
 
+    def signed_by(self, public: str) -> bool:
+        """Whether the owner of a public key (hex) has signed it."""
+        return is_signed(_message(self.head, self.wall), self.signature, public)
+
 
 class Signer:
     """Signs heads with a key in a file, and hands them to places outside.
@@ -53,24 +55,42 @@ class Signer:
         every: int = 1000,
         seconds: float = 60.0,
     ) -> None:
-        self._key, self._anchors = _private(Path(key)), anchors
+        self._key, self._anchors = private_key(Path(key)), anchors
         self._every, self._seconds = every, seconds
         self._last, self._at = 0, -float("inf")
-        self.failures = 0
-        self.public = _hex(self._key.public_key())
+        self._failures = 0
+        self.public = public_hex(self._key)
 
     def __call__(self, head: Head) -> None:
         """Sign a head where one is due; for `Log(committed=...)`. What fails is counted."""
         now = time.monotonic()
         if head.seq - self._last < self._every and now - self._at < self._seconds:
             return
+        self._hand_out(head)
+        self._at = now
+
+    @property
+    def failures(self) -> int:
+        """How often a place could not be told, its own attempts included."""
+        return self._failures + sum(getattr(one, "failures", 0) for one in self._anchors)
+
+    def close(self, head: Head) -> None:
+        """Sign the last head, and let go of the anchors."""
+        if head.seq > self._last:
+            self._hand_out(head)
+        for anchor in self._anchors:
+            close = getattr(anchor, "close", None)
+            if close is not None:
+                close()
+
+    def _hand_out(self, head: Head) -> None:
         checkpoint = self.sign(head)
         for anchor in self._anchors:
             try:
                 anchor(checkpoint)
             except OSError:
-                self.failures += 1
-        self._last, self._at = head.seq, now
+                self._failures += 1
+        self._last = head.seq
 
     def sign(self, head: Head) -> Checkpoint:
         """The signed head."""
@@ -97,59 +117,28 @@ def read_checkpoints(path: str | Path, public: str) -> list[Checkpoint]:
     """The checkpoints in a file; raises EvidenceError for one that this key has not signed."""
     path = Path(path)
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_text()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not text"
         raise EvidenceError(f"checkpoints {path}: {why}; give the file of an anchor") from None
-    key = cryptography("hazmat.primitives.asymmetric.ed25519").Ed25519PublicKey
-    invalid = cryptography("exceptions").InvalidSignature
-    found = []
+    lines, found = text.splitlines(), []
     for number, line in enumerate(lines, 1):
         try:
             checkpoint = Checkpoint(**json.loads(line))
-            signature = bytes.fromhex(checkpoint.signature)
-            message = _message(checkpoint.head, checkpoint.wall)
-            key.from_public_bytes(bytes.fromhex(public)).verify(signature, message)
-        except (ValueError, TypeError, invalid):
+            signed = checkpoint.signed_by(public)
+        except (ValueError, TypeError):
+            signed = False
+        if not signed:
             # A crash may leave half of the last line.
-            if number == len(lines) and not path.read_bytes().endswith(b"\n"):
+            if number == len(lines) and not text.endswith("\n"):
                 break
             raise EvidenceError(
                 f"checkpoints {path}: line {number} is not signed with the key {public[:16]}…; "
                 "look who changed it"
-            ) from None
+            )
         found.append(checkpoint)
     return found
 
 
 def _message(head: Head, wall: float) -> bytes:
     return f"withstand evidence 1\n{head.seq}\n{head.hash}\n{wall!r}\n".encode()
-
-
-def _private(path: Path) -> Any:
-    serialization = cryptography("hazmat.primitives.serialization")
-    ed25519 = cryptography("hazmat.primitives.asymmetric.ed25519")
-    plain = serialization.NoEncryption()
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    try:
-        with suppress(FileExistsError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(file, "wb") as out:
-                out.write(ed25519.Ed25519PrivateKey.generate().private_bytes(pem, pkcs8, plain))
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise EvidenceError(f"signing key {path}: {error.strerror}; give another file") from None
-    except (ValueError, TypeError):
-        raise EvidenceError(
-            f"signing key {path} is not a private key in PEM; give the file that was made first"
-        ) from None
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise EvidenceError(f"signing key {path} is not an Ed25519 key; let one be made")
-    return key
-
-
-def _hex(public: Any) -> str:
-    serialization = cryptography("hazmat.primitives.serialization")
-    raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return str(raw.hex())

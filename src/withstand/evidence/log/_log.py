@@ -20,16 +20,20 @@ from ..._errors import EvidenceError, one_line
 from ..._version import __version__
 from .._shard import sync_folder
 from ._record import KIND, Head, content_text, encode
-from ._segment import Break, last_head, name_of, segments, walk
+from ._segment import Break, beginning, last_record, name_of, number_of, segments, walk
 
 _RETRY = 0.5
+
+
+class BusyError(EvidenceError):
+    """Another process writes this log."""
 
 
 class _Waiting(NamedTuple):
     wall: float
     mono: float
     kind: str
-    content: str
+    content: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +59,10 @@ class Log:
     Records are written in groups of at most `group`, at latest `wait` seconds after the first, and
     count as written when they are on the disk. At most `most` wait in memory: from half of that on,
     those that may be dropped are dropped, and what was lost stands in a record of kind gap. A
-    segment has about `segment_bytes`. committed: told each head that is on the disk, by the
-    writer's thread; it must not raise. Raises EvidenceError for a folder that cannot be written,
-    that another writer holds, or that was changed.
+    segment has about `segment_bytes`, or the records of `segment_seconds`: it is whole segments
+    that are purged one day. committed: told each head that is on the disk, by the writer's thread;
+    it must not raise. Raises EvidenceError for a folder that cannot be written or that was changed,
+    and BusyError for one that another writer holds.
     """
 
     def __init__(
@@ -68,12 +73,14 @@ class Log:
         wait: float = 0.02,
         most: int = 10_000,
         segment_bytes: int = 64 * 2**20,
+        segment_seconds: float = 86_400.0,
         committed: Callable[[Head], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.boot = uuid.uuid4().hex
         self._group, self._wait, self._most = group, wait, most
-        self._segment_bytes, self._committed = segment_bytes, committed
+        self._segment_bytes, self._segment_seconds = segment_bytes, segment_seconds
+        self._committed, self._began = committed, 0.0
         self._queue: deque[_Waiting] = deque()
         self._signal = threading.Condition()
         self._written = self._dropped = self._refused = self._failures = self._taken = 0
@@ -97,6 +104,11 @@ class Log:
         return self._head
 
     @property
+    def failing(self) -> bool:
+        """Whether the last attempt to write has failed."""
+        return self._error is not None
+
+    @property
     def counts(self) -> Counts:
         """What was written and lost since it was opened."""
         with self._signal:
@@ -117,7 +129,7 @@ class Log:
         What is False is counted, and is told in the log as soon as there is room. Raises
         EvidenceError for what is not plain values or too long.
         """
-        if not KIND.fullmatch(kind):
+        if kind != "decision" and not KIND.fullmatch(kind):
             raise EvidenceError(f"kind is {kind!r}; give a short word of small letters")
         text = content_text(content)
         with self._signal:
@@ -184,7 +196,7 @@ class Log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise EvidenceError(
+            raise BusyError(
                 f"evidence {self.folder} has a writer already; give each guard a folder of its own"
             ) from None
         return lock
@@ -193,18 +205,21 @@ class Log:
         """Find the head, and cut off what a crash left behind it; returns what to tell of that."""
         found = segments(self.folder)
         # Whole logs take minutes to read: `verify` does that, here only the end is looked at.
-        self._head, kind, torn = last_head(found[:-1]), "close", None
+        before, kind, torn = last_record(found[:-1]), "close", None
+        self._head = Head(before.seq, before.hash) if before else beginning(found)
         for place in walk(found[-1], self._head) if found else ():
             if isinstance(place, Break):
                 torn = place
                 break
+            if not place.begin:
+                self._began = place.record.wall
             self._head, kind = Head(place.record.seq, place.record.hash), place.record.kind
         clean = kind == "close"
         told: dict[str, Any] = {"withstand": __version__, "pid": os.getpid(), "clean": clean}
         try:
             if torn is not None:
                 told |= self._cut(torn)
-            self._open(max(1, len(found)))
+            self._open(number_of(found[-1]) if found else 1)
         except OSError as error:
             raise EvidenceError(
                 f"evidence {self.folder} cannot be written: {error.strerror}; free space there or "
@@ -274,10 +289,14 @@ class Log:
         if self._file is None:
             os.truncate(self.folder / name_of(self._number), self._size)
             self._open(self._number + bool(self._size))
-        elif self._size >= self._segment_bytes:
+        elif self._size >= self._segment_bytes or (
+            self._size and not 0 <= group[0].wall - self._began < self._segment_seconds
+        ):
             os.close(self._file)
             self._open(self._number + 1)
         assert self._file is not None
+        if not self._size:
+            self._began = group[0].wall
         head, lines = self._head, []
         lost = (self._dropped, self._refused)
         if lost != self._told_gap:
@@ -285,7 +304,10 @@ class Log:
             # Of the time of the record before it, since others that wait are older than now.
             group = [*group, group[-1]._replace(kind="gap", content=content_text(told))]
         for one in group:
-            line, head = encode(head, boot=self.boot, **one._asdict())
+            line, head = encode(
+                head, wall=one.wall, mono=one.mono, boot=self.boot, kind=one.kind,
+                content=one.content,
+            )  # fmt: skip
             lines.append(line)
         content = b"".join(lines)
         try:

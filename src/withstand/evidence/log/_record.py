@@ -10,6 +10,11 @@ from typing import Any, NamedTuple
 
 from ..._errors import EvidenceError
 
+try:
+    import orjson
+except ModuleNotFoundError:  # An extra, and a log can be read and written without it.
+    orjson = None  # type: ignore[assignment]
+
 START = "0" * 64
 """What the first record of a log follows."""
 
@@ -19,6 +24,7 @@ MOST_BYTES = 65_536
 KIND = re.compile(r"[a-z_]{1,32}")
 _TAIL = re.compile(rb',"hash":"([0-9a-f]{64})"}\n\Z')
 _FIELDS = {"seq", "wall", "mono", "boot", "kind", "prev", "content", "hash"}
+_PLAIN = 0 if orjson is None else orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class Head(NamedTuple):
@@ -48,12 +54,20 @@ class Record:
     hash: str
 
 
-def content_text(content: dict[str, Any]) -> str:
+def content_text(content: dict[str, Any]) -> bytes:
     """Plain values as the JSON text that is kept; raises EvidenceError for others or too many."""
-    try:
-        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise EvidenceError(f"a record cannot be JSON ({error}); give plain values") from None
+    text = b""
+    if orjson is not None:
+        try:
+            text = orjson.dumps(content, option=_PLAIN)
+        except TypeError:
+            text = b""
+    # orjson writes NaN as null, and refuses what JSON can carry: whole numbers beyond 64 bits.
+    if not text or b"null" in text:
+        try:
+            text = json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EvidenceError(f"a record cannot be JSON ({error}); give plain values") from None
     if len(text) > MOST_BYTES:
         raise EvidenceError(
             f"a record has {len(text)} bytes, more than {MOST_BYTES}; keep inputs in the vault and "
@@ -63,7 +77,7 @@ def content_text(content: dict[str, Any]) -> str:
 
 
 def encode(
-    head: Head, *, wall: float, mono: float, boot: str, kind: str, content: str
+    head: Head, *, wall: float, mono: float, boot: str, kind: str, content: bytes
 ) -> tuple[bytes, Head]:
     """The line of the record that follows a head, and the new head; content: as `content_text`.
 
@@ -73,8 +87,8 @@ def encode(
     seq = head.seq + 1
     body = (
         f'{{"seq":{seq},"wall":{wall!r},"mono":{mono!r},"boot":"{boot}","kind":"{kind}",'
-        f'"prev":"{head.hash}","content":{content}'
-    ).encode()
+        f'"prev":"{head.hash}","content":'
+    ).encode() + content
     found = hashlib.sha256(body).hexdigest()
     return body + f',"hash":"{found}"}}\n'.encode(), Head(seq, found)
 

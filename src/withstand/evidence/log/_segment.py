@@ -35,12 +35,15 @@ class Break(NamedTuple):
 
 
 def segments(folder: Path) -> list[Path]:
-    """The segments of a log in their order; raises EvidenceError for one that is missing."""
+    """The segments of a log in their order, from the first that was not purged.
+
+    Raises EvidenceError for one that is missing between others.
+    """
     try:
         found = sorted(folder.glob(f"*{_SUFFIX}"))
     except OSError as error:
         raise EvidenceError(f"evidence {folder}: {error.strerror}; give a log's folder") from None
-    for number, path in enumerate(found, 1):
+    for number, path in enumerate(found, number_of(found[0]) if found else 1):
         if path.name != name_of(number):
             raise EvidenceError(
                 f"evidence {folder} has no {name_of(number)} before {path.name}; restore it from a "
@@ -54,10 +57,40 @@ def name_of(number: int) -> str:
     return f"{number:08d}{_SUFFIX}"
 
 
-def walk(segment: Path, head: Head) -> Iterator[Place | Break]:
-    """The records of a segment that go on from a head; a Break is the last that comes."""
-    begin = 0
+def number_of(segment: Path) -> int:
+    """The number of a segment by its file name; raises EvidenceError for another name."""
+    try:
+        return int(segment.stem)
+    except ValueError:
+        raise EvidenceError(
+            f"evidence {segment.parent} holds {segment.name}, which is none of its files; take it "
+            "away"
+        ) from None
+
+
+def beginning(found: list[Path]) -> Head:
+    """What the first of some segments goes on from: the start, or what was purged before it.
+
+    The latter is what the segment itself says; `verify` looks for the record that vouches for it.
+    """
+    if not found or number_of(found[0]) == 1:
+        return Head(0, START)
+    with found[0].open("rb") as file:
+        line = file.readline(_LONGEST)
+    try:
+        record = decode(line)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise EvidenceError(
+            f"evidence {found[0].parent} was changed: the first record of {found[0].name} is "
+            f"{error}; restore it from a backup"
+        ) from None
+    return Head(record.seq - 1, record.prev)
+
+
+def walk(segment: Path, head: Head, begin: int = 0) -> Iterator[Place | Break]:
+    """The records of a segment from a byte on, that go on from a head; a Break is the last."""
     with segment.open("rb") as file:
+        file.seek(begin)
         while line := file.readline(_LONGEST):
             try:
                 record = decode(line)
@@ -75,17 +108,18 @@ def walk(segment: Path, head: Head) -> Iterator[Place | Break]:
 
 def read(folder: str | Path) -> Iterator[Place | Break]:
     """All records of a log in their order, up to the first Break; raises EvidenceError."""
-    head = Head(0, START)
-    for segment in segments(Path(folder)):
-        for found in walk(segment, head):
-            yield found
-            if isinstance(found, Break):
+    found = segments(Path(folder))
+    head = beginning(found)
+    for segment in found:
+        for place in walk(segment, head):
+            yield place
+            if isinstance(place, Break):
                 return
-            head = Head(found.record.seq, found.record.hash)
+            head = Head(place.record.seq, place.record.hash)
 
 
-def last_head(found: list[Path]) -> Head:
-    """The head behind some segments of a log, from their last line; raises EvidenceError."""
+def last_record(found: list[Path]) -> Record | None:
+    """The last record of some segments of a log; raises EvidenceError where it is none."""
     for segment in reversed(found):
         size = segment.stat().st_size
         if not size:
@@ -94,11 +128,10 @@ def last_head(found: list[Path]) -> Head:
             file.seek(max(0, size - _LONGEST))
             line = file.read().splitlines(keepends=True)[-1]
         try:
-            record = decode(line)
+            return decode(line)
         except (ValueError, TypeError) as error:
             raise EvidenceError(
                 f"evidence {segment.parent} was changed: the last record of {segment.name} is "
                 f"{error}; see `withstand evidence verify`"
             ) from None
-        return Head(record.seq, record.hash)
-    return Head(0, START)
+    return None

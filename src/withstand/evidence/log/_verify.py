@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._record import START, Head
-from ._segment import Break, read
+from ._record import Head
+from ._segment import Break, beginning, read, segments
 from ._vault import Vault
 
 
@@ -15,15 +15,18 @@ from ._vault import Vault
 class Verified:
     """What was found in a log.
 
-    head: the last record that is sure. boots: times that it was opened; unclean: how often a
-    writer had ended without closing, so that up to a group of records may be lost. lost: records
-    that were counted instead of kept. anchored: the last record that an anchor vouches for.
+    head: the last record that is sure. purged: the last record of those that were removed for their
+    age, as a record that is still there tells, 0 for none. boots: times that it was opened;
+    unclean: how often a writer had ended without closing, so that up to a group of records may be
+    lost. lost: records that were counted instead of kept. anchored: the last record that an anchor
+    vouches for.
     erased: inputs that were erased. faults: what is wrong, a line each; none means that no record
     was changed, removed, added or put elsewhere up to the last anchor, and that none after it was
     but for the end, which nobody but an anchor can vouch for.
     """
 
     head: Head
+    purged: int
     boots: int
     unclean: int
     lost: int
@@ -42,9 +45,13 @@ def verify(
     """
     named: dict[str, int] = {}
     erased: set[str] = set()
-    wanted = {anchor.seq: anchor.hash for anchor in anchors}
+    wanted: dict[int, set[str]] = {}
+    for anchor in anchors:
+        wanted.setdefault(anchor.seq, set()).add(anchor.hash)
+    told_purged: set[tuple[int, str]] = set()
     boots = unclean = lost = anchored = 0
-    head, faults, last = Head(0, START), [], 0.0
+    start = beginning(segments(Path(folder)))
+    head, faults, last = start, [], 0.0
     boot = ""
     for place in read(folder):
         if isinstance(place, Break):
@@ -57,21 +64,30 @@ def verify(
             unclean += not record.content.get("clean", True)
         elif record.kind == "gap":
             lost += sum(int(n) for n in record.content.values())
+        elif record.kind == "purged":
+            told_purged |= {(seq, digest) for _, seq, digest in record.content["segments"]}
+        elif record.kind == "erased":
+            erased |= set(record.content["inputs"])
         elif isinstance(reference := record.content.get("input"), str):
-            if record.kind == "erased":
-                erased.add(reference)
-            else:
-                named[reference] = record.seq
+            named[reference] = record.seq
         if record.boot == boot and record.mono < last:
             faults.append(f"record {record.seq}: it was made before the one that it follows")
         boot, last = record.boot, record.mono
         if record.seq in wanted:
-            same = wanted.pop(record.seq) == record.hash
+            same = wanted.pop(record.seq) == {record.hash}
             anchored = record.seq if same else anchored
             if not same:
                 faults.append(f"record {record.seq}: it is not the one that the anchor vouches for")
+    if not faults and start.seq and start not in told_purged:
+        faults.append(
+            f"records 1 to {start.seq} are gone, and no record tells that they were purged"
+        )
     if not faults:
-        faults += [f"record {seq}: an anchor vouches for it, and it is gone" for seq in wanted]
+        faults += [
+            f"record {seq}: an anchor vouches for it, and it is gone"
+            for seq, digests in wanted.items()
+            if seq > start.seq or (seq == start.seq and digests != {start.hash})
+        ]
     for reference, seq in named.items() if vault is not None else ():
         assert vault is not None
         why = vault.fault(reference)
@@ -81,6 +97,7 @@ def verify(
             faults.append(f"input {reference[:16]}… of record {seq}: {why}")
     return Verified(
         head=head,
+        purged=start.seq,
         boots=boots,
         unclean=unclean,
         lost=lost,

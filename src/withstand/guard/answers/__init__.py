@@ -2,5 +2,6 @@
 
 from ._answered import Answered, Output, read_answer
 from ._coarsen import coarsened
+from ._error import plain_error
 
-__all__ = ["Answered", "Output", "coarsened", "read_answer"]
+__all__ = ["Answered", "Output", "coarsened", "plain_error", "read_answer"]

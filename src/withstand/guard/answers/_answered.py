@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,26 +16,31 @@ from numpy.typing import NDArray
 from .._message import Answer, UpstreamError
 from .._routes import Form
 from ..wire import DATATYPES
+from ._error import plain_error
 
 Array = NDArray[Any]
 
 _LENGTH = b"inference-header-content-length"
-_LIES = UpstreamError(502, "upstream_lies")
 
 
 class Output(NamedTuple):
-    """One output: numbers, or an empty array where it holds text."""
+    """One output: numbers, or an empty array where it holds text.
+
+    told: what the answer's JSON says of it; part: its raw bytes, where it came as such.
+    """
 
     name: str
     datatype: str
     values: Array
+    told: Mapping[str, Any] = MappingProxyType({})
+    part: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answered:
     """An answer with its outputs; none where the server answered with another status than 200.
 
-    told: the answer's JSON without its outputs.
+    told: the answer's JSON, of v2 without its outputs.
     """
 
     answer: Answer
@@ -44,7 +51,7 @@ class Answered:
     @cached_property
     def scores(self) -> Array | None:
         """Scores (B, K) of the first output that has as much as two floats a row."""
-        for _, _, values in self.outputs:
+        for values in (output.values for output in self.outputs):
             if values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind == "f":
                 return values
         return None
@@ -54,7 +61,7 @@ class Answered:
         """The classes (B,) that the answer names, by its scores or by whole numbers."""
         if self.scores is not None:
             return np.asarray(self.scores.argmax(1))
-        for _, _, values in self.outputs:
+        for values in (output.values for output in self.outputs):
             if values.size == len(values) and values.dtype.kind in "iu":
                 return values.ravel()
         return None
@@ -66,14 +73,11 @@ def read_answer(answer: Answer, form: Form) -> Answered:
     NaN and infinity are no answer: clients read them differently, or not at all.
     """
     if answer.status != 200:
-        return Answered(answer=answer, form=form)
+        return Answered(answer=plain_error(answer), form=form)
     try:
         outputs, told = _v2(answer) if form == "v2" else _predictions(answer.body)
     except (ValueError, TypeError, KeyError, OverflowError):
-        raise _LIES from None
-    for output in outputs:
-        if output.values.dtype.kind == "f" and not np.isfinite(output.values).all():
-            raise _LIES
+        raise UpstreamError(502, "upstream_lies") from None
     return Answered(answer=answer, form=form, outputs=outputs, told=told)
 
 
@@ -87,33 +91,39 @@ def _v2(answer: Answer) -> tuple[tuple[Output, ...], dict[str, Any]]:
     for told in content.pop("outputs"):
         name, datatype, shape = told["name"], told["datatype"], tuple(told["shape"])
         size = (told.get("parameters") or {}).get("binary_data_size")
-        part, tail = (None, tail) if size is None else (tail[:size], tail[size:])
-        found.append(Output(name, datatype, _values(told, part, datatype, shape)))
+        part, tail = (None, tail) if size is None else (bytes(tail[:size]), tail[size:])
+        found.append(Output(name, datatype, _values(told, part, datatype, shape), told, part))
     if len(tail):
         raise ValueError("bytes of no output")
     return tuple(found), content
 
 
 def _values(
-    told: dict[str, Any], part: memoryview | None, datatype: str, shape: tuple[int, ...]
+    told: dict[str, Any], part: bytes | None, datatype: str, shape: tuple[int, ...]
 ) -> Array:
     if datatype not in DATATYPES:
         return np.empty(0, object)
     if part is not None:
-        return np.frombuffer(part, DATATYPES[datatype]).reshape(shape)
+        raw = np.frombuffer(part, DATATYPES[datatype]).reshape(shape)
+        # JSON has no such numbers.
+        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+            raise ValueError("NaN or infinity")
+        return raw
     values = np.asarray(told["data"])
     if values.dtype.kind not in "biuf" or values.size != prod(shape):
         raise ValueError("data")
-    return values.astype(DATATYPES[datatype], copy=False).reshape(shape)
+    wanted = DATATYPES[datatype]
+    # Narrower floats would round what is shown; half precision has no place in JSON.
+    return (values if wanted.kind == "f" else values.astype(wanted, copy=False)).reshape(shape)
 
 
 def _predictions(body: bytes) -> tuple[tuple[Output, ...], dict[str, Any]]:
-    told = orjson.loads(body)["predictions"]
+    content = orjson.loads(body)
     try:
-        values = np.asarray(told)
+        values = np.asarray(content["predictions"])
     except ValueError:
         values = np.empty(0, object)
     if values.dtype.kind not in "biuf" or not values.ndim:
         values = np.empty(0, object)
     datatype = {"b": "BOOL", "f": "FP64"}.get(values.dtype.kind, "INT64")
-    return (Output("predictions", datatype, values),), {}
+    return (Output("predictions", datatype, values),), content

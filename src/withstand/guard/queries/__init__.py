@@ -1,7 +1,25 @@
 """Sequences of queries: whoever searches for an adversarial example asks about near copies."""
 
-from ._ring import Ring
-from ._sketch import Sketcher
-from ._watch import QueryWatch, Settings, Sighting, calibrated
+from ._calibration import Calibration, calibrate
+from ._ring import Near, Ring
+from ._search import Step, follow
+from ._sensor import QuerySensor, SearchSensor, query_sensors
+from ._space import Space
+from ._watch import Habit, QueryWatch, Seen, Sighting
 
-__all__ = ["QueryWatch", "Ring", "Settings", "Sighting", "Sketcher", "calibrated"]
+__all__ = [
+    "Calibration",
+    "Habit",
+    "Near",
+    "QuerySensor",
+    "QueryWatch",
+    "Ring",
+    "SearchSensor",
+    "Seen",
+    "Sighting",
+    "Space",
+    "Step",
+    "calibrate",
+    "follow",
+    "query_sensors",
+]

@@ -1,41 +1,88 @@
-"""The last sketches of a client, in a memory that does not grow."""
+"""The last queries of a client in one place, in a memory that does not grow."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._sketch import WORDS, differing
-
 Array = NDArray[Any]
 
-_FIRST = 64
+FIRST = 8
+
+
+class Near(NamedTuple):
+    """Near copies: where in a ring they are, and how near, from 0 at a length away to 1."""
+
+    slots: Array
+    weights: Array
+
+    @property
+    def score(self) -> float:
+        """How many they are, each as far as it is near."""
+        return float(self.weights.sum()) if len(self.weights) else 0.0
+
+
+NONE = Near(np.empty(0, np.intp), np.empty(0, np.float32))
+
+
+class Spot(NamedTuple):
+    """Where a query lies: its place (D + 1,) with a 1 at its end, its squared length, and a digest
+    of all of the query."""
+
+    place: Array
+    squared: float
+    digest: int
 
 
 class Ring:
-    """The last `size` sketches, 64 bytes each; room grows with what is put in."""
+    """The last `size` queries, and what was answered; room grows with what is put in.
 
-    def __init__(self, size: int) -> None:
-        self.size, self.count = size, 0
-        self._kept = np.zeros((2 * WORDS, min(size, _FIRST)), np.uint64)
+    told (N, 3): the class, the margin and the descent of each, NaN where there was no answer.
+    """
 
-    def near(self, sketch: Array, radii: tuple[int, int]) -> int:
-        """How many of those kept differ from a sketch (8,) in at most so many bits of a half."""
-        kept = self._kept[:, : min(self.count, self.size)]
-        # Whoever is near in a half is near in its first word, which rules out most of them.
-        near = np.bitwise_count(kept[0] ^ sketch[0]) <= radii[0]
-        near |= np.bitwise_count(kept[WORDS] ^ sketch[WORDS]) <= radii[1]
-        found = differing(kept[:, np.flatnonzero(near)], sketch)
-        return int(((found[0] <= radii[0]) | (found[1] <= radii[1])).sum())
+    def __init__(self, size: int, axes: int) -> None:
+        self.size, self.count, self.room = size, 0, min(size, FIRST)
+        self.told = np.full((self.room, 3), np.nan, np.float32)
+        self._kept = np.zeros((self.room, axes + 1), np.float32)
+        self._digests = np.zeros(self.room, np.int64)
 
-    def put(self, sketch: Array) -> None:
-        """Keep a sketch (8,) in the place of the oldest."""
-        room = self._kept.shape[1]
-        if self.count == room < self.size:
-            grown = np.zeros((2 * WORDS, min(self.size, 2 * room)), np.uint64)
-            grown[:, :room] = self._kept
-            self._kept = grown
-        self._kept[:, self.count % self.size] = sketch
-        self.count += 1
+    def near(self, spot: Spot) -> Near:
+        """Those within one length, weighed by one less the squared distance (Epanechnikov).
+
+        An exact repetition is no near copy: it is how clients try again, and tells nothing new.
+        """
+        # Half of what is one minus the squared distance, less what is the same for all.
+        close = self._kept[: self.count] @ spot.place
+        least = (spot.squared - 1) / 2
+        slots = (close > least).nonzero()[0]
+        if len(slots):
+            slots = slots[self._digests[slots] != spot.digest]
+        return Near(slots, 2 * (close[slots] - least)) if len(slots) else NONE
+
+    def put(self, spot: Spot) -> int:
+        """Keep a query in the place of the oldest; its number among all that were put in."""
+        number = self.count
+        if number == self.room < self.size:
+            self._grow()
+        slot = number % self.size
+        row = self._kept[slot]
+        row[:] = spot.place
+        row[-1] = -spot.squared / 2
+        self._digests[slot] = spot.digest
+        self.told[slot] = np.nan
+        self.count = number + 1
+        return number
+
+    def tell(self, number: int, told: tuple[float, float, float]) -> None:
+        """Note what was answered, unless the query has been forgotten meanwhile."""
+        if self.count - number <= self.size:
+            self.told[number % self.size] = told
+
+    def _grow(self) -> None:
+        more = min(self.size, 2 * self.room) - self.room
+        self.told = np.pad(self.told, ((0, more), (0, 0)), constant_values=np.nan)
+        self._kept = np.pad(self._kept, ((0, more), (0, 0)))
+        self._digests = np.pad(self._digests, (0, more))
+        self.room += more

@@ -2,113 +2,165 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._errors import DataError
-from ...stats import upper_bound
-from ._ring import Ring
-from ._sketch import Sketcher, differing
+from ._ring import Near, Ring, Spot
+from ._space import Space
 
 Array = NDArray[Any]
 
-_RADII = 64
-_FEWEST = 1000
+_FADING = 64
+_ANYBODY = ""
+
+
+class Seen(NamedTuple):
+    """A query in a ring: its number there, and the near copies of it that were there before."""
+
+    ring: Ring
+    number: int
+    near: Near
 
 
 class Sighting(NamedTuple):
-    """What was seen of one query: near copies of it among the same client's last ones and among
-    all clients', and whether that is an alarm."""
+    """One query as it was seen, in the client's own ring first, then in that of all the tenant's
+    clients; the score is the higher of the two."""
 
-    own: int
-    anybody: int
-    alarm: bool
+    score: float
+    seen: tuple[Seen, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """When near copies are an alarm.
+@dataclass(kw_only=True)
+class Habit:
+    """How a client asks, the last some hundred queries counting most.
 
-    radii: two inputs are near that differ in at most so many of the 256 bits of either half of
-    their sketches. copies: so many near ones are an alarm. own, anybody: how many queries are
-    remembered of a client and of all; clients: of how many clients. bound: with 95 % confidence, at
-    most this share of benign queries raises an alarm.
+    queries: in all. rate: a second. near: the share of queries that had near copies. alike: the
+    share that was in the same cell as the one before.
     """
 
-    radii: tuple[int, int]
-    copies: int = 3
-    own: int = 4096
-    anybody: int = 8192
-    clients: int = 10_000
-    bound: float = 1.0
+    queries: int = 0
+    rate: float = 0.0
+    near: float = 0.0
+    alike: float = 0.0
+    cell: int = -1
+    last: float = 0.0
+
+    @property
+    def entropy(self) -> float:
+        """Of what is asked about, in bits (Renyi's of order 2): 0 for one place only."""
+        return -math.log2(max(self.alike, 1 / 1024))
+
+    def note(self, cell: int, near: bool, now: float) -> None:
+        """One more query."""
+        self.queries += 1
+        share = max(1 / _FADING, 1 / self.queries)
+        if self.queries > 1:
+            gap = max(now - self.last, 1e-6)
+            usual = gap if self.rate == 0 else 1 / self.rate
+            self.rate = 1 / (usual + share * (gap - usual))
+            self.alike += share * ((cell == self.cell) - self.alike)
+        self.near += share * (near - self.near)
+        self.cell, self.last = cell, now
 
 
 class QueryWatch:
-    """Counts near copies in the queries of each client, and of all together, who may be one.
+    """Weighs near copies among the queries of each client, and of all of a tenant's together.
 
     It detects a search, not its aim: explanations by perturbation and sweeps over brightness ask
-    about near copies too. It never decides alone.
+    about near copies too. Nothing is shared between tenants. sizes (C,): how many queries are
+    remembered in each cell. room: how many in all; the rings that were not used for the longest
+    time go first. clients: of how many the habits are known.
     """
 
-    def __init__(self, sketcher: Sketcher, settings: Settings) -> None:
-        self.sketcher, self.settings = sketcher, settings
-        self._clients: OrderedDict[str, Ring] = OrderedDict()
-        self._anybody = Ring(settings.anybody)
+    def __init__(
+        self,
+        space: Space,
+        sizes: Array,
+        *,
+        room: int = 2**20,
+        clients: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.space, self.room, self.clients = space, room, clients
+        self.used = 0
+        self._sizes = [int(size) for size in sizes]
+        self._axes = len(space.offset)
+        self._rings: OrderedDict[tuple[str, str, int], Ring] = OrderedDict()
+        self._habits: OrderedDict[tuple[str, str], Habit] = OrderedDict()
+        self._first: dict[str, str] = {}
+        self._several: set[str] = set()
+        self._clock = clock
 
-    def see(self, client: str, x: Array) -> list[Sighting]:
-        """What is seen of a client's queries (B, ...), one after the other."""
-        return [self._one(client, sketch) for sketch in self.sketcher(x)]
+    def see(self, tenant: str, client: str, x: Array, *, alone: bool = False) -> list[Sighting]:
+        """What is seen of a client's queries (B, F), one after the other.
 
-    def _one(self, client: str, sketch: Array) -> Sighting:
-        ring = self._clients.pop(client, None) or Ring(self.settings.own)
-        self._clients[client] = ring
-        if len(self._clients) > self.settings.clients:
-            self._clients.popitem(last=False)
-        own = ring.near(sketch, self.settings.radii)
-        anybody = self._anybody.near(sketch, self.settings.radii)
-        ring.put(sketch)
-        self._anybody.put(sketch)
-        return Sighting(own, anybody, max(own, anybody) >= self.settings.copies)
+        alone: they are no near copies of anybody else's.
+        """
+        cells, places = self.space.place(x)
+        squared = np.einsum("bd,bd->b", places, places) - 1
+        # Not a cryptographic digest, but keyed by the interpreter's random seed.
+        digests = (hash(row.tobytes()) for row in x)
+        owners = self._owners(tenant, client, alone)
+        return [
+            self._one(tenant, client, owners, cell, spot)
+            for cell, spot in zip(
+                cells.tolist(), map(Spot, places, squared.tolist(), digests), strict=True
+            )
+        ]
 
+    def habit(self, tenant: str, client: str) -> Habit:
+        """How a client asks."""
+        return self._habits.get((tenant, client), Habit())
 
-def calibrated(
-    sketcher: Sketcher, benign: Array, *, rate: float = 1e-4, **settings: Any
-) -> Settings:
-    """Settings with the largest radii at which benign queries (N, ...) raise no alarm too many.
+    def _owners(self, tenant: str, client: str, alone: bool) -> tuple[str, ...]:
+        """Whose rings a query belongs to: the client's, and all clients' once there are several."""
+        if alone:
+            return (client,)
+        if tenant not in self._several:
+            first = self._first.setdefault(tenant, client)
+            if first == client:
+                return (client,)
+            self._several.add(tenant)
+        return (client, _ANYBODY)
 
-    The queries are those of one client who asks about all of them, in their order: the worst case.
-    The bound that is reported is Clopper and Pearson's, which with few queries is above `rate`.
-    Raises DataError for fewer than a thousand, and where benign queries themselves are near copies.
-    """
-    if len(benign) < _FEWEST:
-        raise DataError(f"{len(benign)} benign queries are too few; give at least {_FEWEST}")
-    told = Settings(radii=(0, 0), **settings)
-    memory = max(told.own, told.anybody)
-    sketches = np.ascontiguousarray(sketcher(benign).T)
-    # At each radius, how many near copies each query had before it, by the half of the sketch.
-    counts = np.zeros((2, len(benign), _RADII), np.int32)
-    for i in range(1, len(benign)):
-        before = sketches[:, max(0, i - memory) : i]
-        for half, found in enumerate(differing(before, sketches[:, i])):
-            counts[half, i] = np.bincount(found[found < _RADII], minlength=_RADII).cumsum()
-    # Each half has half of what is allowed.
-    radii = [_widest(half, told.copies, rate * len(benign) / 2) for half in counts]
-    near = sum(half[:, radius] for half, radius in zip(counts, radii, strict=True))
-    # A little too many, since an input may be near in both halves.
-    bound = upper_bound(np.count_nonzero(near >= told.copies), len(benign), 0.05)
-    return Settings(radii=(radii[0], radii[1]), bound=float(bound), **settings)
+    def _one(
+        self, tenant: str, client: str, owners: tuple[str, ...], cell: int, spot: Spot
+    ) -> Sighting:
+        seen, score = [], 0.0
+        for owner in owners:
+            ring = self._ring((tenant, owner, cell))
+            near = ring.near(spot)
+            before = ring.room
+            seen.append(Seen(ring, ring.put(spot), near))
+            self.used += ring.room - before
+            score = max(score, near.score)
+        while self.used > self.room and len(self._rings) > len(owners):
+            self.used -= self._rings.popitem(last=False)[1].room
+        self._note(tenant, client, cell, score > 0)
+        return Sighting(score, tuple(seen))
 
+    def _ring(self, key: tuple[str, str, int]) -> Ring:
+        ring = self._rings.get(key)
+        if ring is None:
+            ring = self._rings[key] = Ring(self._sizes[key[2]], self._axes)
+            self.used += ring.room
+        else:
+            self._rings.move_to_end(key)
+        return ring
 
-def _widest(near: Array, copies: int, allowed: float) -> int:
-    """The largest radius at which at most so many queries have that many near copies."""
-    alarms = (near >= copies).sum(0)
-    if alarms[0] > allowed:
-        raise DataError(
-            f"{int(alarms[0])} of {len(near)} benign queries are copies of others; leave out "
-            "clients that repeat themselves, or raise copies"
-        )
-    return int(np.flatnonzero(alarms <= allowed)[-1])
+    def _note(self, tenant: str, client: str, cell: int, near: bool) -> None:
+        habit = self._habits.get((tenant, client))
+        if habit is None:
+            habit = self._habits[tenant, client] = Habit()
+            if len(self._habits) > self.clients:
+                self._habits.popitem(last=False)
+        else:
+            self._habits.move_to_end((tenant, client))
+        habit.note(cell, near, self._clock())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import logging
+import ssl
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,9 @@ import httptools
 
 from ..._errors import ConfigError
 from .._message import Answer, Headers, UpstreamError
+from ._headers import received, sent
 
-_HOP = {
-    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
-    b"transfer-encoding", b"upgrade", b"content-length",
-}  # fmt: skip
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_log = logging.getLogger("withstand.guard")
 _HEAD = 65_536
 
 
@@ -41,16 +38,24 @@ class HttpPool:
     """A pool of connections to one http server, used from one event loop.
 
     A connection is used again only after an answer that ended as it should. A request is never sent
-    twice. Raises ConfigError for what is no address.
+    twice. tls: for https; whom it trusts. Raises ConfigError for what is no address.
     """
 
-    def __init__(self, host: str, port: int, *, patience: Patience | None = None) -> None:
+    def __init__(
+        self, host: str, port: int, *, patience: Patience | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
         if not host or not 0 < port < 65_536:
             raise ConfigError(f"upstream {host}:{port} is no address; give a host and a port")
         self.host, self.port, self.patience = host, port, patience or Patience()
+        # Whoever does not take part in closing holds a connection for so many seconds.
+        self._tls: dict[str, Any] = (
+            {"ssl": tls, "server_hostname": host, "ssl_shutdown_timeout": 1.0} if tls else {}
+        )
+        self._distrusted = ""
         self._idle: deque[tuple[_Connection, float]] = deque()
         self._free = asyncio.Semaphore(self.patience.connections)
-        self._host = f"{host}:{port}".encode()
+        self._host = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
         self.opened = 0
 
     async def ask(self, method: str, target: str, headers: Headers, body: bytes = b"") -> Answer:
@@ -58,21 +63,30 @@ class HttpPool:
 
         headers: names in small letters; those of the connection are ours.
         """
-        request = self._request(method, target, headers, body)
+        head = self._head(method, target, headers, len(body))
+        clock = asyncio.get_running_loop().time
+        until = clock() + self.patience.total
+        if self._free.locked():
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise UpstreamError(504, "upstream_busy") from None
+        else:
+            await self._free.acquire()
         try:
-            async with asyncio.timeout(self.patience.total), self._free:
-                connection = self._kept() or await self._connected()
-                try:
-                    answer = await connection.ask(request)
-                except BaseException:
-                    # Also where whoever asked has gone: the answer would be taken for another's.
-                    connection.close()
-                    raise
-        except TimeoutError:
-            raise UpstreamError(504, "upstream_slow") from None
-        if connection.reusable:
-            self._idle.append((connection, asyncio.get_running_loop().time()))
-        return answer
+            connection = self._kept() or await self._connected()
+            try:
+                answer = await connection.ask(head, body, until)
+            except BaseException:
+                # Also where whoever asked has gone: the answer would be taken for another's.
+                connection.close()
+                raise
+            if connection.reusable:
+                self._idle.append((connection, clock()))
+        finally:
+            self._free.release()
+        return received(answer)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -94,25 +108,25 @@ class HttpPool:
         try:
             async with asyncio.timeout(self.patience.connect):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self.patience.body), self.host, self.port
+                    lambda: _Connection(self.patience.body), self.host, self.port, **self._tls
                 )
         except TimeoutError:
             raise UpstreamError(504, "upstream_unreachable") from None
+        except ssl.SSLError as error:
+            if str(error) != self._distrusted:
+                self._distrusted = str(error)
+                _log.error("https://%s:%d is not trusted: %s", self.host, self.port, error)
+            raise UpstreamError(502, "upstream_tls") from None
         except OSError:
             raise UpstreamError(502, "upstream_down") from None
         self.opened += 1
         return connection
 
-    def _request(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
+    def _head(self, method: str, target: str, headers: Headers, length: int) -> bytes:
         lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + self._host]
-        for name, value in headers:
-            # What could end a header early would smuggle a second request.
-            if not _TOKEN.fullmatch(name) or not _TEXT.fullmatch(value):
-                raise UpstreamError(502, "header")
-            if name not in _HOP and name != b"host":
-                lines.append(name + b": " + value)
-        lines.append(b"content-length: %d" % len(body))
-        return b"\r\n".join((*lines, b"", body))
+        lines += [name + b": " + value for name, value in sent(headers)]
+        lines.append(b"content-length: %d\r\n\r\n" % length)
+        return b"\r\n".join(lines)
 
 
 class _Connection(asyncio.Protocol):
@@ -123,24 +137,31 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[Answer] | None = None
         self._transport: asyncio.Transport | None = None
         self.reusable = False
-        self._parser: Any = None
+        self._parser = httptools.HttpResponseParser(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self.reusable = True
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send a request; the connection is reusable again when its answer has ended well."""
+    async def ask(self, head: bytes, body: bytes, until: float) -> Answer:
+        """Send a request; the connection is reusable again when its answer has ended well.
+
+        until: when the answer must be there, by the clock of the loop.
+        """
         assert self._transport is not None
         self.reusable = False
-        self._waiting = asyncio.get_running_loop().create_future()
-        self._parser = httptools.HttpResponseParser(self)
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
         self._headers: Headers = []
         self._chunks: list[bytes] = []
         self._size = self._head_size = 0
         self._done = False
-        self._transport.write(request)
-        return await self._waiting
+        self._transport.writelines((head, body))
+        late = loop.call_at(until, self._fail, "upstream_slow", 504)
+        try:
+            return await self._waiting
+        finally:
+            late.cancel()
 
     def close(self) -> None:
         """Close it for good."""
@@ -192,14 +213,13 @@ class _Connection(asyncio.Protocol):
         assert self._waiting is not None
         self._done = True
         self.reusable = bool(self._parser.should_keep_alive())
-        kept = [(name, value) for name, value in self._headers if name not in _HOP]
         if not self._waiting.done():
             body = b"".join(self._chunks)
-            self._waiting.set_result(Answer(self._parser.get_status_code(), kept, body))
+            self._waiting.set_result(Answer(self._parser.get_status_code(), self._headers, body))
         if not self.reusable:
             self.close()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, status: int = 502) -> None:
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(UpstreamError(502, reason))
+            self._waiting.set_exception(UpstreamError(status, reason))
         self.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -41,13 +43,24 @@ class Limits:
 class Named:
     """One input: numbers, or text as an array of bytes objects, of the datatype that was told.
 
-    parameters: plain values by name, those of the transport left out.
+    parameters: plain values by name, those of the transport left out. ends: the lowest and highest
+    number, where they are known already.
     """
 
     name: str
     datatype: str
     values: Array
     parameters: dict[str, Any]
+    ends: tuple[float, float] | None = None
+
+    def holding(self, values: Array) -> Named:
+        """The input with other values."""
+        return replace(self, values=values, ends=None)
+
+    @cached_property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest of its numbers, NaN if one is; not for text."""
+        return self.ends or (float(self.values.min()), float(self.values.max()))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +80,5 @@ class Inference:
 
 def check_finite(named: Named) -> None:
     """Raises RequestError for NaN and infinity, which few models survive."""
-    values = named.values
-    if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
+    if named.values.dtype.kind == "f" and not all(map(isfinite, named.span)):
         raise RequestError(400, "not_finite", f"input {named.name!r} holds NaN or infinity")

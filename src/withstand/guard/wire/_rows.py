@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
 import orjson
 
 from ._canonical import Forwarded
 from ._error import RequestError
-from ._inference import Array, Inference, Limits, Named, check_finite
-from ._json import strict
+from ._inference import Array, Inference, Limits, Named
+from ._json import Text, members
 
 RowFormat = Literal["v1", "mlflow"]
 _KEYS = {"v1": ("instances",), "mlflow": ("inputs", "instances", "dataframe_split")}
-
-
-class _Frame(NamedTuple):
-    columns: tuple[str, ...]
+_FRAME = frozenset(("columns", "data", "index"))
 
 
 def read_rows(body: bytes, form: RowFormat, limits: Limits) -> Inference:
     """The request in a body of KServe v1 (`instances`) or MLflow (`inputs` or a split data frame).
 
-    Its numbers are one input of type FP64, named as the key, with the columns' names as a
-    parameter. Raises RequestError for other keys, rows of unequal length and what is no number.
+    Its numbers are one input, named as the key, of type INT64 where all are whole ones, else FP64;
+    the columns' names are a parameter. Raises RequestError for other keys, rows of unequal length
+    and what is no number.
     """
     if len(body) > limits.body:
         raise RequestError(413, "too_large", f"the body has more than {limits.body} bytes")
-    content = strict(body)
-    if not isinstance(content, dict) or len(content) != 1 or next(iter(content)) not in _KEYS[form]:
+    text = Text(body)
+    content = members(text.root, "the body")
+    if len(content) != 1 or next(iter(content)) not in _KEYS[form]:
         raise RequestError(
             400, "form", f"the body must be an object with {' or '.join(_KEYS[form])}"
         )
     ((key, told),) = content.items()
     columns: tuple[str, ...] = ()
     if key == "dataframe_split":
-        columns, told = _split(told)
-    values = _numbers(told, limits)
+        columns, told = _split(text, told)
+    values = _numbers(text, told, limits)
     if columns and values.shape[1:] != (len(columns),):
         raise RequestError(400, "data", "the rows do not have as many values as there are columns")
     parameters = {"columns": columns} if columns else {}
-    named = Named(name=key, datatype="FP64", values=values, parameters=parameters)
-    check_finite(named)
+    datatype = "FP64" if values.dtype.kind == "f" else "INT64"
+    named = Named(name=key, datatype=datatype, values=values, parameters=parameters)
     return Inference(id="", inputs=(named,), parameters={})
 
 
@@ -56,30 +54,36 @@ def write_rows(asked: Inference) -> Forwarded:
     return Forwarded(body, {"content-type": "application/json"})
 
 
-def _split(told: Any) -> tuple[tuple[str, ...], Any]:
-    if not isinstance(told, dict) or not {"columns", "data"} <= set(told) <= {
-        "columns", "data", "index",
-    }:  # fmt: skip
-        raise RequestError(400, "form", "dataframe_split must have columns and data")
-    columns = told["columns"]
+def _split(text: Text, told: Any) -> tuple[tuple[str, ...], Any]:
+    found = members(told, "dataframe_split", _FRAME)
+    columns = text.elements(found.get("columns"))
     if (
-        not isinstance(columns, list)
-        or not columns
+        not columns
         or not all(isinstance(name, str) for name in columns)
         or len(set(columns)) < len(columns)
     ):
         raise RequestError(400, "form", "columns must be texts, each once")
-    return tuple(columns), told["data"]
+    if "index" in found:
+        # Not passed on, so that nothing in it needs to be looked at.
+        text.elements(found["index"])
+    return tuple(columns), found.get("data")
 
 
-def _numbers(told: Any, limits: Limits) -> Array:
-    wrong = RequestError(400, "data", "the rows must be numbers, all of the same length")
+def _numbers(text: Text, told: Any, limits: Limits) -> Array:
     try:
-        found = np.asarray(told)
-    except (ValueError, OverflowError):
-        raise wrong from None
-    if found.dtype.kind not in "iuf" or not 0 < found.ndim <= limits.axes or not found.size:
-        raise wrong
-    if found.size > limits.elements:
-        raise RequestError(413, "too_large", f"the rows have more than {limits.elements} elements")
-    return np.ascontiguousarray(found, np.float64)
+        try:
+            # Servers may want whole numbers as such.
+            found = text.numbers(told, "i")
+        except ValueError:
+            found = text.numbers(told, "d")
+        text.close()
+    except ValueError:
+        raise RequestError(
+            400, "data", "the rows must be numbers, all of the same length"
+        ) from None
+    if found.ndim > limits.axes or found.size > limits.elements:
+        raise RequestError(
+            413, "too_large",
+            f"the rows have more than {limits.elements} elements or {limits.axes} axes",
+        )  # fmt: skip
+    return found

@@ -9,12 +9,19 @@ import numpy as np
 
 from ._error import RequestError
 from ._inference import DATATYPES, Array, Inference, Limits, Named, check_finite
-from ._json import strict
+from ._json import Text, is_list, members
 
 _TRANSPORT = {"binary_data_size", "binary_data", "binary_data_output"}
-_TOP = {"id", "parameters", "inputs", "outputs"}
-_INPUT = {"name", "shape", "datatype", "parameters", "data"}
-_OUTPUT = {"name", "parameters"}
+_TOP = frozenset(("id", "parameters", "inputs", "outputs"))
+_INPUT = frozenset(("name", "shape", "datatype", "parameters", "data"))
+_INFO: dict[str, Any] = {
+    name: np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    for name, kind in DATATYPES.items()
+    if kind.kind != "b"
+}
+_LOWEST = {name: info.min for name, info in _INFO.items()}
+_HIGHEST = {name: info.max for name, info in _INFO.items()}
+_OUTPUT = frozenset(("name", "parameters"))
 
 
 def read_v2(body: bytes, header_length: str | None, limits: Limits) -> Inference:
@@ -27,15 +34,15 @@ def read_v2(body: bytes, header_length: str | None, limits: Limits) -> Inference
     view = memoryview(body)
     length = len(body) if header_length is None else _length(header_length, len(body))
     # A whole body is not copied: it may be megabytes of JSON.
-    text = body if length == len(body) else body[:length]
-    content, tail = _mapping(strict(text), "the request", _TOP), view[length:]
-    told = content.get("inputs")
-    if not isinstance(told, list) or not 0 < len(told) <= limits.inputs:
+    text = Text(body if length == len(body) else body[:length])
+    content, tail = members(text.root, "the request", _TOP), view[length:]
+    told = text.elements(content.get("inputs"))
+    if told is None or not 0 < len(told) <= limits.inputs:
         raise RequestError(400, "inputs", f"inputs must be a list of 1 to {limits.inputs} tensors")
     room = limits.elements
     inputs = []
     for one in told:
-        named, tail = _input(one, tail, room, limits)
+        named, tail = _input(text, one, tail, room, limits)
         inputs.append(named)
         room -= named.values.size
     if len(tail):
@@ -47,7 +54,11 @@ def read_v2(body: bytes, header_length: str | None, limits: Limits) -> Inference
     identity = content.get("id", "")
     if not isinstance(identity, str) or len(identity) > 256:
         raise RequestError(400, "id", "id must be text of at most 256 characters")
-    outputs, raw = _outputs(content.get("outputs", []), limits)
+    outputs, raw = _outputs(text, content.get("outputs"), limits)
+    try:
+        text.close()
+    except ValueError:
+        raise RequestError(400, "data", "there are lists among the numbers of an input") from None
     return Inference(
         id=identity,
         inputs=tuple(inputs),
@@ -65,25 +76,16 @@ def _length(told: str, size: int) -> int:
     return int(told)
 
 
-def _mapping(value: Any, what: str, known: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RequestError(400, "form", f"{what} must be an object")
-    for key in value:
-        if key not in known:
-            raise RequestError(
-                400, "unknown_key", f"{what} has a key that the protocol does not know"
-            )
-    return value
-
-
-def _input(one: Any, tail: memoryview, room: int, limits: Limits) -> tuple[Named, memoryview]:
-    one = _mapping(one, "an input", _INPUT)
+def _input(
+    text: Text, one: Any, tail: memoryview, room: int, limits: Limits
+) -> tuple[Named, memoryview]:
+    one = members(one, "an input", _INPUT)
     name, datatype = one.get("name"), one.get("datatype")
     if not isinstance(name, str) or not 0 < len(name) <= 256:
         raise RequestError(400, "name", "an input needs a name of 1 to 256 characters")
     if datatype != "BYTES" and datatype not in DATATYPES:
         raise RequestError(400, "datatype", f"input {name!r} has a datatype that is not known")
-    shape = _shape(one.get("shape"), name, room, limits)
+    shape = _shape(text.elements(one.get("shape")), name, room, limits)
     parameters, transport = _parameters(one, limits)
     if "binary_data_size" in transport:
         size = transport["binary_data_size"]
@@ -92,18 +94,21 @@ def _input(one: Any, tail: memoryview, room: int, limits: Limits) -> tuple[Named
                 400, "raw_bytes", f"input {name!r} has raw data that do not fit the body"
             )
         values, tail = _raw(tail[:size], datatype, shape, name, limits), tail[size:]
-    elif datatype == "BYTES":
-        values = _text(one.get("data"), shape, name, limits)
+        named = Named(name=name, datatype=datatype, values=values, parameters=parameters)
+        check_finite(named)
+        return named, tail
+    ends = None
+    if datatype == "BYTES":
+        values = _text(text, one.get("data"), shape, name, limits)
     else:
-        values = _numbers(one.get("data"), datatype, shape, name)
-    named = Named(name=name, datatype=datatype, values=values, parameters=parameters)
-    check_finite(named)
+        values, ends = _numbers(text, one.get("data"), datatype, shape, name)
+    named = Named(name=name, datatype=datatype, values=values, parameters=parameters, ends=ends)
     return named, tail
 
 
-def _shape(told: Any, name: str, room: int, limits: Limits) -> tuple[int, ...]:
+def _shape(told: list[Any] | None, name: str, room: int, limits: Limits) -> tuple[int, ...]:
     if (
-        not isinstance(told, list)
+        told is None
         or not 0 < len(told) <= limits.axes
         or not all(type(n) is int and n > 0 for n in told)
     ):
@@ -121,9 +126,11 @@ def _shape(told: Any, name: str, room: int, limits: Limits) -> tuple[int, ...]:
 
 def _parameters(one: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], dict[str, Any]]:
     """The parameters to be forwarded, and those of the transport, which is ours."""
-    told = one.get("parameters", {})
-    told = {} if told is None else told
-    if not isinstance(told, dict) or len(told) > limits.parameters:
+    given = one.get("parameters")
+    if given is None:
+        return {}, {}
+    told = members(given, "parameters")
+    if len(told) > limits.parameters:
         raise RequestError(
             400, "parameters", f"parameters must be at most {limits.parameters} values"
         )
@@ -134,12 +141,15 @@ def _parameters(one: dict[str, Any], limits: Limits) -> tuple[dict[str, Any], di
     return kept, {key: value for key, value in told.items() if key in _TRANSPORT}
 
 
-def _outputs(told: Any, limits: Limits) -> tuple[tuple[tuple[str, dict[str, Any]], ...], bool]:
-    if not isinstance(told, list) or len(told) > limits.inputs:
+def _outputs(
+    text: Text, given: Any, limits: Limits
+) -> tuple[tuple[tuple[str, dict[str, Any]], ...], bool]:
+    told = [] if given is None else text.elements(given)
+    if told is None or len(told) > limits.inputs:
         raise RequestError(400, "outputs", f"outputs must be a list of at most {limits.inputs}")
     found, raw = [], False
     for one in told:
-        one = _mapping(one, "an output", _OUTPUT)
+        one = members(one, "an output", _OUTPUT)
         name = one.get("name")
         if not isinstance(name, str) or not 0 < len(name) <= 256:
             raise RequestError(400, "outputs", "an output needs a name of 1 to 256 characters")
@@ -149,43 +159,43 @@ def _outputs(told: Any, limits: Limits) -> tuple[tuple[tuple[str, dict[str, Any]
     return tuple(found), raw
 
 
-def _numbers(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> Array:
-    """Numbers from a list, flat or nested exactly as the shape is."""
-    if not isinstance(data, list):
-        raise _unfit(name)
-    try:
-        found = np.asarray(data)
-    except (ValueError, OverflowError):
-        raise _unfit(name) from None
+def _numbers(
+    text: Text, data: Any, datatype: str, shape: tuple[int, ...], name: str
+) -> tuple[Array, tuple[float, float] | None]:
+    """Numbers from a list, flat or nested exactly as the shape is, the lowest and the highest."""
     wanted = DATATYPES[datatype]
-    if wanted == np.uint64 and found.dtype.kind == "f":
-        # Beside small ones, numbers beyond int64 would be rounded.
-        found = _exact(data, name)
-    if found.shape not in ((prod(shape),), shape):
+    try:
+        if wanted.kind == "b":
+            return _truths(text, data, shape), None
+        kind = "d" if wanted.kind == "f" else "u" if wanted == np.uint64 else "i"
+        found = text.numbers(data, kind, shape)
+    except ValueError:
+        raise _unfit(name) from None
+    if wanted.itemsize == 8:
+        return found, None
+    low, high = found.min(), found.max()
+    if low < _LOWEST[datatype] or high > _HIGHEST[datatype]:
         raise _unfit(name)
-    if wanted.kind == "f":
-        # In lists of one kind truth values become numbers, and stay what was inspected.
-        if found.dtype.kind not in "iuf":
-            raise _unfit(name)
-        with np.errstate(over="ignore"):
-            return found.astype(wanted).reshape(shape)
-    if wanted.kind == "b":
-        if found.dtype.kind != "b":
-            raise _unfit(name)
-        return found.reshape(shape)
-    if found.dtype.kind not in "iu":
-        raise _unfit(name)
-    info = np.iinfo(wanted)
-    if int(found.min()) < info.min or int(found.max()) > info.max:
-        raise _unfit(name)
-    return found.astype(wanted).reshape(shape)
+    # Rounding keeps the order.
+    return found.astype(wanted), (float(wanted.type(low)), float(wanted.type(high)))
 
 
-def _exact(data: list[Any], name: str) -> Array:
-    exact = np.asarray(data, object)
-    if not all(type(value) is int and 0 <= value < 2**64 for value in exact.ravel()):
-        raise _unfit(name)
-    return exact.astype(np.uint64)
+def _truths(text: Text, data: Any, shape: tuple[int, ...]) -> Array:
+    flat = _flattened(text, data, shape)
+    if len(flat) != prod(shape) or not all(type(value) is bool for value in flat):
+        raise ValueError("no truth values")
+    return np.array(flat).reshape(shape)
+
+
+def _flattened(text: Text, data: Any, shape: tuple[int, ...]) -> list[Any]:
+    """What is in a list, flat or nested exactly as the shape is; raises ValueError for neither."""
+    flat = text.elements(data) or []
+    nested = bool(flat) and len(shape) > 1 and is_list(flat[0])
+    if len(flat) != (shape[0] if nested else prod(shape)):
+        raise ValueError("no list of that length")
+    if nested:
+        return [one for part in flat for one in _flattened(text, part, shape[1:])]
+    return flat
 
 
 def _unfit(name: str) -> RequestError:
@@ -194,12 +204,12 @@ def _unfit(name: str) -> RequestError:
     )
 
 
-def _text(data: Any, shape: tuple[int, ...], name: str, limits: Limits) -> Array:
-    flat = data if isinstance(data, list) else []
-    for _ in shape[1:]:
-        if flat and isinstance(flat[0], list):
-            flat = [part for row in flat for part in (row if isinstance(row, list) else [None])]
+def _text(text: Text, data: Any, shape: tuple[int, ...], name: str, limits: Limits) -> Array:
     values = np.empty(prod(shape), object)
+    try:
+        flat = _flattened(text, data, shape)
+    except ValueError:
+        flat = []
     if len(flat) != len(values) or not all(isinstance(part, str) for part in flat):
         raise RequestError(400, "data", f"input {name!r} needs {len(values)} texts")
     for i, part in enumerate(flat):

@@ -1,0 +1,217 @@
+"""withstand guard"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._streams import put
+
+if TYPE_CHECKING:
+    from ..config import GuardConfig
+    from ..guard import Keys
+
+guard = typer.Typer(
+    help="Stand in front of a served model, and look at every request.", no_args_is_help=True
+)
+key = typer.Typer(help="API keys of those who may ask.", no_args_is_help=True)
+guard.add_typer(key, name="key")
+
+_Config = Annotated[Path, typer.Option(help="The configuration with the section guard.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+_Why = Annotated[str, typer.Option(help="What evidence shall say of the reason.")]
+_FILE = Path("withstand.yaml")
+
+
+@guard.callback()
+def _group() -> None:
+    """Stand in front of a served model, and look at every request."""
+
+
+@key.callback()
+def _keys_group() -> None:
+    """API keys of those who may ask."""
+
+
+@guard.command()
+def serve(config: _Config = _FILE) -> None:
+    """Serve until SIGTERM, which answers what is under way; SIGHUP takes a new configuration."""
+    import logging
+
+    from .._errors import ConfigError
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        from ..guard.serve import serve as served
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the guard needs {error.name}; pip install 'withstand[serve]'") from None
+    served(config, told=_opened)
+
+
+def _opened(listen: str, admin: str) -> None:
+    typer.echo(f"guard: clients at http://{listen}, operators at http://{admin}", err=True)
+
+
+@guard.command()
+def status(
+    config: _Config = _FILE,
+    live: Annotated[bool, typer.Option("--live", help="Only whether the process answers.")] = False,
+    ready: Annotated[bool, typer.Option("--ready", help="Only whether it can serve.")] = False,
+    json: _Json = False,
+) -> None:
+    """How a running guard is; exit code 1 where it does not answer or is not ready."""
+    import json as plain
+
+    path = "/health/live" if live else "/health/ready"
+    code, told = _asked(config, "GET", path)
+    if not live and not ready:
+        told |= _asked(config, "GET", "/status")[1]
+    if json:
+        put(plain.dumps(told, indent=2) + "\n")
+    else:
+        put("".join(f"{name}: {plain.dumps(value)}\n" for name, value in told.items()))
+    if code != 200:
+        raise typer.Exit(1)
+
+
+@guard.command()
+def reload(config: _Config = _FILE) -> None:
+    """Take the configuration as it is now; a broken one is refused, and the guard goes on."""
+    _change(config, "/reload", {})
+    typer.echo("reloaded", err=True)
+
+
+@guard.command()
+def kill(why: _Why, config: _Config = _FILE) -> None:
+    """Switch all inspection off: every request is passed on as it is, and nothing is checked."""
+    _switch(config, "/kill", why, "inspection is off")
+
+
+@guard.command()
+def unkill(why: _Why, config: _Config = _FILE) -> None:
+    """Switch inspection on again."""
+    _switch(config, "/unkill", why, "inspection is on")
+
+
+@key.command()
+def add(
+    tenant: Annotated[str, typer.Argument(help="Whose key it is.")],
+    config: _Config = _FILE,
+    role: Annotated[str, typer.Option(help="client, viewer, responder or admin.")] = "client",
+    benign_optimiser: Annotated[
+        bool,
+        typer.Option(
+            "--benign-optimiser",
+            help="Declared to ask about near copies for a good reason, such as explanations.",
+        ),
+    ] = False,
+) -> None:
+    """Make a key, print it once, and keep only a digest of it."""
+    keys = _keys(config)
+    secret = keys.make(tenant, role=role, benign_optimiser=benign_optimiser)
+    put(f"{secret}\n")
+    typer.echo(f"kept in {keys.path}: a digest; the key itself is not shown again", err=True)
+
+
+@key.command("list")
+def list_(config: _Config = _FILE, json: _Json = False) -> None:
+    """List the keys by their ids; the keys themselves are kept nowhere."""
+    import json as plain
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    found = list(_keys(config))
+    if json:
+        put(plain.dumps([asdict(one) for one in found], indent=2) + "\n")
+        return
+    lines = [
+        f"{one.id[:16]}  {datetime.fromtimestamp(one.made, UTC):%Y-%m-%d}  {one.role:<9} "
+        f"{plain.dumps(one.tenant)}{'  benign optimiser' if one.benign_optimiser else ''}\n"
+        for one in found
+    ]
+    put("".join(lines) or "no keys\n")
+
+
+@key.command()
+def revoke(
+    identity: Annotated[str, typer.Argument(help="The key's id, or enough of its beginning.")],
+    config: _Config = _FILE,
+) -> None:
+    """Revoke a key; a running guard refuses it within a second or two."""
+    from .._errors import ConfigError
+
+    keys = _keys(config)
+    found = [one.id for one in keys if one.id.startswith(identity)]
+    if len(found) != 1 or len(identity) < 8:
+        raise ConfigError(
+            f"{len(found)} keys begin with {identity[:64]!r}; give 8 to 64 characters of one id "
+            "from `withstand guard key list`"
+        )
+    keys.revoke(found[0])
+    typer.echo(f"revoked: {found[0]}", err=True)
+
+
+def _section(path: Path) -> GuardConfig:
+    from ..config import load_guard
+
+    return load_guard(path)
+
+
+def _keys(path: Path) -> Keys:
+    from .._errors import ConfigError
+    from ..guard import Keys, Secrets
+
+    told = _section(path)
+    if told.keys is None:
+        raise ConfigError(f"{path}: guard.open lets everybody in; name a file of keys instead")
+    secrets = Secrets(path.parent / told.secrets)
+    return Keys(path.parent / told.keys, secrets.get("pepper"))
+
+
+def _switch(config: Path, path: str, why: str, told: str) -> None:
+    import getpass
+
+    found = _change(config, path, {"who": getpass.getuser(), "why": why})
+    kept = "" if found["recorded"] else "; no evidence is kept of it"
+    typer.echo(f"{told}{kept}", err=True)
+
+
+def _change(config: Path, path: str, content: dict[str, str]) -> dict[str, Any]:
+    from .._errors import ConfigError
+
+    code, told = _asked(config, "POST", path, content)
+    if code != 200:
+        raise ConfigError(str(told.get("error", f"the guard answered with status {code}")))
+    return told
+
+
+def _asked(
+    path: Path, method: str, target: str, content: dict[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """What the admin port of a running guard answers."""
+    import json
+    from contextlib import closing
+    from http.client import HTTPConnection, HTTPException
+
+    from .._errors import ConfigError
+    from ..config import host_and_port
+
+    told = _section(path)
+    headers, body = {}, None
+    if content is not None:
+        from ..guard import Secrets
+
+        token = Secrets(path.parent / told.secrets).get("token").hex()
+        headers, body = {"authorization": f"Bearer {token}"}, json.dumps(content)
+    with closing(HTTPConnection(*host_and_port(told.admin), timeout=60)) as connection:
+        try:
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except (OSError, HTTPException, ValueError):
+            raise ConfigError(
+                f"no guard answers at {told.admin}; start it with `withstand guard serve`"
+            ) from None

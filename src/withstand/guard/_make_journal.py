@@ -1,0 +1,35 @@
+"""The journal, from the section evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..config import EvidenceConfig
+from ..evidence.log import Log, Retention, Signer, Vault, anchor_at
+from ._secrets import Secrets
+from .journal import EvidenceJournal, Redaction
+
+_DAY = 86_400.0
+
+
+def journal_of(told: EvidenceConfig, folder: Path, secrets: Secrets) -> EvidenceJournal:
+    """The journal in a folder; raises EvidenceError where it cannot be written."""
+    place, signer = folder / told.folder, None
+    if told.anchor is not None:
+        anchor = anchor_at(told.anchor, folder)
+        signer = Signer(secrets.folder / "signing.pem", anchors=(anchor,))
+    redactions = [Redaction(field=one.field, how=one.how, keep=one.keep) for one in told.redact]
+    days = {"inputs": told.inputs_days, "records": told.records_days}
+    seconds = {key: _DAY * one for key, one in days.items() if one is not None}
+    retention = Retention(**seconds) if seconds else None
+    log = Log(place, committed=signer)
+    try:
+        vault = None if told.inputs == "none" else Vault(place / "vault", secrets.get("master"))
+        return EvidenceJournal(
+            log, vault, inputs=told.inputs, share=told.share, records=told.records,
+            required=told.required, redactions=redactions,
+            secret=secrets.get("fingerprint"), signer=signer, retention=retention,
+        )  # fmt: skip
+    except BaseException:
+        log.close()
+        raise

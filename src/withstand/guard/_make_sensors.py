@@ -1,0 +1,87 @@
+"""The sensors of a model's line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._errors import ConfigError
+from ..config import DetectorConfig, ExtractionConfig, LineConfig
+from ._parts import Parts, stamp
+from ._reading import Reading
+from ._secrets import Secrets
+from ._sensor import Sensor
+from .extraction import AnswerBudget, ExtractionSensor, Settings
+from .queries import query_sensors
+
+if TYPE_CHECKING:
+    from ..detect import Detector
+
+_DAY = 86_400.0
+
+
+def sensors_of(
+    name: str, line: LineConfig, *, folder: Path, secrets: Secrets, parts: Parts
+) -> Iterator[Sensor]:
+    """What looks at the requests for a model, the cheap ones first; raises WithstandError."""
+    told = line.queries
+    if told is not None:
+        place = folder / told.calibration
+        yield from parts.get(
+            "queries",
+            (name, told, stamp(place)),
+            lambda: query_sensors(place, action=told.action, on_failure=told.on_failure),
+        )
+    for one in line.detectors:
+        settings = (name, one, stamp(folder / one.folder))
+        yield parts.get("detector", settings, partial(_detector, one, folder))
+    copies = line.extraction
+    if copies is not None:
+        yield parts.get("extraction", (name, copies), lambda: _extraction(copies, secrets))
+    most = line.answers
+    if most is not None:
+        seconds = _DAY * (most.days or math.inf)
+        yield parts.get(
+            "answers",
+            (name, most),
+            lambda: AnswerBudget(most.most, seconds=seconds, by=most.by, action=most.action),
+        )
+
+
+def _extraction(told: ExtractionConfig, secrets: Secrets) -> Sensor:
+    return ExtractionSensor(
+        Settings(least=told.least), seed=int.from_bytes(secrets.get("projections")),
+        reading=Reading(name=told.input), by=told.by, action=told.action,
+        on_failure=told.on_failure,
+    )  # fmt: skip
+
+
+def _detector(told: DetectorConfig, folder: Path) -> Sensor:
+    # Brings torch, which only a guard with a detector needs.
+    from .detectors import DetectorSensor
+
+    spec = told.model
+    if spec is None:
+        raise ConfigError(
+            f"detector {told.called} has no model; add model to it, or the section model"
+        )
+
+    def source() -> Detector:
+        from ..detect import load
+        from ..models import load_model
+
+        return load(folder / told.folder, load_model(spec, folder))
+
+    reading = Reading(
+        name=told.input,
+        shape=None if told.shape is None else tuple(told.shape),
+        scale=told.scale,
+        channels_last=told.channels_last,
+    )
+    return DetectorSensor(
+        source, name=told.called, reading=reading, deadline=told.deadline, action=told.action,
+        on_failure=told.on_failure,
+    )  # fmt: skip

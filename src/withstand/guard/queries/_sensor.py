@@ -1,0 +1,127 @@
+"""The watch on sequences of queries, as sensors of the guard."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._sensor import Call, Failure, Sensor, Signal
+from ..answers import Answered
+from ..wire import Inference
+from ._calibration import Calibration
+from ._search import follow
+from ._watch import Habit, QueryWatch, Sighting
+
+Array = NDArray[Any]
+
+STEPS = 20.0
+
+
+class QuerySensor(Sensor):
+    """Flags near copies of what the same client, or another of its tenant, has asked before.
+
+    Clients declared to be benign optimisers are scored and never flagged, and no other client's
+    queries are near copies of theirs. jitter: each query has a threshold of its own, up to so much
+    above the calibrated one, so that it is not found by asking.
+    """
+
+    name = "queries"
+
+    def __init__(
+        self,
+        calibration: Calibration,
+        *,
+        action: str = "tag",
+        on_failure: Failure = "open",
+        jitter: float = 0.25,
+        room: int = 2**20,
+        version: str = "",
+    ) -> None:
+        self.calibration, self.jitter = calibration, jitter
+        self.action, self.on_failure, self.version = action, on_failure, version
+        self.watch = QueryWatch(calibration.space, calibration.sizes, room=room)
+        self.sightings: WeakKeyDictionary[Call, list[Sighting]] = WeakKeyDictionary()
+        self._random = random.Random(secrets.randbits(128))
+
+    def look(self, call: Call) -> Signal | Awaitable[Signal] | None:
+        """How many near copies there are of the query that has the most."""
+        x = rows_of(call.asked)
+        if x is None or not len(x):
+            return None
+        threshold = self.calibration.threshold * (1 + self.jitter * self._random.random())
+        if x.shape[1] != self.calibration.space.size:
+            return Signal(self.name, 0.0, threshold, False, "shape")
+        declared = call.key.benign_optimiser
+        found = self.watch.see(call.key.tenant, call.key.id, x, alone=declared)
+        self.sightings[call] = found
+        score = max(one.score for one in found)
+        return Signal(self.name, score, threshold, score > threshold and not declared)
+
+    def habit(self, tenant: str, client: str) -> Habit:
+        """How a client asks."""
+        return self.watch.habit(tenant, client)
+
+
+class SearchSensor(Sensor):
+    """Flags clients for whom the answers to near copies flip, or fall step by step.
+
+    It needs a QuerySensor before it on the same line. steps: so many flips and steps are a search.
+    What it flags has been answered already: it makes that answer coarser, and counts.
+    """
+
+    name = "search"
+
+    def __init__(
+        self, queries: QuerySensor, *, action: str = "coarsen", steps: float = STEPS
+    ) -> None:
+        self.queries, self.action, self.steps = queries, action, steps
+        self.version = queries.version
+
+    def learn(self, call: Call, answered: Answered) -> Signal | None:
+        """How far the query that goes furthest goes on from its near copies."""
+        sightings, labels = self.queries.sightings.pop(call, None), answered.labels
+        if sightings is None or labels is None or len(labels) != len(sightings):
+            return None
+        margins = _margins(answered.scores, len(labels))
+        score = max(
+            follow(sighting, int(label), float(margin)).score
+            for sighting, label, margin in zip(sightings, labels, margins, strict=True)
+        )
+        flagged = score > self.steps and not call.key.benign_optimiser
+        return Signal(self.name, score, self.steps, flagged)
+
+
+def query_sensors(
+    folder: str | Path, *, action: str = "tag", on_failure: Failure = "open"
+) -> tuple[QuerySensor, SearchSensor]:
+    """Both sensors, with the calibration that was saved in a folder; raises DataError."""
+    calibration = Calibration.load(folder)
+    queries = QuerySensor(calibration, action=action, on_failure=on_failure)
+    return queries, SearchSensor(queries)
+
+
+def rows_of(asked: Inference) -> Array | None:
+    """The numbers (B, F) of a request, one row for each query; None where it holds none.
+
+    Several inputs are put side by side.
+    """
+    found = [one.values for one in asked.inputs if one.datatype != "BYTES"]
+    if not found or any(one.ndim == 0 or len(one) != len(found[0]) for one in found):
+        return None
+    flat = [one.reshape(len(one), -1) for one in found]
+    x = flat[0] if len(flat) == 1 else np.hstack(flat)
+    return np.ascontiguousarray(x, np.float32)
+
+
+def _margins(scores: Array | None, size: int) -> Array:
+    if scores is None:
+        return np.full(size, np.nan)
+    best = np.partition(scores, -2, axis=1)
+    return np.asarray(best[:, -1] - best[:, -2])

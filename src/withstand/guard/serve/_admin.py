@@ -1,0 +1,158 @@
+"""What operators ask: health, metrics, the switch, a new configuration. Never for clients."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import orjson
+
+from ..._errors import WithstandError
+from .._asgi import Receive, Scope, Send
+from .._message import Answer, refusal
+
+_HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_BODY = 65_536
+
+
+class Operated(Protocol):
+    """What the admin port acts upon."""
+
+    def status(self) -> dict[str, Any]:
+        """How it is."""
+
+    async def ready(self) -> list[str]:
+        """Why it cannot serve, nothing where it can."""
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Its metrics, and their content type."""
+
+    async def reload(self) -> None:
+        """Take a new configuration; raises WithstandError where it is broken."""
+
+    def switch(self, killed: bool, who: str, why: str) -> bool:
+        """Turn all inspection off or on; False where that could not be written down."""
+
+
+class Admin:
+    """An ASGI application for one machine's operators; what changes anything needs the token.
+
+    The Host header must be this machine's name: a page in a browser whose own name was made to
+    lead here is not answered. beside: other applications by their path, with the token too.
+    """
+
+    def __init__(
+        self, operated: Operated, token: str, *, beside: dict[str, Any] | None = None
+    ) -> None:
+        self._operated, self._token = operated, token.encode()
+        self._beside = beside or {}
+        self._reading: dict[str, Callable[[dict[bytes, bytes]], Awaitable[Answer]]] = {
+            "/health/live": self._live,
+            "/health/ready": self._ready,
+            "/metrics": self._metrics,
+            "/status": self._status,
+            "/openapi.json": self._openapi,
+        }
+        self._changing: dict[str, Callable[[dict[str, str]], Awaitable[Answer]]] = {
+            "/reload": self._reload,
+            "/kill": self._kill,
+            "/unkill": self._unkill,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = dict(scope["headers"])
+        path, method = scope["path"], scope["method"]
+        if not _HOST.fullmatch(headers.get(b"host", b"")):
+            answer = refusal(421, "this is not the name of this machine")
+        elif path in self._reading:
+            answer = await self._reading[path](headers) if method == "GET" else _method("GET")
+        elif path not in self._changing and path not in self._beside:
+            answer = refusal(404, "there is nothing here")
+        elif method != "POST":
+            answer = _method("POST")
+        elif not hmac.compare_digest(headers.get(b"authorization", b""), b"Bearer " + self._token):
+            answer = refusal(401, "the admin token is missing: Authorization: Bearer TOKEN")
+        elif path in self._beside:
+            await self._beside[path](scope, receive, send)
+            return
+        else:
+            answer = await self._change(path, await _body(receive))
+        await _send(send, answer)
+
+    async def _change(self, path: str, body: bytes | None) -> Answer:
+        try:
+            told = orjson.loads(body or b"{}") if body is not None else None
+        except orjson.JSONDecodeError:
+            told = None
+        if not isinstance(told, dict) or not all(isinstance(one, str) for one in told.values()):
+            return refusal(400, "the body must be a small JSON object of texts")
+        try:
+            return await self._changing[path](told)
+        except WithstandError as error:
+            return refusal(409, str(error))
+
+    async def _live(self, headers: dict[bytes, bytes]) -> Answer:
+        return _json(200, {"live": True})
+
+    async def _ready(self, headers: dict[bytes, bytes]) -> Answer:
+        why = await self._operated.ready()
+        return _json(503 if why else 200, {"ready": not why, "why": why})
+
+    async def _metrics(self, headers: dict[bytes, bytes]) -> Answer:
+        text, kind = self._operated.exposition(headers.get(b"accept", b"").decode("latin-1"))
+        return Answer(200, [(b"content-type", kind.encode())], text)
+
+    async def _status(self, headers: dict[bytes, bytes]) -> Answer:
+        return _json(200, self._operated.status())
+
+    async def _openapi(self, headers: dict[bytes, bytes]) -> Answer:
+        from .._openapi import openapi
+
+        return _json(200, openapi())
+
+    async def _reload(self, told: dict[str, str]) -> Answer:
+        await self._operated.reload()
+        return _json(200, {"reloaded": True})
+
+    async def _kill(self, told: dict[str, str]) -> Answer:
+        return self._switched(True, told)
+
+    async def _unkill(self, told: dict[str, str]) -> Answer:
+        return self._switched(False, told)
+
+    def _switched(self, killed: bool, told: dict[str, str]) -> Answer:
+        kept = self._operated.switch(killed, told.get("who", "")[:200], told.get("why", "")[:1000])
+        return _json(200, {"killed": killed, "recorded": kept})
+
+
+def _method(allowed: str) -> Answer:
+    return refusal(405, f"ask with {allowed}", [(b"allow", allowed.encode())])
+
+
+def _json(status: int, content: Any) -> Answer:
+    return Answer(status, [(b"content-type", b"application/json")], orjson.dumps(content))
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body, None for one that is too long or does not come."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += bytes(message.get("body", b""))
+        if len(body) > _BODY:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    headers.append((b"x-content-type-options", b"nosniff"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,271 @@
+"""A guard in service: what it is made of now, and what may become of that while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+from ..._errors import ConfigError, WithstandError, one_line
+from ..._version import __version__
+from ...config import GuardConfig, load_guard
+from .._access import Access
+from .._app import App
+from .._from_config import Learned, Plan
+from .._guard import Guard
+from .._message import Upstream, UpstreamError
+from .._metrics import Metrics
+from .._parts import Parts
+from .._secrets import Secrets
+from ..journal import EventSink, EvidenceJournal, Imports
+from ..upstream import binary_support, inputs_of
+from ..wire import Inference
+from ._figures import EvidenceFigures
+
+_log = logging.getLogger("withstand.guard")
+_FIXED = ("listen", "admin", "secrets")
+_ASKING = 2.0
+_AGAIN = 2.0
+
+
+class Service:
+    """The guard that a file configures, and the parts that live as long as the process.
+
+    Raises WithstandError where the file or what it names is broken. To be used from one event loop.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = Metrics()
+        self.config, policy = _read(path)
+        self.secrets = Secrets(path.parent / self.config.secrets)
+        self.token = self.secrets.get("token").hex()
+        self._learned: dict[str, Learned] = {}
+        self._plan, guard = self._made(self.config, policy)
+        self.app = App(guard)
+        self._limit()
+        self.started, self.draining, self.lag = time.time(), False, 0.0
+        self._reloading = asyncio.Lock()
+        self._retired: list[Parts] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: tuple[float, list[str]] = (-_ASKING, [])
+        self.events = EventSink(Imports(self._bring))
+        gauges = self.metrics.gauges
+        gauges["killed"] = ("Whether inspection is switched off.", lambda: self.guard.killed)
+        gauges["loop_lag_seconds"] = ("How late the event loop is.", lambda: self.lag)
+        self.metrics.registry.register(EvidenceFigures(lambda: self.guard.journal))
+        ProcessCollector(registry=self.metrics.registry)
+
+    @property
+    def guard(self) -> Guard:
+        """The guard that answers at present."""
+        return self.app.guard
+
+    def start(self) -> None:
+        """Begin to ask the model servers what they are."""
+        self._beside(self._learn(self._plan))
+
+    async def reload(self) -> None:
+        """Take the file as it is now; raises WithstandError, and all stays as it was.
+
+        All of the new guard is made before anything of the old one ends. Requests under way are
+        answered by the old one.
+        """
+        async with self._reloading:
+            try:
+                old = self.config
+                config, policy = await asyncio.to_thread(_read, self.path)
+                self._check(old, config)
+                plan, guard = await asyncio.to_thread(self._made, config, policy, self._plan.parts)
+            except WithstandError as error:
+                self._told("refused", {"error": one_line(error, 500)})
+                raise
+            except Exception as error:
+                _log.exception("a new configuration could not be tried")
+                self._told("refused", {"error": type(error).__name__})
+                raise ConfigError(
+                    f"{self.path}: {type(error).__name__}; see the guard's log"
+                ) from None
+            guard.killed = self.guard.killed
+            self.config, self._plan, self.app.guard = config, plan, guard
+            self._limit()
+            self._asked = (-_ASKING, [])
+            self._told("taken", {"policy": policy})
+            gone = plan.parts.settle()
+            self._retired.append(gone)
+            self._beside(self._retire(gone))
+            self._beside(self._learn(plan))
+
+    def switch(self, killed: bool, who: str, why: str) -> bool:
+        """Turn all inspection off or on, and write down who did so; False where that failed."""
+        self.guard.killed = killed
+        _log.warning("inspection is %s, by %r: %r", "off" if killed else "on", who, why)
+        journal = self.guard.journal
+        told = {"killed": killed, "who": who, "why": why}
+        return isinstance(journal, EvidenceJournal) and journal.tell("switch", told)
+
+    async def ready(self) -> list[str]:
+        """Why it cannot serve: that it ends, has no model server, or must not without evidence."""
+        since, why = self._asked
+        now = asyncio.get_running_loop().time()
+        if now - since >= _ASKING / 2:
+            why = await self._silent()
+            self._asked = (now, why)
+        journal = self.guard.journal
+        if journal.required and journal.failing:
+            why = [*why, "evidence cannot be written"]
+        return ["it is ending", *why] if self.draining else why
+
+    def status(self) -> dict[str, Any]:
+        """How it is, without anything secret."""
+        guard = self.guard
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self.started, 1),
+            "policy": self._plan.policy,
+            "killed": guard.killed,
+            "draining": self.draining,
+            "evidence": "none" if self.config.evidence is None else
+            "failing" if guard.journal.failing else "kept",
+            "models": {
+                name or "*": {
+                    "mode": line.mode,
+                    "binary": line.raw,
+                    "rules": [rule.name for rule in line.rules],
+                    "sensors": [sensor.name for sensor in line.sensors],
+                }
+                for name, line in guard.lines.items()
+            },
+        }  # fmt: skip
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All figures in the form that is asked for, Prometheus or OpenMetrics."""
+        encode, kind = choose_encoder(accept)
+        return encode(self.metrics.registry), kind
+
+    def look_after(self) -> None:
+        """Take new keys, and leave out revoked ones; to be called about once a second."""
+        try:
+            keys, quota = self._plan.keys(), self.guard.access.quota
+            if keys is not self.guard.access.keys:
+                self.guard.access = Access(keys, quota)
+        except (WithstandError, OSError) as error:
+            self.metrics.count("reloads", "keys refused")
+            _log.error("%s", error)
+
+    async def close(self) -> None:
+        """Write down what is left, and let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.guard.settled()
+        await asyncio.to_thread(self.release)
+
+    def release(self) -> None:
+        """Close everything, evidence too."""
+        for parts in (*self._retired, self._plan.parts):
+            parts.close()
+
+    def _made(
+        self, config: GuardConfig, policy: str, before: Parts | None = None
+    ) -> tuple[Plan, Guard]:
+        plan = Plan(
+            config=config, folder=self.path.parent, secrets=self.secrets, parts=Parts(before),
+            metrics=self.metrics, policy=policy,
+        )  # fmt: skip
+        try:
+            return plan, plan.guard(self._learned)
+        except BaseException:
+            plan.parts.discard()
+            raise
+
+    def _check(self, old: GuardConfig, new: GuardConfig) -> None:
+        for key in _FIXED:
+            was, now = getattr(old, key), getattr(new, key)
+            if was != now:
+                raise ConfigError(
+                    f"{self.path}: guard.{key} is {now}, and this guard has {was}; restart it"
+                )
+        both = old.evidence is not None and new.evidence is not None
+        if both and old.evidence != new.evidence and old.evidence.folder == new.evidence.folder:  # type: ignore[union-attr]
+            raise ConfigError(
+                f"{self.path}: guard.evidence changes, and its folder is in use; restart the "
+                "guard, or give another folder"
+            )
+
+    def _limit(self) -> None:
+        limits, app = self.config.limits, self.app
+        app.body, app.patience, app.most = limits.body, limits.body_seconds, limits.requests
+
+    def _bring(self, content: dict[str, Any], asked: Inference | None) -> bool:
+        journal = self.guard.journal
+        return isinstance(journal, EvidenceJournal) and journal.bring(content, asked)
+
+    def _told(self, result: str, content: dict[str, Any]) -> None:
+        self.metrics.count("reloads", result)
+        _log.info("new configuration %s: %s", result, content)
+        journal = self.guard.journal
+        if isinstance(journal, EvidenceJournal):
+            journal.tell("reload", {"result": result, **content})
+
+    def _beside(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _retire(self, parts: Parts) -> None:
+        """Close what is left of an old guard, when no request can be under way on it any more."""
+        limits = self.config.limits
+        await asyncio.sleep(limits.body_seconds + limits.answer_seconds + 60.0)
+        self._retired.remove(parts)
+        await asyncio.to_thread(parts.close)
+
+    async def _learn(self, plan: Plan) -> None:
+        """Ask the model servers until each has told of its models, and set the lines up by it."""
+        waiting = set(plan.names())
+        while waiting and plan is self._plan:
+            for name in sorted(waiting):
+                line = plan.config.line(name)
+                upstream = plan.upstream(line, line.upstream)
+                try:
+                    inputs = await inputs_of(upstream, name) if name else ()
+                    found = Learned(await binary_support(upstream), inputs)
+                except UpstreamError:
+                    continue
+                waiting.discard(name)
+                if plan is not self._plan:
+                    return
+                if found != self._learned.get(name, Learned()):
+                    self._learned[name] = found
+                    self.guard.lines[name] = plan.line(name, found)
+                    _log.info("model %s: learned %s", name or "*", found)
+            await asyncio.sleep(_AGAIN)
+
+    async def _silent(self) -> list[str]:
+        upstreams = {id(line.upstream): line.upstream for line in self.guard.lines.values()}
+        found = await asyncio.gather(*(_asked(one) for one in upstreams.values()))
+        return sorted({one for one in found if one})
+
+
+async def _asked(upstream: Upstream) -> str:
+    """Why a model server cannot be asked, nothing where it can."""
+    try:
+        async with asyncio.timeout(_ASKING):
+            answer = await upstream.ask("GET", "/v2/health/ready", [])
+    except (UpstreamError, TimeoutError):
+        return "a model server does not answer"
+    # Servers of other protocols have no such path, and say so.
+    return "a model server is not ready" if answer.status >= 500 else ""
+
+
+def _read(path: Path) -> tuple[GuardConfig, str]:
+    config = load_guard(path)
+    return config, hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]

@@ -1,0 +1,44 @@
+"""What no request and no answer carries across, whatever is behind the guard."""
+
+from __future__ import annotations
+
+import re
+
+from .._message import Answer, Headers, UpstreamError
+
+_HOP = {
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te", b"trailer",
+    b"transfer-encoding", b"upgrade", b"content-length",
+}  # fmt: skip
+# Whoever answers the client tells these itself.
+_OURS = _HOP | {b"date", b"server"}
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+def sent(headers: Headers) -> Headers:
+    """Headers without those of the connection and the host, which are ours.
+
+    Raises UpstreamError for what could end a header early: it would smuggle a second request.
+    """
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or not _TEXT.fullmatch(value):
+            raise UpstreamError(502, "header")
+    return [pair for pair in headers if pair[0] not in _HOP and pair[0] != b"host"]
+
+
+def received(answer: Answer) -> Answer:
+    """An answer without the headers of its connection.
+
+    Raises UpstreamError for a redirect, since only the configured host is asked and its address is
+    nobody's business, and for a compressed body, which was not asked for.
+    """
+    if 300 <= answer.status < 400:
+        raise UpstreamError(502, "upstream_redirects")
+    kept = []
+    for pair in answer.headers:
+        if pair[0] == b"content-encoding" and pair[1].lower() != b"identity":
+            raise UpstreamError(502, "upstream_lies")
+        if pair[0] not in _OURS:
+            kept.append(pair)
+    return answer._replace(headers=kept)

@@ -1,0 +1,575 @@
+"""The guard as a process: its file, its two ports, a new configuration on the way, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+import pytest
+import yaml
+from guarding import Model, v2_body
+from pydantic import BaseModel
+from serving import Running, X, model_server, read_reply, request, serving, until
+from typer.testing import CliRunner
+
+from withstand._errors import ConfigError, WithstandError
+from withstand.cli._main import app
+from withstand.config import (
+    GuardConfig,
+    LineConfig,
+    TensorConfig,
+    load_config,
+    load_guard,
+    template,
+)
+from withstand.evidence.log import Break, read, verify
+from withstand.guard import ACTIONS, Answer, Mode, Secrets, openapi
+from withstand.guard._secrets import NAMES
+from withstand.guard.serve import Server
+from withstand.guard.wire import DATATYPES
+
+ROOT = Path(__file__).parents[1]
+UP = "http://127.0.0.1:8080"
+
+
+def written(folder: Path, **keys: Any) -> Path:
+    path = folder / "withstand.yaml"
+    path.write_text(yaml.safe_dump({"guard": {"upstream": UP, "open": True, **keys}}))
+    return path
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no keys": ({"open": False}, "guard.keys is missing; give a file.* or say open: true"),
+    "both": ({"keys": "k.json"}, "keys and open are both given"),
+    "no upstream": ({"upstream": None}, "upstream is missing; add it"),
+    "path in upstream": ({"upstream": UP + "/v2"}, "give only scheme, host and port"),
+    "password": ({"upstream": "http://a:hidden@c"}, "give only scheme, host and port"),
+    "open to all": ({"listen": "0.0.0.0:80"}, "beyond this machine; give keys"),
+    "admin to all": ({"admin": "0.0.0.0:81"}, "which others reach; give 127.0.0.1"),
+    "one port": ({"admin": "127.0.0.1:8100"}, "give two ports"),
+    "no port": ({"listen": "localhost"}, "give host:port"),
+    "misspelt": ({"models": {"m": {"mod": "observe"}}}, "models.m.mod', did you mean 'mode'"),
+    "mode": ({"mode": "enforc"}, "did you mean 'enforce'"),
+    "input": ({"inputs": [{"name": "x", "shape": [1]}]}, "e.g. datatype: FP32"),
+    "shape": ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [0]}]}, "-1 for any"),
+    "image": (
+        {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "holds": "image"}]},
+        "holds is for BYTES",
+    ),
+    "ladder": ({"ladder": {"actions": ["tag", "reroute"]}}, "reroute is missing"),
+    "others": ({"other_models": True}, "other_models is for when there are models"),
+    "not a mapping": ({"models": 3}, "models is 3; give a mapping by name"),
+    "detectors": ({"detectors": [{"folder": "a/x"}, {"folder": "b/x"}]}, "are called x, x; give"),
+    "redaction": ({"evidence": {"folder": "e", "redact": [{"field": "key"}]}}, "e.g. how: hash"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_file_is_one_line_with_its_fix(tmp_path: Path, name: str) -> None:
+    keys, words = MISTAKES[name]
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_guard(written(tmp_path, **keys))
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_section_alone_is_read_and_a_misspelt_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "withstand.yaml"
+    for text, words in {"gaurd: {}": "did you mean 'guard'", "model: {}": "'guard' is missing",
+                        "[": "YAML error", "": "'guard' is missing"}.items():  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            load_guard(path)
+
+
+def test_a_models_keys_come_before_those_for_all(tmp_path: Path) -> None:
+    models = {"a": {"mode": "enforce", "digits": 0}, "b": {}}
+    config = load_guard(written(tmp_path, delay=2, digits=3, models=models))
+    assert (config.line("a").mode, config.line("a").digits, config.line("a").delay) == (
+        "enforce", 0, 2,
+    )  # fmt: skip
+    assert (config.line("b").mode, config.line("b").digits) == ("shadow", 3)
+
+
+def test_the_schema_speaks_of_what_the_guard_has() -> None:
+    from withstand.config import _line, _sensors, _tensor
+
+    assert get_args(_line.Mode) == get_args(Mode)
+    assert get_args(_sensors.Action) == ACTIONS
+    assert set(get_args(_tensor.Datatype)) == {*DATATYPES, "BYTES"}
+    assert set(TensorConfig.model_fields) >= {"name", "datatype", "shape", "range"}
+    assert set(LineConfig.model_fields) >= {"mode", "upstream", "inputs", "detectors"}
+
+
+def test_the_template_has_the_section(tmp_path: Path) -> None:
+    lines = template().splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("# guard:"))
+    end = lines.index("", begin)
+    lines[begin:end] = [line.removeprefix("# ") for line in lines[begin:end]]
+    (tmp_path / "withstand.yaml").write_text("\n".join(lines))
+    found = load_config(tmp_path / "withstand.yaml").guard
+    assert found is not None
+    assert found == load_guard(tmp_path / "withstand.yaml")
+    assert found.evidence is not None
+
+
+def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    made = Secrets(folder, {}).get("pepper")
+    assert made == Secrets(folder, {}).get("pepper") != Secrets(folder, {}).get("master")
+    assert stat.S_IMODE((folder / "pepper").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert Secrets(folder, {"WITHSTAND_PEPPER": "ab" * 32}).get("pepper") == b"\xab" * 32
+    (folder / "token").write_text("abc")
+    (folder / "token").chmod(0o600)
+    with pytest.raises(ConfigError, match="is not 32 bytes in hex") as caught:
+        Secrets(folder, {}).get("token")
+    assert "abc" not in str(caught.value)
+    (folder / "pepper").chmod(0o644)
+    with pytest.raises(ConfigError, match="is open to everybody; run `chmod 600"):
+        Secrets(folder, {}).get("pepper")
+
+
+class Telling(Model):
+    """A model server that tells of its model, and answers raw tensors too."""
+
+    ready = True
+
+    async def ask(self, method: str, target: str, headers: Any, body: bytes = b"") -> Answer:
+        told: dict[str, Any] = {"extensions": ["binary_tensor_data"]}
+        if method == "GET" and target == "/v2/models/m":
+            told = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]}
+        if method == "GET":
+            self.seen.append((method, target, headers, body))
+            status = 200 if self.ready or "health" not in target else 503
+            return Answer(status, [(b"content-type", b"application/json")], orjson.dumps(told))
+        return await super().ask(method, target, headers, body)
+
+
+def test_what_the_server_tells_of_its_model_is_learned(tmp_path: Path) -> None:
+    model = Telling()
+
+    async def work(guard: Running) -> None:
+        await until(lambda: bool(guard.service.guard.lines["m"].rules))
+        assert (await guard.infer()).status == 200
+        assert b"inference-header-content-length" in dict(model.seen[-1][2])
+        wrong = await guard.infer([[1.0, 2.0]])
+        assert (wrong.status, "shape" in wrong.json["error"]) == (400, True)
+        status = (await guard.admin("/status")).json
+        assert status["models"]["m"] == {
+            "mode": "enforce", "binary": True, "rules": ["schema"], "sensors": [],
+        }  # fmt: skip
+
+    serving(tmp_path, work, model=model, models={"m": {}})
+
+
+def test_the_files_inputs_come_before_the_servers(tmp_path: Path) -> None:
+    x = {"name": "x", "datatype": "FP32", "shape": [-1, 4], "range": [0, 1]}
+    clipped = {**x, "outside": "clip"}
+
+    async def work(guard: Running) -> None:
+        await until(lambda: guard.service.guard.lines["m"].raw)
+        assert (await guard.infer()).status == 200
+        assert (await guard.infer([[0.1, 0.2, 0.3, 1.1]])).status == 400
+        other = await guard.send(request(v2_body(X), "/v2/models/other/infer"))
+        assert other.status == 404
+        guard.rewrite(models={"m": {"inputs": [clipped], "batch": 2}})
+        assert (await guard.change("/reload")).status == 200
+        assert (await guard.infer([[0.1, 0.2, 0.3, 1.1]])).status == 200
+        assert (await guard.infer([[0.1] * 4] * 3)).status == 413
+
+    serving(tmp_path, work, model=Telling(), models={"m": {"inputs": [x]}})
+
+
+def test_it_serves_before_the_model_server_does_and_is_ready_after(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        ready = await guard.admin("/health/ready")
+        assert (ready.status, ready.json["why"]) == (503, ["a model server does not answer"])
+        assert (await guard.admin("/health/live")).status == 200
+        assert (await guard.infer()).status == 502
+        model = Telling()
+        async with model_server(model, gone):
+            async with asyncio.timeout(60):
+                while (await guard.admin("/health/ready")).status != 200:
+                    await asyncio.sleep(0.05)
+            await until(lambda: guard.service.guard.lines["m"].raw)
+            assert (await guard.infer()).status == 200
+            model.ready = False
+            async with asyncio.timeout(60):
+                while (await guard.admin("/health/ready")).status != 503:
+                    await asyncio.sleep(0.05)
+        assert guard.refused("upstream_down") == 1
+
+    async def free() -> int:
+        async with model_server(Model()) as port:
+            return port
+
+    gone = asyncio.run(free())
+    serving(tmp_path, work, upstream=f"http://127.0.0.1:{gone}", models={"m": {}})
+
+
+def test_the_admin_port_is_for_this_machine_and_changes_need_the_token(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        for host in ("evil.example", "127.0.0.1.evil.example", "localhost:80x", "10.0.0.1"):
+            assert (await guard.admin("/status", host=host)).status == 421
+        for host in ("localhost", "127.0.0.1:8101", "[::1]:8101", "LOCALHOST"):
+            assert (await guard.admin("/status", host=host)).status == 200
+        for path in ("/reload", "/kill", "/unkill"):
+            for bearer in ("", "Bearer ", "Bearer " + "0" * 64, guard.service.token):
+                assert (await guard.admin(path, "POST", authorization=bearer)).status == 401
+            assert (await guard.admin(path)).status == 405
+        assert (await guard.admin("/metrics", "POST")).status == 405
+        assert (await guard.admin("/v2")).status == 404
+        bearer = f"Bearer {guard.service.token}"
+        for body in (b"[]", b"{", b'{"why": 3}', b"x" * 70_000):
+            answer = await guard.admin("/kill", "POST", body, authorization=bearer)
+            assert answer.status == 400
+        assert not guard.service.guard.killed
+        # What operators may ask, clients may not.
+        for path in ("/status", "/metrics", "/reload", "/health/live", "/openapi.json"):
+            assert (await guard.send(request(path=path, method="GET"))).status == 404
+        assert guard.service.token not in json.dumps((await guard.admin("/status")).json)
+
+    serving(tmp_path, work)
+
+
+def test_metrics_come_in_both_forms(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        assert (await guard.infer()).status == 200
+        plain = await guard.admin("/metrics")
+        assert plain.headers["content-type"].startswith("text/plain; version=")
+        line = b'withstand_decisions_total{action="none",decision="pass",model="m"} 1.0\n'
+        assert line in plain.body
+        assert b"withstand_evidence_written_total" in plain.body
+        accept = "application/openmetrics-text; version=1.0.0"
+        told = await guard.admin("/metrics", accept=accept)
+        assert told.headers["content-type"].startswith("application/openmetrics-text")
+        assert told.body.endswith(b"# EOF\n")
+        assert (await guard.admin("/openapi.json")).json == openapi()
+
+    serving(tmp_path, work, models={"m": {}}, evidence={"folder": "evidence"})
+
+
+def test_reloading_under_load_drops_nothing_and_forgets_nothing(tmp_path: Path) -> None:
+    answers: list[int] = []
+
+    async def client(guard: Running, stop: asyncio.Event) -> None:
+        reader, writer = await guard.open()
+        while not stop.is_set():
+            writer.write(request(v2_body(X)))
+            answers.append((await read_reply(reader)).status)
+
+    async def work(guard: Running) -> None:
+        stop = asyncio.Event()
+        clients = [asyncio.ensure_future(client(guard, stop)) for _ in range(4)]
+        await until(lambda: len(answers) > 20)
+        first = guard.service.guard
+        first.lines[""].standing.flagged("somebody")
+        for digits in range(3):
+            guard.rewrite(digits=digits)
+            assert (await guard.change("/reload")).status == 200
+            have = len(answers)
+            await until(lambda have=have: len(answers) > have + 10)  # type: ignore[misc]
+        guard.rewrite(digits="many")
+        refused = await guard.change("/reload")
+        assert (refused.status, "guard.digits is 'many'" in refused.json["error"]) == (409, True)
+        guard.rewrite(digits=1, admin="127.0.0.1:1")
+        assert "restart it" in (await guard.change("/reload")).json["error"]
+        guard.rewrite(digits=1, admin="127.0.0.1:0", evidence={"folder": "other", "inputs": "all"})
+        assert (await guard.change("/reload")).status == 200
+        guard.rewrite(evidence={"folder": "other", "inputs": "none"})
+        assert "its folder is in use" in (await guard.change("/reload")).json["error"]
+        last = guard.service.guard
+        assert last is not first
+        assert last.lines[""].digits == 1
+        # What the guard remembers and holds open outlives it, where its settings did not change.
+        assert last.lines[""].standing._flags == first.lines[""].standing._flags != {}
+        assert last.lines[""].upstream is first.lines[""].upstream
+        assert last.access.quota is first.access.quota is not None
+        have = len(answers)
+        await until(lambda: len(answers) > have + 10)
+        stop.set()
+        await asyncio.gather(*clients)
+        assert guard.counted("reloads_total", result="taken") == 4
+        assert guard.counted("reloads_total", result="refused") == 3
+
+    quota = {"requests": 100_000, "seconds": 1}
+    serving(tmp_path, work, quota=quota, evidence={"folder": "evidence"})
+    assert set(answers) == {200}
+    for folder in ("evidence", "other"):
+        found = verify(tmp_path / folder)
+        assert (found.faults, found.unclean, found.lost) == ((), 0, 0)
+    kinds = [place.record.kind for place in read(tmp_path / "evidence")
+             if not isinstance(place, Break)]  # fmt: skip
+    assert kinds.count("reload") == 5
+    decided = sum(
+        place.record.kind == "decision"
+        for folder in ("evidence", "other")
+        for place in read(tmp_path / folder)
+        if not isinstance(place, Break)
+    )
+    assert decided == len(answers)
+
+
+def test_the_end_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        idle, _ = await guard.open()
+        asked = asyncio.ensure_future(guard.infer())
+        await until(lambda: guard.counted("in_flight") == 1)
+        guard.server.end()
+        assert (await guard.admin("/health/ready")).json["why"][0] == "it is ending"
+        await until(lambda: not guard.server._clients.servers[0].is_serving())
+        with pytest.raises(OSError, match=r"."):
+            await guard.open()
+        assert (await asked).status == 200
+        assert await idle.read() == b""
+
+    serving(tmp_path, work, model=Model(pause=0.6), evidence={"folder": "evidence"})
+    found = verify(tmp_path / "evidence")
+    assert (found.faults, found.unclean, found.head.seq) == ((), 0, 3)
+
+
+def test_the_end_does_not_wait_forever(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        asked = asyncio.ensure_future(guard.infer())
+        await until(lambda: guard.counted("in_flight") == 1)
+        guard.server.end()
+        reply = await asked
+        assert (reply.status, reply.json) == (503, {"error": "try again later"})
+        assert guard.refused("ended") == 1
+
+    serving(tmp_path, work, model=Model(pause=15), limits={"drain_seconds": 1})
+
+
+def test_keys_are_taken_and_revoked_while_it_serves(tmp_path: Path) -> None:
+    def run(*words: str) -> str:
+        told = CliRunner().invoke(
+            app, ["guard", "key", *words, "--config", str(tmp_path / "withstand.yaml")]
+        )
+        assert told.exit_code == 0, told.output
+        return told.stdout.strip()
+
+    async def work(guard: Running) -> None:
+        assert (await guard.infer()).status == 401
+        secret = run("add", "acme", "--role", "client")
+        guard.service.look_after()
+        answer = await guard.infer(x_api_key=secret)
+        assert (answer.status, answer.headers["ratelimit"][:14]) == (200, '"default";r=1;')
+        (kept,) = json.loads(run("list", "--json"))
+        assert kept["tenant"] == "acme"
+        assert secret not in run("list")
+        other = run("add", "other", "--benign-optimiser")
+        guard.service.look_after()
+        # What is known of a key outlives the file that was read anew.
+        assert (await guard.infer(x_api_key=secret)).status == 200
+        assert (await guard.infer(x_api_key=secret)).status == 429
+        run("revoke", kept["id"][:12])
+        guard.service.look_after()
+        assert (await guard.infer(x_api_key=secret)).status == 401
+        assert (await guard.infer(x_api_key=other)).status == 200
+        (tmp_path / "keys.json").write_text("nonsense")
+        guard.service.look_after()
+        assert (await guard.infer(x_api_key=other)).status == 200
+        assert guard.counted("reloads_total", result="keys refused") == 1
+
+    quota = {"requests": 2, "seconds": 600}
+    serving(tmp_path, work, open=False, keys="keys.json", quota=quota)
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"ws_" not in kept
+
+
+def test_the_kill_switch_passes_everything_on_and_is_written_down(tmp_path: Path) -> None:
+    model = Model()
+    x = {"name": "x", "datatype": "FP32", "shape": [-1, 4], "range": [0, 1]}
+
+    async def work(guard: Running) -> None:
+        assert (await guard.infer([[9.0] * 4])).status == 400
+        answer = await guard.change("/kill", who="somebody", why="it refuses everybody")
+        assert answer.json == {"killed": True, "recorded": True}
+        assert (await guard.infer([[9.0] * 4])).status == 200
+        guard.rewrite(digits=2)
+        assert (await guard.change("/reload")).status == 200
+        assert (await guard.infer([[9.0] * 4])).status == 200
+        assert guard.counted("killed") == 1
+        assert (await guard.change("/unkill", who="somebody", why="mended")).status == 200
+        assert (await guard.infer([[9.0] * 4])).status == 400
+
+    serving(tmp_path, work, model=model, models={"m": {"inputs": [x]}},
+            evidence={"folder": "evidence"})  # fmt: skip
+    told = [place.record.content for place in read(tmp_path / "evidence")
+            if not isinstance(place, Break) and place.record.kind == "switch"]  # fmt: skip
+    assert told == [
+        {"killed": True, "who": "somebody", "why": "it refuses everybody"},
+        {"killed": False, "who": "somebody", "why": "mended"},
+    ]
+
+
+def test_what_a_mode_that_observes_is_sent_goes_on_as_it_is(tmp_path: Path) -> None:
+    model = Model()
+
+    async def work(guard: Running) -> None:
+        body = v2_body(X).replace(b"{", b"{  ", 1)
+        assert (await guard.send(request(body))).status == 200
+        assert model.seen[-1][3] == body
+
+    serving(tmp_path, work, model=model, mode="observe")
+
+
+def test_whatever_looks_at_requests_is_set_up_from_the_file(tmp_path: Path) -> None:
+    import torch
+
+    from withstand.detect import Confidence, fit
+    from withstand.guard.queries import calibrate
+    from withstand.models import TorchModel
+
+    (tmp_path / "model.py").write_text(
+        "import torch\n\ndef build():\n    torch.manual_seed(0)\n    return torch.nn.Linear(4, 3)\n"
+    )
+    torch.manual_seed(0)
+    model = TorchModel(torch.nn.Linear(4, 3), domain=(-4, 4))
+    benign = torch.randn(4000, 4)
+    detector = fit(Confidence(), model, benign[:500]).calibrate(benign[500:1000])
+    detector.save(tmp_path / "spotter")
+    calibrate(benign.numpy()[:1500], rate=0.01, seed=0).save(tmp_path / "queries")
+    own = {"kind": "torch", "factory": "model.py:build", "domain": [-4, 4]}
+    sensors = {
+        "queries": {"calibration": "queries", "action": "throttle"},
+        "detectors": [{"folder": "spotter", "model": own, "deadline": 5, "action": "block"}],
+        "extraction": {}, "answers": {"most": 1000},
+        "throttle": {"requests": 1000},
+    }  # fmt: skip
+
+    async def work(guard: Running) -> None:
+        line = guard.service.guard.lines["m"]
+        names = [sensor.name for sensor in line.sensors]
+        assert names == ["queries", "search", "spotter", "extraction", "answers"]
+        assert [sensor.action for sensor in line.sensors][:3] == ["throttle", "coarsen", "block"]
+        assert (await guard.infer(benign[:1].tolist())).status == 200
+        guard.rewrite(delay=2.0)
+        assert (await guard.change("/reload")).status == 200
+        again = guard.service.guard.lines["m"]
+        assert again is not line
+        assert again.sensors == line.sensors
+        # One that was fitted anew takes its place.
+        detector.save(tmp_path / "spotter")
+        assert (await guard.change("/reload")).status == 200
+        other = guard.service.guard.lines["m"].sensors
+        assert [one is two for one, two in zip(other, line.sensors, strict=True)] == [
+            True, True, False, True, True,
+        ]  # fmt: skip
+        (tmp_path / "spotter" / "detector.json").write_text("nonsense")
+        refused = await guard.change("/reload")
+        assert (refused.status, "cannot be read" in refused.json["error"]) == (409, True)
+        assert guard.service.guard.lines["m"].sensors == other
+        assert (await guard.infer(benign[:1].tolist())).status in (200, 403)
+
+    serving(tmp_path, work, models={"m": sensors}, evidence={"folder": "evidence"})
+    signals = [place.record.content["signals"] for place in read(tmp_path / "evidence")
+               if not isinstance(place, Break) and place.record.kind == "decision"]  # fmt: skip
+    assert {one[0] for one in signals[0]} >= {"queries", "spotter", "search", "answers"}
+
+
+def test_what_cannot_begin_says_why(tmp_path: Path) -> None:
+    async def begun(**keys: Any) -> str:
+        with pytest.raises(WithstandError) as caught:
+            Server(written(tmp_path, **keys))
+        return str(caught.value)
+
+    async def main() -> None:
+        async with model_server(Model()) as taken:
+            told = await begun(listen=f"127.0.0.1:{taken}", admin="127.0.0.1:0")
+            assert "guard.listen" in told
+            assert "give another address" in told
+        assert "raise `ulimit -n`" in await begun(limits={"connections": 10**8})
+        (tmp_path / "file").write_text("")
+        assert "evidence" in await begun(evidence={"folder": "file/x"})
+
+    asyncio.run(main())
+
+
+def test_the_command_line_speaks_to_a_guard_that_serves(tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        told = CliRunner().invoke(
+            app, ["guard", *words, "--config", str(tmp_path / "withstand.yaml")]
+        )
+        if told.exception is not None and not isinstance(told.exception, SystemExit):
+            return 2, str(told.exception)
+        return told.exit_code, told.stdout
+
+    async def work(guard: Running) -> None:
+        # The file names the port that the system chose.
+        guard.rewrite(admin=f"127.0.0.1:{guard.admin_port}")
+        code, told = await asyncio.to_thread(run, "status", "--json")
+        assert (code, json.loads(told)["ready"], json.loads(told)["killed"]) == (0, True, False)
+        assert (await asyncio.to_thread(run, "status", "--live"))[0] == 0
+        assert (await asyncio.to_thread(run, "kill", "--why", "a try"))[0] == 0
+        assert guard.service.guard.killed
+        assert (await asyncio.to_thread(run, "unkill", "--why", "done"))[0] == 0
+        code, told = await asyncio.to_thread(run, "reload")
+        assert (code, "restart it" in told) == (2, True)
+
+    serving(tmp_path, work)
+    assert "no guard answers at" in run("status")[1]
+    assert "lets everybody in" in run("key", "list")[1]
+
+
+def reference() -> str:
+    """The keys and figures, as the reference page has them."""
+    from withstand.config import _guard, _line, _sensors, _tensor
+    from withstand.guard._metrics import _COUNTERS, _TIMES
+    from withstand.guard.serve import _figures
+
+    own = {name: field for name, field in GuardConfig.model_fields.items()
+           if name not in LineConfig.model_fields}  # fmt: skip
+    sections: list[tuple[str, str, dict[str, Any]]] = [
+        ("guard", "For the process.", own),
+        ("guard, guard.models.NAME", "For all models, or for one.", LineConfig.model_fields),
+    ]
+    sections += [
+        (name, section.__doc__ or "", section.model_fields)
+        for name, section in {
+            "inputs": _tensor.TensorConfig, "quota, throttle": _line.RateConfig,
+            "limits": _guard.LimitsConfig, "evidence": _guard.EvidenceConfig,
+            "evidence.redact": _guard.RedactionConfig, "queries": _sensors.QueriesConfig,
+            "detectors": _sensors.DetectorConfig, "extraction": _sensors.ExtractionConfig,
+            "answers": _sensors.AnswersConfig, "ladder": _line.LadderConfig,
+            "reroute": _line.RerouteConfig,
+        }.items()
+    ]  # fmt: skip
+    lines = []
+    for name, told, fields in sections:
+        lines += [f"## `{name}`", "", told, "", "| key | default | what it is |", "|---|---|---|"]
+        for key, field in fields.items():
+            default = field.get_default(call_default_factory=True)
+            shown = "needed" if field.is_required() else "" if default is None else _shown(default)
+            lines.append(f"| `{key}` | {shown} | {field.description} |")
+        lines.append("")
+    lines += ["## Figures", "", "At `/metrics`, each begins with `withstand_`.", ""]
+    lines += ["| name | labels | what it is |", "|---|---|---|"]
+    for name, (told, labels) in _COUNTERS.items():
+        lines.append(f"| `{name}_total` | {', '.join(labels)} | {told} |")
+    lines += [f"| `{name}_seconds` | | {told} A histogram. |" for name, told in _TIMES.items()]
+    figures = _figures._COUNTERS.items()
+    lines += [f"| `evidence_{name}_total` | | {told} |" for name, told in figures]
+    lines += [f"| `evidence_{name}` | | {told} |" for name, told in _figures._GAUGES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, BaseModel):
+        return "see there"
+    if isinstance(default, list | tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{json.dumps(default)}`"
+
+
+def test_the_reference_page_has_every_key_and_figure() -> None:
+    page = (ROOT / "docs" / "reference" / "guard.md").read_text()
+    assert reference() in page
+    guide = (ROOT / "docs" / "how-to" / "guard-a-model.md").read_text()
+    for name in NAMES:
+        assert f"(`{name}`)" in guide
