@@ -26,8 +26,8 @@ demo: $(STAMP)
 	$(BIN)/withstand demo
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check src tests tools benchmarks
-	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/ruff format --check src tests tools benchmarks examples
+	$(BIN)/ruff check src tests tools benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/python tools/check_rooms.py src/withstand
 

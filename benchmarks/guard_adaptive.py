@@ -13,7 +13,7 @@ from measure import Rows
 from withstand.guard import Ladder
 from withstand.stats import clopper_pearson
 
-QUERIES, ATTACKED = 1000, 30
+QUERIES, ATTACKED = 1000, 20
 NEVER = 10**9
 
 
@@ -197,7 +197,7 @@ CASES = (
 def adapting() -> Rows:
     """Attacks on MNIST that adapt to refusals, as OARS does (Feng et al. 2023): 1,000 queries.
 
-    The first 30 test images from number 500 on that the network gets right, each with a key of its
+    The first 20 test images from number 500 on that the network gets right, each with a key of its
     own. adapts: whoever is refused widens squares, differences, steps and probes, and starts again
     where that does not help. Square and NES see probabilities and count in Linf, HopSkipJump sees
     labels and counts with an L2 distance of at most 3. queries: of those that fooled. refused: of

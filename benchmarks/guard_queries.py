@@ -175,7 +175,6 @@ def benign() -> Rows:
     Clopper-Pearson bound at 95 %; between the orders the images are the same, so that `all` is not
     as sure as its number says.
     """
-    rows: Rows = []
     alarms = {order: [0, 0, 0] for order in ("one client", "kinds", "shuffled")}
     for data, network in (("mnist", "standard"), ("cifar10", "")):
         net, _, _ = victim(data, network)
@@ -194,6 +193,12 @@ def benign() -> Rows:
                     told[2] += "search" in guarded.flags
                 guarded.close()
                 print(data, half, order, told, flush=True)
+    return told_of(alarms)
+
+
+def told_of(alarms: dict[str, list[int]]) -> Rows:
+    """Rows from queries, and alarms of both sensors, by order."""
+    rows: Rows = []
     everything = np.sum(list(alarms.values()), axis=0).tolist()
     for order, (n, queries, search) in {**alarms, "all": everything}.items():
         rows.append(

@@ -18,6 +18,8 @@ from detectors_peers import detectors
 from endpoint import endpoint
 from evidence import evidence
 from guard_adaptive import adapting
+from guard_detectors import in_line
+from guard_socket import over_socket
 from guard_sweeps import sweeps
 from harden import hardening
 from labels import decisions
@@ -54,7 +56,9 @@ PARTS = {
     "rejection": rejection,
     "detectors-peers": detectors,
     "detectors-cost": cost,
+    "guard-detectors": in_line,
     "guard-queries": guard_queries.seen,
+    "guard-socket": over_socket,
     "guard-benign": guard_queries.benign,
     "guard-adaptive": adapting,
     "guard-sweeps": sweeps,

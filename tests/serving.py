@@ -135,6 +135,8 @@ async def model_server(model: Model, port: int = 0) -> AsyncIterator[int]:
         server.close()
         for writer in writers:
             writer.close()
+        # Those that read them end in the loop's next turns.
+        await asyncio.sleep(0.02)
 
 
 def serving(

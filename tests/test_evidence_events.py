@@ -240,9 +240,12 @@ def test_a_cluster_can_send_its_events(tmp_path: Path) -> None:
         with pytest.raises(HTTPError, match="405") as refused:
             urlopen(url, timeout=10)
         refused.value.close()
+        assert post(v2_body(X), ce_id="alone") == 202
     assert sink.refused == 3
+    sink.close()
     journal.close()
-    (record,) = [one for one in records(tmp_path) if one.kind == "imported"]
+    record, alone = [one for one in records(tmp_path) if one.kind == "imported"]
+    assert (alone.content["id"], "response" in alone.content) == ("alone", False)
     assert record.content["model"] == "digits"
     assert "decision" not in record.content
     vault = Vault(tmp_path / "vault", bytes(32))

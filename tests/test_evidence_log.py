@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import stat
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ from withstand.evidence.log import (
     Signer,
     Vault,
     _log,
+    _segment,
     append_to,
     read,
     read_checkpoints,
@@ -98,6 +100,44 @@ def test_a_tail_that_is_cut_anywhere_is_recovered(tmp_path: Path) -> None:
         assert ("torn_bytes" in boot.content) == torn, cut
         assert len(list(folder.glob("*.torn"))) == torn
         shutil.rmtree(folder)
+
+
+def test_what_is_being_written_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_segment, "_PATIENCE", 1000)
+    folder = written(tmp_path / "log", 6)
+    content = last(folder).read_bytes()
+    begin = [p.begin for p in read(folder) if not isinstance(p, Break)][-2]
+    last(folder).write_bytes(content[: begin + 50])
+
+    def goes_on() -> None:
+        with last(folder).open("ab") as file:
+            file.write(content[begin + 50 :])
+
+    found = []
+    for place in read(folder):
+        found.append(place)
+        if len(found) == 3:
+            writer = threading.Timer(0.05, goes_on)
+            writer.start()
+    writer.join()
+    assert not isinstance(found[-1], Break)
+    assert found[-1].end == len(content)
+    # Nobody goes on: that is a fault.
+    monkeypatch.setattr(_segment, "_PATIENCE", 1)
+    last(folder).write_bytes(content[: begin + 50])
+    assert "not a whole record" in verify(folder).faults[0]
+
+
+def test_a_log_that_is_purged_while_it_is_read_is_told(tmp_path: Path) -> None:
+    folder = written(tmp_path, 40, segment_bytes=1000, group=4)
+    places = read(folder)
+    next(places)
+    for segment in sorted(folder.glob("*.log"))[1:3]:
+        segment.unlink()
+    with pytest.raises(EvidenceError, match="purged just now, try again"):
+        list(places)
 
 
 def test_a_garbled_tail_is_kept_aside_and_told(tmp_path: Path) -> None:

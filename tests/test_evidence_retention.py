@@ -35,7 +35,7 @@ HOUR = 3600.0
 
 @pytest.fixture(autouse=True)
 def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("withstand.guard.journal._inputs._IDLE", 0.02)
+    monkeypatch.setattr("withstand.guard.journal._keeper._LOOK", 0.02)
 
 
 def cli(*words: str) -> tuple[int, str]:

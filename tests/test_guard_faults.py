@@ -169,6 +169,28 @@ def test_whoever_sends_slowly_is_cut_off(tmp_path: Path) -> None:
     serving(tmp_path, work, limits=QUICK)
 
 
+def test_whoever_goes_on_sending_after_an_answer_is_cut_off(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        others = asyncio.ensure_future(guard.infer())
+        await until(lambda: guard.counted("in_flight") == 1)
+        reader, writer = await guard.open()
+        writer.write(request(BODY, content_length="1000"))
+        assert (await read_reply(reader)).status == 503
+        async with asyncio.timeout(60):
+            with suppress(ConnectionError):
+                while not reader.at_eof():
+                    writer.write(b" ")
+                    await asyncio.sleep(0.05)
+        # One answer is all it gets: a second one would be taken for that of another request.
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        assert guard.refused("slow_body") == 1
+        assert (await others).status == 200
+
+    limits = {**QUICK, "requests": 1}
+    serving(tmp_path, work, model=Model(pause=0.3), limits=limits)
+
+
 def test_an_endless_header_is_not_kept(tmp_path: Path) -> None:
     async def work(guard: Running) -> None:
         reader, writer = await guard.open()

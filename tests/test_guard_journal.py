@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import multiprocessing
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from guarding import Model, v2_body
+from writers import journal_until_killed
 
 from withstand._errors import ConfigError, EvidenceError
 from withstand.evidence.log import (
@@ -237,6 +240,35 @@ def test_it_says_when_the_log_cannot_be_written(
         until(lambda: not notes.failing)
         assert asyncio.run(guard.answer(request)).status == 200
     assert len(decisions(tmp_path)) == 3
+
+
+def test_killed_at_any_moment_every_input_that_is_named_is_there(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    rng = random.Random(0)
+    for _ in range(4):
+        ours, theirs = context.Pipe(duplex=False)
+        writer = context.Process(target=journal_until_killed, args=(tmp_path, theirs))
+        writer.start()
+        theirs.close()
+        assert ours.poll(60)
+        time.sleep(rng.uniform(0, 0.05))
+        writer.kill()
+        writer.join()
+        while ours.poll():
+            try:
+                promised = ours.recv()
+            except EOFError:
+                break
+        Log(tmp_path).close()
+        vault = Vault(tmp_path / "vault")
+        found = verify(tmp_path, [promised], vault)
+        vault.close()
+        assert found.faults == ()
+        assert found.anchored == promised.seq
+    assert found.unclean == 4
+    assert found.erased > 0
+    named = [r.content["input"] for r in decisions(tmp_path)]
+    assert len(set(named)) == len(named) >= 40
 
 
 def test_a_score_that_is_no_number_costs_no_record(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def requests(draw: Any) -> Request:
     return Request(method, path, headers, body)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(requests(), st.sampled_from(["enforce", "shadow"]))
 def test_whatever_is_sent_the_answer_is_one_that_is_described(request: Request, mode: Any) -> None:
     upstream = Strict()

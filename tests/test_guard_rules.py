@@ -164,6 +164,9 @@ def test_values_outside_their_range_are_refused_or_clipped() -> None:
     inside = Range(limits={"x": (0, 1)})
     assert inside(request) is request
     refused(Range(limits={"x": (0, 0.5)}), request, "'x' has values outside")
+    refused(Range(limits={"x": (0.5, 1)}), request, "'x' has values outside")
+    refused(Range(limits={"n": (1, 9)}), asked(named([0, 5], "n", "INT8")), "outside")
+    refused(Range(limits={"n": (0, 4)}), asked(named([0, 5], "n", "INT8")), "outside")
     refused(Range(limits={"": (0, 1)}), request, "'y' has values outside")
     clipped = Range(limits={"x": (0.25, 0.5)}, outside="clip")(request)
     assert [one.values.tolist() for one in clipped.inputs] == [[[0.25, 0.5]], [[7.0]]]
@@ -394,6 +397,7 @@ def test_letters_that_look_like_others_are_refused_or_replaced() -> None:
     refused(Text(), held(spoofed.encode()), "mixes scripts")
     assert text(spoofed, similar="replace") == "paypal"
     assert text(spoofed, similar="keep") == spoofed
+    assert text("e\u200b\u0301", similar="keep") == "\u00e9"
     refused(Text(hidden="refuse"), held("pass\u200bword".encode()), "hidden")
     # A whole word of another script cannot be told from a word that is meant.
     assert text("\u0440\u0430\u0440\u0430\u0443") == "\u0440\u0430\u0440\u0430\u0443"

@@ -28,8 +28,9 @@ from withstand.config import (
 )
 from withstand.evidence.log import Break, read, verify
 from withstand.guard import ACTIONS, Answer, Mode, Secrets, openapi
+from withstand.guard._parts import Parts
 from withstand.guard._secrets import NAMES
-from withstand.guard.serve import Server
+from withstand.guard.serve import Server, _learning
 from withstand.guard.wire import DATATYPES
 
 ROOT = Path(__file__).parents[1]
@@ -138,11 +139,12 @@ class Telling(Model):
     """A model server that tells of its model, and answers raw tensors too."""
 
     ready = True
+    columns = 4
 
     async def ask(self, method: str, target: str, headers: Any, body: bytes = b"") -> Answer:
         told: dict[str, Any] = {"extensions": ["binary_tensor_data"]}
         if method == "GET" and target == "/v2/models/m":
-            told = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]}
+            told = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, self.columns]}]}
         if method == "GET":
             self.seen.append((method, target, headers, body))
             status = 200 if self.ready or "health" not in target else 503
@@ -150,7 +152,10 @@ class Telling(Model):
         return await super().ask(method, target, headers, body)
 
 
-def test_what_the_server_tells_of_its_model_is_learned(tmp_path: Path) -> None:
+def test_what_the_server_tells_of_its_model_is_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_learning, "_AGAIN", 0.05)
     model = Telling()
 
     async def work(guard: Running) -> None:
@@ -163,6 +168,17 @@ def test_what_the_server_tells_of_its_model_is_learned(tmp_path: Path) -> None:
         assert status["models"]["m"] == {
             "mode": "enforce", "binary": True, "rules": ["schema"], "sensors": [],
         }  # fmt: skip
+        # A model that is replaced is asked for anew.
+        model.columns = 5
+        before = guard.service.guard.lines["m"]
+        await until(lambda: guard.service.guard.lines["m"] is not before)
+        assert (await guard.infer()).status == 400
+        assert (await guard.infer([[0.1] * 5])).status == 200
+        async with model_server(Model()) as other:
+            guard.rewrite(upstream=f"http://127.0.0.1:{other}")
+            assert (await guard.change("/reload")).status == 200
+            # What one server told is not believed of another.
+            assert (await guard.infer()).status == 200
 
     serving(tmp_path, work, model=model, models={"m": {}})
 
@@ -408,6 +424,33 @@ def test_the_kill_switch_passes_everything_on_and_is_written_down(tmp_path: Path
     ]
 
 
+class Part:
+    """Something to let go of."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_what_comes_to_nothing_is_let_go_and_what_was_there_is_not() -> None:
+    first = Parts()
+    old, other = first.get("a", 1, Part), first.get("b", 1, Part)
+    second = Parts(first)
+    assert second.get("a", 1, Part) is old
+    new = second.get("b", 2, Part)
+    second.discard()
+    assert (new.closed, old.closed, other.closed) == (True, False, False)
+    third = Parts(first)
+    assert third.get("a", 1, Part) is old
+    gone = third.settle()
+    assert not other.closed
+    gone.close()
+    assert (other.closed, old.closed) == (True, False)
+    third.close()
+    assert old.closed
+
+
 def test_what_a_mode_that_observes_is_sent_goes_on_as_it_is(tmp_path: Path) -> None:
     model = Model()
 
@@ -415,8 +458,14 @@ def test_what_a_mode_that_observes_is_sent_goes_on_as_it_is(tmp_path: Path) -> N
         body = v2_body(X).replace(b"{", b"{  ", 1)
         assert (await guard.send(request(body))).status == 200
         assert model.seen[-1][3] == body
+        # Limits are those of the guard, whoever else has some.
+        asked = len(model.seen)
+        chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (2000, b" " * 2000)
+        head = request(transfer_encoding="chunked").replace(b"content-length: 0\r\n", b"")
+        assert (await guard.send(head + chunk)).status == 413
+        assert len(model.seen) == asked
 
-    serving(tmp_path, work, model=model, mode="observe")
+    serving(tmp_path, work, model=model, mode="observe", limits={"body": 1000})
 
 
 def test_whatever_looks_at_requests_is_set_up_from_the_file(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -22,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from withstand._errors import ModelError
 from withstand.attacks import HopSkipJump, Square, run
 from withstand.data import load_sklearn
-from withstand.guard import App, Guard, Line
+from withstand.guard import Answer, App, Guard, Line
 from withstand.guard import Request as Asked
 from withstand.guard.upstream import Declared, Patience, binary_support, inputs_of, upstream_of
 from withstand.models import HttpModel, HttpSettings
@@ -199,8 +202,6 @@ def test_metadata_and_health_are_the_servers_own(
 
 
 def test_what_a_server_tells_of_itself(server: Server, kind: Kind) -> None:
-    import asyncio
-
     async def main() -> Any:
         upstream = upstream_of(server.url)
         try:
@@ -324,9 +325,41 @@ def test_our_attacks_find_the_same_through_the_guard(
     model.close()
 
 
-def test_a_server_that_is_killed_and_comes_back(server: Server, kind: Kind) -> None:
-    import asyncio
+def test_a_server_that_hangs_is_not_waited_for(server: Server, kind: Kind) -> None:
+    upstream = upstream_of(server.url, Patience(total=1.5))
+    guard = Guard({"": Line(mode="enforce", upstream=upstream)})
+    asked = Asked("POST", INFER, [], json_body(X[:2], kind))
 
+    async def main() -> list[int]:
+        statuses = [(await guard.answer(asked)).status]
+        assert server.process is not None
+        os.killpg(server.process.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            statuses += {answer.status for answer in await many(10)}
+            assert time.monotonic() - began < 20
+        finally:
+            os.killpg(server.process.pid, signal.SIGCONT)
+        statuses.append((await retried()).status)
+        guard.close()
+        await asyncio.sleep(0.02)
+        return statuses
+
+    async def many(count: int) -> list[Answer]:
+        return await asyncio.gather(*(guard.answer(asked) for _ in range(count)))
+
+    async def retried() -> Answer:
+        # It works off what it was asked meanwhile.
+        for _ in range(20):
+            answer = await guard.answer(asked)
+            if answer.status == 200:
+                break
+        return answer
+
+    assert asyncio.run(main()) == [200, 504, 200]
+
+
+def test_a_server_that_is_killed_and_comes_back(server: Server, kind: Kind) -> None:
     guard = Guard(
         {"": Line(mode="enforce", upstream=upstream_of(server.url, Patience(total=5, connect=1)))}
     )

@@ -96,6 +96,34 @@ def unkill(why: _Why, config: _Config = _FILE) -> None:
     _switch(config, "/unkill", why, "inspection is on")
 
 
+@guard.command()
+def calibrate_queries(
+    data: Annotated[Path, typer.Argument(help="Benign inputs as clients send them: .npz or .npy.")],
+    output: Annotated[Path, typer.Option(help="Folder of the calibration.")] = Path("queries"),
+    array: Annotated[str, typer.Option(help="The array of an .npz file.")] = "x",
+    rate: Annotated[
+        float, typer.Option(help="The share of benign queries that may raise a false alarm.")
+    ] = 1e-4,
+    json: _Json = False,
+) -> None:
+    """Find out from benign queries how many near copies of one input are suspicious."""
+    import json as plain
+
+    from ..guard.queries import calibrate, read_queries
+
+    found = calibrate(read_queries(data, array), rate=rate)
+    found.save(output)
+    if json:
+        told = {"threshold": found.threshold, "rate": rate, "bound": found.bound}
+        put(plain.dumps({**told, "queries": found.queries, "folder": str(output)}) + "\n")
+        return
+    put(
+        f"{output}: a flag from {found.threshold:.1f} near copies on\n"
+        f"false alarms: at most {1e4 * found.bound:.2f} in 10,000 (95 % confidence, "
+        f"{found.queries:,} queries)\n"
+    )
+
+
 @key.command()
 def add(
     tenant: Annotated[str, typer.Argument(help="Whose key it is.")],

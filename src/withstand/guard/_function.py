@@ -64,7 +64,7 @@ class GuardFunction:
             encoded = event.get("isBase64Encoded", False)
             body = base64.b64decode(text, validate=True) if encoded else text.encode()
             return _response(
-                self.answer(told["http"]["method"], path, event.get("headers", {}), body)
+                self.answer(told["http"]["method"], path, event.get("headers") or {}, body)
             )
         except (binascii.Error, UnicodeEncodeError):
             return _response(refusal(400, "the request is not encoded as it says"))

@@ -24,7 +24,10 @@ def journal_of(told: EvidenceConfig, folder: Path, secrets: Secrets) -> Evidence
     retention = Retention(**seconds) if seconds else None
     log = Log(place, committed=signer)
     try:
-        vault = None if told.inputs == "none" else Vault(place / "vault", secrets.get("master"))
+        inputs = place / "vault"
+        # What was kept before must still be erased when its time is over.
+        wanted = told.inputs != "none" or inputs.is_dir()
+        vault = Vault(inputs, secrets.get("master")) if wanted else None
         return EvidenceJournal(
             log, vault, inputs=told.inputs, share=told.share, records=told.records,
             required=told.required, redactions=redactions,

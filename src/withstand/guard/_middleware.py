@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from posixpath import normpath
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .._errors import ConfigError
+from .._errors import ConfigError, listed
 from ._app import App
 from ._asgi import Asgi, Message, Receive, Scope, Send
 from ._guard import Guard
@@ -17,7 +18,8 @@ from ._routes import find_route
 from .upstream import AppUpstream, Patience
 from .upstream._asgi import ARRIVED
 
-_DECODED = 3
+_DECODED = 8
+_PLAIN = re.compile(r"/[A-Za-z0-9._~/-]+")
 _INFERENCE = re.compile(r".*/(?:v2/models/.*/infer|v1/models/.*:predict|invocations)")
 
 
@@ -29,7 +31,7 @@ class GuardMiddleware:
     `{"/predict": "/v1/models/digits:predict"}`. patience: with the application; limits: of `App`.
     A path that is inference only in a laxer reading, by escapes, slashes, capitals or something
     before it, is not there: the application might be as lax. Used from one event loop. Raises
-    ConfigError for `paths` that lead to no inference.
+    ConfigError for `paths` that lead to no inference, or to a model that the guard does not know.
     """
 
     def __init__(
@@ -42,17 +44,15 @@ class GuardMiddleware:
         **limits: Any,
     ) -> None:
         self._app = app
-        self._paths = {}
-        for path, meant in (paths or {}).items():
-            route = find_route("POST", meant)
-            if route is None or route.kind != "infer":
-                raise ConfigError(
-                    f"paths: {path} stands for {meant}, which is no path for inference; write e.g. "
-                    "/v2/models/NAME/infer"
-                )
-            self._paths[path] = meant
+        self._paths = dict(paths or {})
         self._lax = {_lax(path) for path in self._paths}
         self.guard = make(AppUpstream(app, patience=patience))
+        try:
+            for path, meant in self._paths.items():
+                _check(path, meant, self.guard)
+        except ConfigError:
+            self.guard.close()
+            raise
         self._front = App(self.guard, **limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,9 +90,29 @@ class GuardMiddleware:
         return received
 
 
+def _check(path: str, meant: str, guard: Guard) -> None:
+    """Raises ConfigError for a path that would stay open, or answer nobody."""
+    if not _PLAIN.fullmatch(path):
+        raise ConfigError(f"paths: {path!r} is no plain path; write each in full, e.g. /predict")
+    route = find_route("POST", meant)
+    if route is None or route.kind != "infer":
+        raise ConfigError(
+            f"paths: {path} stands for {meant}, which is no path for inference; write e.g. "
+            "/v2/models/NAME/infer"
+        )
+    if route.model not in guard.lines and "" not in guard.lines:
+        raise ConfigError(
+            f"paths: {path} leads to the model {route.model!r}, which the guard does not know; it "
+            f"knows {listed(guard.lines)}"
+        )
+
+
+@lru_cache(maxsize=128)
 def _lax(path: str) -> str:
     """A path as the least strict of servers might read it."""
     for _ in range(_DECODED):
+        if "%" not in path:
+            break
         path = unquote(path)
     plain = re.sub(r";[^/]*", "", path.replace("\\", "/"))
     return normpath(re.sub("/+", "/", f"/{plain}")).casefold()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,25 @@ def order(
     "records": seconds}`. Returns what was done, or None where the writer has not come to it within
     `patience` seconds: it will. Raises EvidenceError where it could not be done.
     """
-    try:
-        with Log(folder) as log:
-            inputs = None if vault is None else Vault(vault)
-            try:
-                return _carried_out(log, inputs, asked)
-            finally:
-                if inputs is not None:
-                    inputs.close()
-    except BusyError:
-        return _wait(_leave(folder, asked), patience)
+    path = _leave(folder, asked)
+    answer, until = path.with_suffix(".answer"), time.monotonic() + patience
+    while not answer.exists():
+        try:
+            with Log(folder) as log:
+                _carry_out_here(log, vault)
+        except BusyError:
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.05)
+        except (EvidenceError, OSError) as error:
+            path.unlink(missing_ok=True)
+            raise EvidenceError(one_line(error, 400)) from None
+    told: dict[str, Any] = json.loads(answer.read_bytes())
+    answer.unlink(missing_ok=True)
+    if "failed" in told:
+        raise EvidenceError(str(told["failed"]))
+    done: dict[str, Any] = told["done"]
+    return done
 
 
 def carry_out(log: Log, vault: Vault | None) -> int:
@@ -52,10 +62,20 @@ def carry_out(log: Log, vault: Vault | None) -> int:
         path.unlink(missing_ok=True)
         done += 1
     for answer in (log.folder / _FOLDER).glob("*.answer"):
-        # Nobody has waited for it.
-        if time.time() - answer.stat().st_mtime > _ABANDONED:
-            answer.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            # Nobody has waited for it.
+            if time.time() - answer.stat().st_mtime > _ABANDONED:
+                answer.unlink()
     return done
+
+
+def _carry_out_here(log: Log, vault: Path | None) -> None:
+    inputs = None if vault is None else Vault(vault)
+    try:
+        carry_out(log, inputs)
+    finally:
+        if inputs is not None:
+            inputs.close()
 
 
 def _carried_out(log: Log, vault: Vault | None, asked: dict[str, Any]) -> dict[str, Any]:
@@ -77,20 +97,6 @@ def _leave(folder: Path, asked: dict[str, Any]) -> Path:
             f"{path.parent} cannot be written: {error.strerror}; nothing is done"
         ) from None
     return path
-
-
-def _wait(path: Path, patience: float) -> dict[str, Any] | None:
-    until, answer = time.monotonic() + patience, path.with_suffix(".answer")
-    while not answer.exists():
-        if time.monotonic() > until:
-            return None
-        time.sleep(0.05)
-    told: dict[str, Any] = json.loads(answer.read_bytes())
-    answer.unlink(missing_ok=True)
-    if "failed" in told:
-        raise EvidenceError(str(told["failed"]))
-    done: dict[str, Any] = told["done"]
-    return done
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from ._record import MOST_BYTES, START, Head, Record, decode
 
 _SUFFIX = ".log"
 _LONGEST = MOST_BYTES + 1024
+_PATIENCE, _MOMENT = 10, 0.02
 
 
 class Place(NamedTuple):
@@ -107,15 +109,40 @@ def walk(segment: Path, head: Head, begin: int = 0) -> Iterator[Place | Break]:
 
 
 def read(folder: str | Path) -> Iterator[Place | Break]:
-    """All records of a log in their order, up to the first Break; raises EvidenceError."""
+    """All records of a log in their order, up to the first Break; raises EvidenceError.
+
+    A guard may be writing it: half a line at the end is waited for a little.
+    """
     found = segments(Path(folder))
-    head = beginning(found)
-    for segment in found:
-        for place in walk(segment, head):
-            yield place
-            if isinstance(place, Break):
-                return
-            head = Head(place.record.seq, place.record.hash)
+    try:
+        head = beginning(found)
+        for segment in found:
+            begin, patience = 0, _PATIENCE if segment is found[-1] else 0
+            while True:
+                place: Place | Break | None = None
+                for place in walk(segment, head, begin):
+                    if isinstance(place, Place):
+                        head, begin = Head(place.record.seq, place.record.hash), place.end
+                        yield place
+                if not isinstance(place, Break):
+                    break
+                if not patience or not _unfinished(segment, begin):
+                    yield place
+                    return
+                patience -= 1
+                time.sleep(_MOMENT)
+    except OSError as error:
+        raise EvidenceError(
+            f"evidence {folder} cannot be read: {error.strerror}; if records were purged just now, "
+            "try again"
+        ) from None
+
+
+def _unfinished(segment: Path, begin: int) -> bool:
+    """Whether half a line is all that is left of a segment."""
+    with segment.open("rb") as file:
+        file.seek(begin)
+        return not file.read(_LONGEST).endswith(b"\n") and segment.stat().st_size - begin < _LONGEST
 
 
 def last_record(found: list[Path]) -> Record | None:

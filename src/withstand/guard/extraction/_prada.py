@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +72,7 @@ class _Client:
     points: Array
     squares: Array
     classes: Array
-    distances: deque[float]
+    distances: Array
     count: int = 0
     seen: int = 0
     w: float | None = None
@@ -87,7 +87,7 @@ class Prada:
     natural stream the distances are nearly normal; of synthetic queries, made by equal steps from
     earlier ones, they heap up in one place. Beside the paper: distances are between random
     projections of a secret seed, the oldest points and distances are forgotten, and exact copies of
-    a query do not count. Some 70 microseconds a query.
+    a query do not count. Some 40 microseconds a query.
     """
 
     def __init__(self, settings: Settings, *, seed: int) -> None:
@@ -111,7 +111,7 @@ class Prada:
             points=np.zeros((0, told.features), np.float32),
             squares=np.zeros(0, np.float32),
             classes=np.zeros(0, np.int64),
-            distances=deque(maxlen=told.last),
+            distances=np.zeros(told.last),
         )
         self._clients[name] = known
         if len(self._clients) > told.clients:
@@ -127,9 +127,10 @@ class Prada:
                 known.known.clear()
             known.known[label] = _Class()
             return
-        far = known.squares - 2 * (known.points @ point)
+        far = known.points @ (-2 * point)
+        far += known.squares
         far[known.classes != label] = np.inf
-        nearest, length = float(far.min()), float(point @ point)
+        nearest, length = far.item(far.argmin()), float(point @ point)
         if nearest == np.inf:
             self._keep(known, point, label)
             return
@@ -138,13 +139,13 @@ class Prada:
         if square <= 1e-6 * length:
             return
         distance = square**0.5
-        known.distances.append(distance)
+        known.distances[known.seen % self.settings.last] = distance
         known.seen += 1
         if distance > group.threshold:
             group.add(distance)
             self._keep(known, point, label)
-        if len(known.distances) >= self.settings.fewest and known.seen % self.settings.every == 0:
-            known.w = _normality(np.asarray(known.distances))
+        if known.seen >= self.settings.fewest and known.seen % self.settings.every == 0:
+            known.w = _normality(known.distances[: known.seen])
 
     def _keep(self, known: _Client, point: Array, label: int) -> None:
         room, most = len(known.points), self.settings.points
@@ -180,8 +181,9 @@ class Prada:
 
 
 def _normality(distances: Array) -> float:
-    mean, spread = distances.mean(), distances.std()
-    return shapiro_wilk(distances[np.abs(distances - mean) <= 3 * spread])
+    away = distances - distances.mean()
+    spread = float(away @ away / len(away)) ** 0.5
+    return shapiro_wilk(distances[np.abs(away) <= 3 * spread])
 
 
 def _grown(kept: Array, size: int) -> Array:

@@ -7,18 +7,17 @@ import math
 import random
 import secrets
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..._errors import ConfigError, EvidenceError
-from ...evidence.log import Log, Retention, Signer, Vault, carry_out, retain
+from ...evidence.log import Log, Retention, Signer, Vault
 from ..wire import Inference
 from ._inputs import InputWriter
+from ._keeper import Keeper
 from ._redaction import Redaction, Redactor
 
-_HOUR = 3600.0
 _log = logging.getLogger("withstand.guard")
 Inputs = Literal["none", "flagged", "all"]
 
@@ -88,13 +87,13 @@ class EvidenceJournal:
         self._share = {"none": None, "flagged": 0.0, "all": share}[inputs]
         self._recorded = records
         self._redactor = Redactor(redactions, secret or secrets.token_bytes(32))
-        self._retention, self._due = retention, 0.0
         self._lock = threading.Lock()
         self._skipped = self._malformed = 0
         self._writer = InputWriter(
-            vault, record=self._write, shown=self._redactor.inputs, beside=self._look_after,
-            most=most, most_bytes=most_bytes,
+            vault, record=self._write, shown=self._redactor.inputs, most=most,
+            most_bytes=most_bytes,
         )  # fmt: skip
+        self._keeper = Keeper(log, vault, retention)
 
     @property
     def failing(self) -> bool:
@@ -143,6 +142,7 @@ class EvidenceJournal:
 
     def close(self) -> None:
         """Write what waits, and let go of log and vault; raises EvidenceError where that fails."""
+        self._keeper.close()
         self._writer.close()
         try:
             self._log.close()
@@ -179,12 +179,6 @@ class EvidenceJournal:
             with self._lock:
                 self._malformed += 1
             return False
-
-    def _look_after(self) -> None:
-        carry_out(self._log, self._vault)
-        if self._retention is not None and time.monotonic() >= self._due:
-            self._due = time.monotonic() + _HOUR
-            retain(self._log, self._vault, self._retention)
 
 
 def _spelt(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +14,6 @@ from ..wire import Inference, Named
 _log = logging.getLogger("withstand.guard")
 _GROUP = 64
 _GROUP_BYTES = 8 * 2**20
-_IDLE = 1.0
 
 
 class _Waiting(NamedTuple):
@@ -31,7 +29,7 @@ class InputWriter:
 
     An input is on the disk before `record` is handed the record that names it. At most `most`
     inputs and `most_bytes` bytes wait; from half of that on those that are not flagged are turned
-    away. shown: what is kept of the tensors. beside: called by this thread, each second.
+    away. shown: what is kept of the tensors.
     """
 
     def __init__(
@@ -40,11 +38,10 @@ class InputWriter:
         *,
         record: Callable[[str, dict[str, Any], bool], bool],
         shown: Callable[[list[Tensor]], list[Tensor]],
-        beside: Callable[[], None],
         most: int,
         most_bytes: int,
     ) -> None:
-        self._record, self._vault, self._shown, self._beside = record, vault, shown, beside
+        self._record, self._vault, self._shown = record, vault, shown
         self._most, self._most_bytes = most, most_bytes
         self._queue: deque[_Waiting] = deque()
         self._bytes = 0
@@ -92,27 +89,19 @@ class InputWriter:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        looked = time.monotonic()
         while True:
             with self._signal:
-                self._signal.wait_for(lambda: self._queue or self._closing, _IDLE)
-                if self._closing and not self._queue:
+                self._signal.wait_for(lambda: self._queue or self._closing)
+                if not self._queue:
                     return
                 group = self._group()
-            if group:
-                try:
-                    self._write(group)
-                finally:
-                    with self._signal:
-                        self._taken = 0
-                        self._bytes -= sum(one.size for one in group)
-                        self._signal.notify_all()
-            if time.monotonic() - looked >= _IDLE:
-                looked = time.monotonic()
-                try:
-                    self._beside()
-                except Exception:
-                    _log.exception("evidence could not be looked after")
+            try:
+                self._write(group)
+            finally:
+                with self._signal:
+                    self._taken = 0
+                    self._bytes -= sum(one.size for one in group)
+                    self._signal.notify_all()
 
     def _group(self) -> list[_Waiting]:
         group: list[_Waiting] = []

@@ -25,6 +25,10 @@ class EventSink:
         self._now = 0
         self.refused = 0
 
+    def close(self) -> None:
+        """Write down the events that still wait for their other half."""
+        self._imports.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return

@@ -1,7 +1,7 @@
 """Sequences of queries: whoever searches for an adversarial example asks about near copies."""
 
-from ._calibration import Calibration, calibrate
-from ._ring import Near, Ring
+from ._calibration import Calibration, calibrate, read_queries
+from ._ring import Near, Ring, Spot
 from ._search import Step, follow
 from ._sensor import QuerySensor, SearchSensor, query_sensors
 from ._space import Space
@@ -18,8 +18,10 @@ __all__ = [
     "Seen",
     "Sighting",
     "Space",
+    "Spot",
     "Step",
     "calibrate",
     "follow",
     "query_sensors",
+    "read_queries",
 ]

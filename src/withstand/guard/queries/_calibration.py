@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._errors import DataError, one_line
+from ..._errors import DataError, listed, one_line
 from ...stats import upper_bound
 from ._space import Space
 
 Array = NDArray[Any]
 
-_FILES = ("queries.json", "queries.safetensors")
+FILES = ("queries.json", "queries.safetensors")
+"""What a folder holds: the description, which names the digest of the other, and the tensors."""
+
 _SCHEMA = "withstand.queries/1"
+_TENSORS = ("projection", "offset", "centres", "lengths")
 _FEWEST = 1000
 _FITTED = 6000
 _SIZES = (32, 512)
@@ -64,8 +68,11 @@ class Calibration:
         }
         contents = ((json.dumps(told, indent=2) + "\n").encode(), tensors)
         # The description comes last: a folder without one holds no calibration.
-        pairs = reversed(list(zip(_FILES, contents, strict=True)))
-        return [write(folder / name, content) for name, content in pairs]
+        pairs = reversed(list(zip(FILES, contents, strict=True)))
+        written = [write(folder / name, content) for name, content in pairs]
+        for path in written:
+            path.chmod(0o600)
+        return written
 
     @staticmethod
     def load(folder: str | Path) -> Calibration:
@@ -75,8 +82,8 @@ class Calibration:
 
         folder = Path(folder)
         try:
-            told = json.loads((folder / _FILES[0]).read_text())
-            tensors = (folder / _FILES[1]).read_bytes()
+            told = json.loads((folder / FILES[0]).read_text())
+            tensors = (folder / FILES[1]).read_bytes()
             if told["schema"] != _SCHEMA or sha256(tensors).hexdigest() != told["state"]:
                 raise ValueError("the files do not belong together")
             state = load(tensors)
@@ -96,7 +103,24 @@ class Calibration:
             ) from None
 
 
-_TENSORS = ("projection", "offset", "centres", "lengths")
+def read_queries(path: str | Path, name: str = "x") -> Array:
+    """Queries (N, ...) from an .npy file, or from an array of an .npz file; raises DataError."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile):
+            with found:
+                if name not in found:
+                    raise DataError(f"{path} has no array {name!r}; it has {listed(found.files)}")
+                found = found[name]
+    except FileNotFoundError:
+        raise DataError(f"queries {path} are not there; give an .npz or .npy file") from None
+    except (OSError, ValueError, EOFError, BadZipFile):
+        raise DataError(
+            f"queries {path} cannot be read as numbers; give an .npz or .npy file"
+        ) from None
+    if found.ndim < 2 or found.dtype.kind not in "biuf" or not np.isfinite(found).all():
+        raise DataError(f"queries {path} are no rows of finite numbers; give N inputs (N, ...)")
+    return np.asarray(found)
 
 
 def calibrate(benign: Array, *, rate: float = 1e-4, seed: int | None = None) -> Calibration:
@@ -170,8 +194,9 @@ def _threshold(scores: Array, rate: float) -> float:
     bounds = upper_bound(np.arange(1 + int(rate * len(ranked))), len(ranked), _SURE)
     allowed = max(0, int((bounds <= rate).sum()) - 1)
     threshold = max(_LEAST, float(ranked[allowed]))
-    start = float(ranked[_TAIL])
+    tail = min(_TAIL, len(ranked) // 100)
+    start = float(ranked[tail])
     if start > 0:
-        index = float(np.log(ranked[:_TAIL] / start).mean())
-        threshold = max(threshold, start * (_TAIL / (len(ranked) * rate / 2)) ** index)
+        index = float(np.log(ranked[:tail] / start).mean())
+        threshold = max(threshold, start * (tail / (len(ranked) * rate / 2)) ** index)
     return threshold

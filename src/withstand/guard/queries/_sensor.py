@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections.abc import Awaitable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,13 +17,15 @@ from numpy.typing import NDArray
 from .._sensor import Call, Failure, Sensor, Signal
 from ..answers import Answered
 from ..wire import Inference
-from ._calibration import Calibration
+from ._calibration import FILES, Calibration
 from ._search import follow
 from ._watch import Habit, QueryWatch, Sighting
 
 Array = NDArray[Any]
 
 STEPS = 20.0
+
+_AT_ONCE = 32
 
 
 class QuerySensor(Sensor):
@@ -55,14 +59,28 @@ class QuerySensor(Sensor):
         x = rows_of(call.asked)
         if x is None or not len(x):
             return None
-        threshold = self.calibration.threshold * (1 + self.jitter * self._random.random())
         if x.shape[1] != self.calibration.space.size:
-            return Signal(self.name, 0.0, threshold, False, "shape")
-        declared = call.key.benign_optimiser
-        found = self.watch.see(call.key.tenant, call.key.id, x, alone=declared)
+            return Signal(self.name, 0.0, self.calibration.threshold, False, "shape")
+        return self._said(call, self._seen(call, x)) if len(x) <= _AT_ONCE else self._many(call, x)
+
+    async def _many(self, call: Call, x: Array) -> Signal:
+        """The same for many rows, between which others have their turn."""
+        found = []
+        for first in range(0, len(x), _AT_ONCE):
+            found += self._seen(call, x[first : first + _AT_ONCE])
+            await asyncio.sleep(0)
+        return self._said(call, found)
+
+    def _seen(self, call: Call, x: Array) -> list[Sighting]:
+        key = call.key
+        return self.watch.see(key.tenant, key.id, x, alone=key.benign_optimiser)
+
+    def _said(self, call: Call, found: list[Sighting]) -> Signal:
         self.sightings[call] = found
         score = max(one.score for one in found)
-        return Signal(self.name, score, threshold, score > threshold and not declared)
+        threshold = self.calibration.threshold * (1 + self.jitter * self._random.random())
+        flagged = score > threshold and not call.key.benign_optimiser
+        return Signal(self.name, score, threshold, flagged)
 
     def habit(self, tenant: str, client: str) -> Habit:
         """How a client asks."""
@@ -103,7 +121,8 @@ def query_sensors(
 ) -> tuple[QuerySensor, SearchSensor]:
     """Both sensors, with the calibration that was saved in a folder; raises DataError."""
     calibration = Calibration.load(folder)
-    queries = QuerySensor(calibration, action=action, on_failure=on_failure)
+    version = sha256((Path(folder) / FILES[0]).read_bytes()).hexdigest()[:12]
+    queries = QuerySensor(calibration, action=action, on_failure=on_failure, version=version)
     return queries, SearchSensor(queries)
 
 

@@ -83,10 +83,11 @@ class Connection(HttpToolsProtocol):
             raise self._malformed(400, "upgrade", "HTTP/1.1 without Upgrade, please")
         if len(self.pipeline) >= _PIPELINED:
             raise self._malformed(400, "pipelined", "too many requests before an answer")
-        version = self.parser.get_http_version()
-        if names.count(b"host") != 1 and (version == "1.1" or b"host" in names):
+        hosts = names.count(b"host")
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             raise self._malformed(400, "host", "one Host, please")
         if b"transfer-encoding" in names:
+            version = self.parser.get_http_version()
             codings = [value for name, value in headers if name == b"transfer-encoding"]
             length = b"content-length" in names
             if length or version != "1.1" or [one.lower() for one in codings] != [b"chunked"]:
@@ -126,6 +127,9 @@ class Connection(HttpToolsProtocol):
         limits = self._door.limits
         if self.transport.is_closing():
             self._closing = self._closing or now
+        if self.flow.read_paused:
+            # That nothing comes is our doing.
+            self._since = now
         since = self._closing or self._blocked
         if since:
             if now - since > limits.read_seconds:
@@ -134,5 +138,6 @@ class Connection(HttpToolsProtocol):
         elif self._phase == _HEAD and now - self._since > limits.head_seconds:
             self._refuse(408, "slow_head", "the headers took too long")
         elif self._phase == _BODY and now - self._since > limits.body_seconds + 1:
-            # The application has answered before; who goes on sending all the same is cut off.
-            self._refuse(408, "slow_body", "the body took too long")
+            # It has been answered before, and goes on sending all the same.
+            self._door.metrics.count("refused", "slow_body")
+            self.transport.abort()

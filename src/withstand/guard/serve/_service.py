@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,20 @@ from ..._version import __version__
 from ...config import GuardConfig, load_guard
 from .._access import Access
 from .._app import App
-from .._from_config import Learned, Plan
+from .._from_config import Plan
 from .._guard import Guard
 from .._message import Upstream, UpstreamError
 from .._metrics import Metrics
 from .._parts import Parts
 from .._secrets import Secrets
 from ..journal import EventSink, EvidenceJournal, Imports
-from ..upstream import binary_support, inputs_of
 from ..wire import Inference
 from ._figures import EvidenceFigures
+from ._learning import Learning
 
 _log = logging.getLogger("withstand.guard")
 _FIXED = ("listen", "admin", "secrets")
 _ASKING = 2.0
-_AGAIN = 2.0
 
 
 class Service:
@@ -47,11 +47,12 @@ class Service:
         self.config, policy = _read(path)
         self.secrets = Secrets(path.parent / self.config.secrets)
         self.token = self.secrets.get("token").hex()
-        self._learned: dict[str, Learned] = {}
+        self._learning = Learning()
         self._plan, guard = self._made(self.config, policy)
         self.app = App(guard)
         self._limit()
         self.started, self.draining, self.lag = time.time(), False, 0.0
+        self._wrong_keys = ""
         self._reloading = asyncio.Lock()
         self._retired: list[Parts] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,7 +71,8 @@ class Service:
 
     def start(self) -> None:
         """Begin to ask the model servers what they are."""
-        self._beside(self._learn(self._plan))
+        follow = self._learning.follow(self._plan, self.guard.lines)
+        self._following = self._beside(follow)
 
     async def reload(self) -> None:
         """Take the file as it is now; raises WithstandError, and all stays as it was.
@@ -101,7 +103,8 @@ class Service:
             gone = plan.parts.settle()
             self._retired.append(gone)
             self._beside(self._retire(gone))
-            self._beside(self._learn(plan))
+            self._following.cancel()
+            self.start()
 
     def switch(self, killed: bool, who: str, why: str) -> bool:
         """Turn all inspection off or on, and write down who did so; False where that failed."""
@@ -157,9 +160,13 @@ class Service:
             keys, quota = self._plan.keys(), self.guard.access.quota
             if keys is not self.guard.access.keys:
                 self.guard.access = Access(keys, quota)
+            self._wrong_keys = ""
         except (WithstandError, OSError) as error:
-            self.metrics.count("reloads", "keys refused")
-            _log.error("%s", error)
+            # Told once, not each second.
+            if str(error) != self._wrong_keys:
+                self._wrong_keys = str(error)
+                self.metrics.count("reloads", "keys refused")
+                _log.error("%s", error)
 
     async def close(self) -> None:
         """Write down what is left, and let go of everything."""
@@ -171,6 +178,7 @@ class Service:
 
     def release(self) -> None:
         """Close everything, evidence too."""
+        self.events.close()
         for parts in (*self._retired, self._plan.parts):
             parts.close()
 
@@ -182,7 +190,7 @@ class Service:
             metrics=self.metrics, policy=policy,
         )  # fmt: skip
         try:
-            return plan, plan.guard(self._learned)
+            return plan, plan.guard(self._learning.known(plan))
         except BaseException:
             plan.parts.discard()
             raise
@@ -216,10 +224,11 @@ class Service:
         if isinstance(journal, EvidenceJournal):
             journal.tell("reload", {"result": result, **content})
 
-    def _beside(self, work: Any) -> None:
+    def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _retire(self, parts: Parts) -> None:
         """Close what is left of an old guard, when no request can be under way on it any more."""
@@ -227,27 +236,6 @@ class Service:
         await asyncio.sleep(limits.body_seconds + limits.answer_seconds + 60.0)
         self._retired.remove(parts)
         await asyncio.to_thread(parts.close)
-
-    async def _learn(self, plan: Plan) -> None:
-        """Ask the model servers until each has told of its models, and set the lines up by it."""
-        waiting = set(plan.names())
-        while waiting and plan is self._plan:
-            for name in sorted(waiting):
-                line = plan.config.line(name)
-                upstream = plan.upstream(line, line.upstream)
-                try:
-                    inputs = await inputs_of(upstream, name) if name else ()
-                    found = Learned(await binary_support(upstream), inputs)
-                except UpstreamError:
-                    continue
-                waiting.discard(name)
-                if plan is not self._plan:
-                    return
-                if found != self._learned.get(name, Learned()):
-                    self._learned[name] = found
-                    self.guard.lines[name] = plan.line(name, found)
-                    _log.info("model %s: learned %s", name or "*", found)
-            await asyncio.sleep(_AGAIN)
 
     async def _silent(self) -> list[str]:
         upstreams = {id(line.upstream): line.upstream for line in self.guard.lines.values()}
