@@ -29,12 +29,21 @@ WITHSTAND = [
 ]  # fmt: skip
 SHAPES = {"28x28": (1, 1, 28, 28), "3x224x224": (1, 3, 224, 224)}
 LUA = """wrk.method = "POST"
-local file = io.open("{body}", "rb")
-wrk.body = file:read("*a")
-file:close()
 wrk.headers["content-type"] = "application/json"
 wrk.headers["x-api-key"] = "{key}"
 {more}
+local ready, turn = {{}}, 0
+function init()
+  for i = 0, {count} - 1 do
+    local file = io.open("{folder}/load." .. i, "rb")
+    ready[i] = wrk.format(nil, nil, nil, file:read("*a"))
+    file:close()
+  end
+end
+function request()
+  turn = (turn + 1) % {count}
+  return ready[turn]
+end
 """
 NGINX = """daemon off; worker_processes 1; error_log /dev/null; pid {folder}/nginx.pid;
 events {{ worker_connections 512; }}
@@ -162,19 +171,22 @@ def _wrk(way: Way, load: Path, connections: int) -> Load:
 
 
 def _load(folder: Path, name: str, *, raw: bool, key: str) -> Path:
-    """A script for wrk that posts one image."""
+    """A script for wrk that posts images in turn, 64 of MNIST or 4 at random."""
     shape = SHAPES[name]
-    x = (np.random.default_rng(0).integers(0, 256, shape) / 255).astype(np.float32)
-    tensor: dict[str, object] = {"name": "x", "datatype": "FP32", "shape": list(shape)}
-    tail = x.tobytes() if raw else b""
-    tensor |= (
-        {"parameters": {"binary_data_size": x.nbytes}} if raw else {"data": x.ravel().tolist()}
-    )
-    head = json.dumps({"inputs": [tensor]}).encode()
-    (folder / "load.body").write_bytes(head + tail)
+    if name == "28x28":
+        images = mnist("test", 64)[0].numpy()[:, None]
+    else:
+        images = (np.random.default_rng(0).integers(0, 256, (4, *shape)) / 255).astype(np.float32)
+    for i, x in enumerate(images):
+        tensor: dict[str, object] = {"name": "x", "datatype": "FP32", "shape": list(shape)}
+        tail = x.tobytes() if raw else b""
+        sized = {"parameters": {"binary_data_size": x.nbytes}}
+        tensor |= sized if raw else {"data": x.ravel().tolist()}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        (folder / f"load.{i}").write_bytes(head + tail)
     more = f'wrk.headers["inference-header-content-length"] = "{len(head)}"' if raw else ""
     script = folder / "load.lua"
-    script.write_text(LUA.format(body=folder / "load.body", key=key, more=more))
+    script.write_text(LUA.format(folder=folder, count=len(images), key=key, more=more))
     return script
 
 
@@ -231,7 +243,7 @@ def _configured(folder: Path, name: str, ports: dict[str, int]) -> str:
         calibrate(mnist("train", 8000)[0].numpy()).save(folder / "queries")
         line["queries"] = {"calibration": "queries"}
     (folder / "withstand.yaml").write_text(yaml.safe_dump({"guard": line}))
-    # The load is one image again and again, which is not what is measured.
+    # The load is the same images again and again, which is not what is measured.
     words = [*WITHSTAND, "key", "add", "bench", "--benign-optimiser"]
     made = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
     return made.stdout.split()[-1]

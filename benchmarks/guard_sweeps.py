@@ -15,7 +15,7 @@ from torch import nn
 from withstand.guard.queries import Calibration, calibrate
 from withstand.stats import clopper_pearson
 
-CLIENTS = 50
+CLIENTS = 40
 SIDE = 28
 PATCHES = np.add.outer(np.arange(SIDE) // 4 * 7, np.arange(SIDE) // 4)
 
@@ -100,7 +100,7 @@ SWEEPS: tuple[Sweep, ...] = (
 
 
 def sweeps() -> Rows:
-    """Alarms on benign clients who ask about near copies: 50 clients of each kind on MNIST.
+    """Alarms on benign clients who ask about near copies: 40 clients of each kind on MNIST.
 
     Each asks about one test image from number 500 on that the network gets right, with a key of its
     own, undeclared; then all of it again with a key that is declared to be a benign optimiser.

@@ -17,6 +17,7 @@ from detectors_cost import cost
 from detectors_peers import detectors
 from endpoint import endpoint
 from evidence import evidence
+from guard import passing, upgrading
 from guard_adaptive import adapting
 from guard_detectors import in_line
 from guard_socket import over_socket
@@ -57,6 +58,8 @@ PARTS = {
     "detectors-peers": detectors,
     "detectors-cost": cost,
     "guard-detectors": in_line,
+    "guard": passing,
+    "guard-json": upgrading,
     "guard-queries": guard_queries.seen,
     "guard-socket": over_socket,
     "guard-benign": guard_queries.benign,

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from guarding import Model, v2_answer, v2_body
 from processes import started
-from serving import PATH, Running, X, model_server, read_reply, request, serving, until
+from serving import PATH, Reply, Running, X, model_server, read_reply, request, serving, until
 from test_guard_upstream import LIES, Server
 
 from withstand.evidence.log import Break, _log, read, verify
@@ -237,6 +237,24 @@ def test_whoever_does_not_read_is_cut_off(tmp_path: Path) -> None:
             client.close()
 
     serving(tmp_path, work, model=Long(), limits=QUICK)
+
+
+def test_the_end_does_not_wait_for_whoever_does_not_read(tmp_path: Path) -> None:
+    began = []
+
+    async def work(guard: Running) -> None:
+        client = socket.create_connection(("127.0.0.1", guard.port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(request(BODY) * 3)
+        # The first answer is in the buffer, and the second one waits for room.
+        await until(lambda: guard.counted("requests_total", model="", tenant="default",
+                                          status="200") == 2)  # fmt: skip
+        began.append((time.monotonic(), client))
+
+    serving(tmp_path, work, model=Long(), limits={"read_seconds": 1000, "drain_seconds": 1})
+    at, client = began[0]
+    client.close()
+    assert time.monotonic() - at < 30
 
 
 def test_requests_in_a_row_are_answered_in_order_and_not_without_end(tmp_path: Path) -> None:
@@ -465,14 +483,18 @@ async def addresses(said: Callable[[], str]) -> tuple[int, int]:
 
 async def clients(port: int, answers: list[int], many: int = 4) -> list[asyncio.Future[None]]:
     async def client() -> None:
-        with suppress(OSError):
+        try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            while True:
+        except OSError:
+            return
+        try:
+            reply = Reply(200, {}, b"")
+            while reply.status:
                 writer.write(request(BODY))
                 reply = await read_reply(reader)
-                if not reply.status:
-                    break
-                answers.append(reply.status)
+                if reply.status:
+                    answers.append(reply.status)
+        finally:
             writer.close()
 
     return [asyncio.ensure_future(client()) for _ in range(many)]

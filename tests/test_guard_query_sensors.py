@@ -180,5 +180,10 @@ def test_what_does_not_fit_is_told_or_left_alone(images: Any, calibration: Calib
     guarded = Guarded(calibration)
     guarded.ask(images[:1, :40])
     assert guarded.signals[0][4] == "shape"
+    for size in (1e38, 1e300):
+        guarded.ask(np.full((1, 64), size), "FP64")
+        assert guarded.signals[0][1:] == [0.0, guarded.signals[0][2], False, ""]
+    guarded.ask(images[:1])
+    assert guarded.signals[0][1] == 0
     guarded.ask(["a", "b"], "BYTES")
     assert guarded.signals == []

@@ -349,16 +349,20 @@ def test_the_end_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> 
     assert (found.faults, found.unclean, found.head.seq) == ((), 0, 3)
 
 
-def test_the_end_does_not_wait_forever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_end_does_not_wait_forever(tmp_path: Path, twice: bool) -> None:
     async def work(guard: Running) -> None:
         asked = asyncio.ensure_future(guard.infer())
         await until(lambda: guard.counted("in_flight") == 1)
         guard.server.end()
+        if twice:
+            guard.server.end()
         reply = await asked
         assert (reply.status, reply.json) == (503, {"error": "try again later"})
         assert guard.refused("ended") == 1
 
-    serving(tmp_path, work, model=Model(pause=15), limits={"drain_seconds": 1})
+    limits = {"drain_seconds": 60 if twice else 1}
+    serving(tmp_path, work, model=Model(pause=40), limits=limits)
 
 
 def test_keys_are_taken_and_revoked_while_it_serves(tmp_path: Path) -> None:

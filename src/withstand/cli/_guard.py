@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,14 +42,10 @@ def serve(config: _Config = _FILE) -> None:
     """Serve until SIGTERM, which answers what is under way; SIGHUP takes a new configuration."""
     import logging
 
-    from .._errors import ConfigError
-
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    try:
+    with _installed():
         from ..guard.serve import serve as served
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the guard needs {error.name}; pip install 'withstand[serve]'") from None
     served(config, told=_opened)
 
 
@@ -182,6 +180,17 @@ def revoke(
     typer.echo(f"revoked: {found[0]}", err=True)
 
 
+@contextmanager
+def _installed() -> Iterator[None]:
+    """The guard's own packages are an extra; raises ConfigError where one is missing."""
+    from .._errors import ConfigError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the guard needs {error.name}; pip install 'withstand[serve]'") from None
+
+
 def _section(path: Path) -> GuardConfig:
     from ..config import load_guard
 
@@ -190,8 +199,9 @@ def _section(path: Path) -> GuardConfig:
 
 def _keys(path: Path) -> Keys:
     from .._errors import ConfigError
-    from ..guard import Keys, Secrets
 
+    with _installed():
+        from ..guard import Keys, Secrets
     told = _section(path)
     if told.keys is None:
         raise ConfigError(f"{path}: guard.open lets everybody in; name a file of keys instead")
@@ -230,8 +240,8 @@ def _asked(
     told = _section(path)
     headers, body = {}, None
     if content is not None:
-        from ..guard import Secrets
-
+        with _installed():
+            from ..guard import Secrets
         token = Secrets(path.parent / told.secrets).get("token").hex()
         headers, body = {"authorization": f"Bearer {token}"}, json.dumps(content)
     with closing(HTTPConnection(*host_and_port(told.admin), timeout=60)) as connection:

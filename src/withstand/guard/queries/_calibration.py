@@ -96,6 +96,10 @@ class Calibration:
                 bound=float(told["bound"]),
                 queries=int(told["queries"]),
             )
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{error.filename} is not there; run `withstand guard calibrate-queries` first"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise DataError(
                 f"the calibration in {folder} cannot be read ({type(error).__name__}: "

@@ -73,7 +73,9 @@ class QuerySensor(Sensor):
 
     def _seen(self, call: Call, x: Array) -> list[Sighting]:
         key = call.key
-        return self.watch.see(key.tenant, key.id, x, alone=key.benign_optimiser)
+        # Numbers so large that they overflow are near nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.watch.see(key.tenant, key.id, x, alone=key.benign_optimiser)
 
     def _said(self, call: Call, found: list[Sighting]) -> Signal:
         self.sightings[call] = found
@@ -136,7 +138,8 @@ def rows_of(asked: Inference) -> Array | None:
         return None
     flat = [one.reshape(len(one), -1) for one in found]
     x = flat[0] if len(flat) == 1 else np.hstack(flat)
-    return np.ascontiguousarray(x, np.float32)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(x, np.float32)
 
 
 def _margins(scores: Array | None, size: int) -> Array:

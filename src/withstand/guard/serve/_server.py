@@ -24,6 +24,7 @@ from ._service import Service
 _log = logging.getLogger("withstand.guard")
 _ADMIN_CONNECTIONS = 64
 _TICK = 1.0
+_LAST_WORDS = 1.0
 
 
 class _Server(uvicorn.Server):
@@ -94,13 +95,24 @@ class Server:
         try:
             told(*(_name(one) for one in self._sockets))
             await self._clients.serve([self._sockets[0]])
-            # Those that were cut off have something to tell their clients yet.
-            await asyncio.gather(*self._clients.server_state.tasks, return_exceptions=True)
+            await self._cut_off()
         finally:
             tick.cancel()
             await self.service.close()
             self._operators.should_exit = True
             await asyncio.gather(operators, tick, return_exceptions=True)
+
+    async def _cut_off(self) -> None:
+        """End what is left of connections; whoever reads is told, and nobody else is waited for."""
+        state = self._clients.server_state
+        if self._clients.force_exit:
+            for task in state.tasks:
+                task.cancel()
+        for _ in range(2):
+            if state.tasks:
+                await asyncio.wait(state.tasks, timeout=_LAST_WORDS)
+            for connection in list(state.connections):
+                connection.transport.abort()
 
     def end(self) -> None:
         """Take no more connections, and end; at once if it is asked for twice."""
@@ -167,6 +179,8 @@ def _bound(key: str, address: str) -> socket.socket:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
+        # From now on whoever connects waits rather than being refused.
+        found.listen(2048)
     except OSError as error:
         found.close()
         raise ConfigError(
