@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from withstand._errors import ConfigError
-from withstand.guard._keys import Keys
-from withstand.guard._mac import Mac
-from withstand.guard._quota import Quota, Rate
+from withstand.guard.access._keys import Keys
+from withstand.guard.access._mac import Mac
+from withstand.guard.access._quota import Quota, Rate
 
 PEPPER = bytes(range(32))
 

@@ -329,7 +329,10 @@ def test_two_thousand_idle_connections_shed_others_and_not_the_operators(tmp_pat
     serving(tmp_path, work, limits={"connections": 1500})
 
 
-def test_more_requests_than_allowed_are_told_to_come_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [{"requests": 3}, {"body": len(BODY), "memory": 3 * len(BODY)}])
+def test_more_than_allowed_at_one_time_are_told_to_come_back(
+    tmp_path: Path, limits: dict[str, int]
+) -> None:
     async def work(guard: Running) -> None:
         replies = await asyncio.gather(*(guard.infer() for _ in range(12)))
         statuses = [reply.status for reply in replies]
@@ -337,7 +340,7 @@ def test_more_requests_than_allowed_are_told_to_come_back(tmp_path: Path) -> Non
         assert statuses.count(503) == guard.refused("busy") > 0
         assert all(one.headers["retry-after"] for one in replies if one.status == 503)
 
-    serving(tmp_path, work, model=Model(pause=0.2), limits={"requests": 3})
+    serving(tmp_path, work, model=Model(pause=0.2), limits=limits)
 
 
 class Slow(Sensor):

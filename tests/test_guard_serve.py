@@ -28,8 +28,8 @@ from withstand.config import (
 )
 from withstand.evidence.log import Break, read, verify
 from withstand.guard import ACTIONS, Answer, Mode, Secrets, openapi
-from withstand.guard._parts import Parts
-from withstand.guard._secrets import NAMES
+from withstand.guard.access._secrets import NAMES
+from withstand.guard.plan._parts import Parts
 from withstand.guard.serve import Server, _learning
 from withstand.guard.wire import DATATYPES
 

@@ -48,6 +48,9 @@ class LimitsConfig(Section):
     text: Count = Field(default=65_536, description="bytes of one element of type BYTES")
     answer: Count = Field(default=64 * 2**20, description="bytes of the model's answer")
     requests: Count = Field(default=256, description="requests at one time")
+    memory: Count = Field(
+        default=512 * 2**20, description="bytes of the bodies of all requests at one time"
+    )
     connections: Count = Field(default=1024, description="clients' connections at one time")
     upstream_connections: Count = Field(default=64, description="connections to the model server")
     headers: Count = Field(default=32_768, description="bytes of a request's headers")

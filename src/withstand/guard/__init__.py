@@ -1,21 +1,16 @@
 """The guard: what stands in front of a served model and looks at every request."""
 
-from ._access import Access
 from ._app import App
-from ._function import GuardFunction
 from ._guard import Guard
-from ._inside import guard_from
 from ._journal import Journal
-from ._keys import Key, Keys
 from ._ladder import ACTIONS, Ladder, Mode, Standing
 from ._lines import Line, Rule
 from ._message import Answer, Request, Upstream, UpstreamError
 from ._metrics import Metrics
-from ._middleware import GuardMiddleware
 from ._openapi import openapi
-from ._quota import Quota, Rate
-from ._secrets import Secrets
 from ._sensor import Call, Sensor, Signal
+from .access import Access, Key, Keys, Quota, Rate, Secrets
+from .inside import GuardFunction, GuardMiddleware, guard_from
 from .journal import EvidenceJournal, JournalCounts, Redaction
 
 __all__ = [

@@ -12,27 +12,30 @@ from ._message import Answer, Request, refusal
 class App:
     """Serves a guard, which may be replaced while requests are under way.
 
-    body: bytes; patience: seconds for a whole body to come; most: requests at one time. All of it
-    may be changed.
+    body: bytes; patience: seconds for a whole body to come; most: requests at one time; memory:
+    bytes of all their bodies. All of it may be changed.
     """
 
     def __init__(
-        self, guard: Guard, *, body: int = 16 * 2**20, patience: float = 10.0, most: int = 256
-    ) -> None:
+        self, guard: Guard, *, body: int = 16 * 2**20, patience: float = 10.0, most: int = 256,
+        memory: int = 512 * 2**20,
+    ) -> None:  # fmt: skip
         self.guard = guard
-        self.body, self.patience, self.most = body, patience, most
-        self._now = 0
+        self.body, self.patience, self.most, self.memory = body, patience, most, memory
+        self._now = self._held = 0
         guard.metrics.gauges["in_flight"] = ("Requests under way.", lambda: self._now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         guard = self.guard
-        if self._now >= self.most:
+        size = self._size(scope)
+        if self._now >= self.most or self._held + size > self.memory:
             guard.metrics.count("refused", "busy")
             await _send(send, refusal(503, "try again later", [(b"retry-after", b"1")]))
             return
         self._now += 1
+        self._held += size
         try:
             answer = await self._answer(guard, scope, receive)
         except ConnectionError:
@@ -44,7 +47,15 @@ class App:
             answer = refusal(503, "try again later", _LAST)
         finally:
             self._now -= 1
+            self._held -= size
         await _send(send, answer)
+
+    def _size(self, scope: Scope) -> int:
+        """How much of the memory for bodies a request may come to need."""
+        names = dict(scope["headers"])
+        told = int(names.get(b"content-length", self.body if b"transfer-encoding" in names else 0))
+        # What is longer is refused before it is read.
+        return told if told <= self.body else 0
 
     async def _answer(self, guard: Guard, scope: Scope, receive: Receive) -> Answer:
         headers = list(scope["headers"])

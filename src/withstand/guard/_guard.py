@@ -10,16 +10,14 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from ._access import Access, within
 from ._journal import Journal, NoJournal
-from ._keys import Key
 from ._lines import Line
-from ._mac import Mac
 from ._message import Answer, Request, Upstream, UpstreamError, refusal
 from ._metrics import Metrics
 from ._record import record_of
 from ._routes import Route, find_route
 from ._sensor import Call, Sensor, Signal
+from .access import Access, Key, Mac, within
 from .answers import Answered, coarsened, plain_error, read_answer
 from .wire import Inference, RequestError, read_rows, read_v2, write_rows, write_v2
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from ._ladder import Ladder, Mode, Standing
 from ._message import Upstream
-from ._quota import Quota
 from ._sensor import Sensor
+from .access import Quota
 from .wire import Inference, Limits
 
 

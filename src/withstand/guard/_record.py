@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._keys import Key
 from ._lines import Line
 from ._message import Answer, UpstreamError
 from ._routes import Route
 from ._sensor import Call
+from .access import Key
 from .wire import RequestError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ._keys import Key
 from ._routes import Route
+from .access import Key
 from .answers import Answered
 from .wire import Inference
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from .._from_config import Learned, Plan
 from .._lines import Line
 from .._message import UpstreamError
+from ..plan import Learned, Plan
 from ..upstream import binary_support, inputs_of
 
 _log = logging.getLogger("withstand.guard")

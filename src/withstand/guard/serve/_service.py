@@ -17,15 +17,13 @@ from prometheus_client.exposition import choose_encoder
 from ..._errors import ConfigError, WithstandError, one_line
 from ..._version import __version__
 from ...config import GuardConfig, load_guard
-from .._access import Access
 from .._app import App
-from .._from_config import Plan
 from .._guard import Guard
 from .._message import Upstream, UpstreamError
 from .._metrics import Metrics
-from .._parts import Parts
-from .._secrets import Secrets
+from ..access import Access, Secrets
 from ..journal import EventSink, EvidenceJournal, Imports
+from ..plan import Parts, Plan
 from ..wire import Inference
 from ._figures import EvidenceFigures
 from ._learning import Learning
@@ -212,6 +210,7 @@ class Service:
     def _limit(self) -> None:
         limits, app = self.config.limits, self.app
         app.body, app.patience, app.most = limits.body, limits.body_seconds, limits.requests
+        app.memory = max(limits.memory, limits.body)
 
     def _bring(self, content: dict[str, Any], asked: Inference | None) -> bool:
         journal = self.guard.journal

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from .._errors import ConfigError
+from ..._errors import ConfigError
 
 NAMES = {
     "pepper": "digests of API keys",

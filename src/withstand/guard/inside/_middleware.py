@@ -9,14 +9,14 @@ from posixpath import normpath
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .._errors import ConfigError, listed
-from ._app import App
-from ._asgi import Asgi, Message, Receive, Scope, Send
-from ._guard import Guard
-from ._message import Upstream
-from ._routes import find_route
-from .upstream import AppUpstream, Patience
-from .upstream._asgi import ARRIVED
+from ..._errors import ConfigError, listed
+from .._app import App
+from .._asgi import Asgi, Message, Receive, Scope, Send
+from .._guard import Guard
+from .._message import Upstream
+from .._routes import find_route
+from ..upstream import AppUpstream, Patience
+from ..upstream._asgi import ARRIVED
 
 _DECODED = 8
 _PLAIN = re.compile(r"/[A-Za-z0-9._~/-]+")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import EvidenceConfig
-from ..evidence.log import Log, Retention, Signer, Vault, anchor_at
-from ._secrets import Secrets
-from .journal import EvidenceJournal, Redaction
+from ...config import EvidenceConfig
+from ...evidence.log import Log, Retention, Signer, Vault, anchor_at
+from ..access import Secrets
+from ..journal import EvidenceJournal, Redaction
 
 _DAY = 86_400.0
 

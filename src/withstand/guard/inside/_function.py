@@ -9,9 +9,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from .._errors import ConfigError
-from ._guard import Guard
-from ._message import Answer, Request, refusal
+from ..._errors import ConfigError
+from .._guard import Guard
+from .._message import Answer, Request, refusal
 
 
 class GuardFunction:

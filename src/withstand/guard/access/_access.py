@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from .._message import Headers, Request
+from ..wire import RequestError
 from ._keys import Key, Keys
-from ._message import Headers, Request
 from ._quota import Quota
-from .wire import RequestError
 
 NOBODY = Key(id="open", tenant="default")
 """Who asks where no key is wanted."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from ..config import LineConfig, TensorConfig
-from ._lines import Rule
-from .rules import Images, Input, Range, Schema, Text
-from .upstream import Declared
+from ...config import LineConfig, TensorConfig
+from .._lines import Rule
+from ..rules import Images, Input, Range, Schema, Text
+from ..upstream import Declared
 
 
 def rules_of(line: LineConfig, declared: tuple[Declared, ...]) -> Iterator[Rule]:

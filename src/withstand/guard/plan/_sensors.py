@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._errors import ConfigError
-from ..config import DetectorConfig, ExtractionConfig, LineConfig
+from ..._errors import ConfigError
+from ...config import DetectorConfig, ExtractionConfig, LineConfig
+from .._reading import Reading
+from .._sensor import Sensor
+from ..access import Secrets
+from ..extraction import AnswerBudget, ExtractionSensor, Settings
+from ..queries import query_sensors
 from ._parts import Parts, stamp
-from ._reading import Reading
-from ._secrets import Secrets
-from ._sensor import Sensor
-from .extraction import AnswerBudget, ExtractionSensor, Settings
-from .queries import query_sensors
 
 if TYPE_CHECKING:
-    from ..detect import Detector
+    from ...detect import Detector
 
 _DAY = 86_400.0
 
@@ -61,7 +61,7 @@ def _extraction(told: ExtractionConfig, secrets: Secrets) -> Sensor:
 
 def _detector(told: DetectorConfig, folder: Path) -> Sensor:
     # Brings torch, which only a guard with a detector needs.
-    from .detectors import DetectorSensor
+    from ..detectors import DetectorSensor
 
     spec = told.model
     if spec is None:
@@ -70,8 +70,8 @@ def _detector(told: DetectorConfig, folder: Path) -> Sensor:
         )
 
     def source() -> Detector:
-        from ..detect import load
-        from ..models import load_model
+        from ...detect import load
+        from ...models import load_model
 
         return load(folder / told.folder, load_model(spec, folder))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .._errors import ConfigError
+from ..._errors import ConfigError
 from ._mac import Mac
 
 _BYTES = 32

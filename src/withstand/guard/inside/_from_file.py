@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ._guard import Guard
-from ._message import Upstream
-from ._metrics import Metrics
-from ._parts import Parts
-from ._secrets import Secrets
+from .._guard import Guard
+from .._message import Upstream
+from .._metrics import Metrics
+from ..access import Secrets
 
 
 def guard_from(path: str | Path, upstream: Upstream | None = None) -> Guard:
@@ -19,8 +18,8 @@ def guard_from(path: str | Path, upstream: Upstream | None = None) -> Guard:
     Raises WithstandError where the file or what it names is broken.
     """
     # What reads the file is for those who have one.
-    from ..config import load_guard
-    from ._from_config import Plan
+    from ...config import load_guard
+    from ..plan import Parts, Plan
 
     config, folder, parts = load_guard(path), Path(path).parent, Parts()
     secrets = Secrets(folder / config.secrets)

@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import GuardConfig, LineConfig, RateConfig
-from ._access import Access
-from ._guard import Guard
-from ._journal import Journal, NoJournal
-from ._keys import Keys
-from ._ladder import Ladder, Standing
-from ._lines import Line, Pace, Share
-from ._make_journal import journal_of
-from ._make_rules import rules_of
-from ._make_sensors import sensors_of
-from ._message import Upstream
-from ._metrics import Metrics
+from ...config import GuardConfig, LineConfig, RateConfig
+from .._guard import Guard
+from .._journal import Journal, NoJournal
+from .._ladder import Ladder, Standing
+from .._lines import Line, Pace, Share
+from .._message import Upstream
+from .._metrics import Metrics
+from ..access import Access, Keys, Quota, Rate, Secrets
+from ..upstream import Declared, Patience, upstream_of
+from ..wire import Limits
+from ._journal import journal_of
 from ._parts import Parts, stamp
-from ._quota import Quota, Rate
-from ._secrets import Secrets
-from .upstream import Declared, Patience, upstream_of
-from .wire import Limits
+from ._rules import rules_of
+from ._sensors import sensors_of
 
 
 class Learned(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .._errors import ConfigError
+from ..._errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
