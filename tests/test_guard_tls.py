@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def over_tls(
             finally:
                 upstream.close()
                 for writer in server.writers:
-                    writer.transport.abort()
+                    # Early ones of Python 3.11 cannot abort what was closed twice.
+                    with suppress(AttributeError):
+                        writer.transport.abort()
                 await asyncio.sleep(0.02)
 
     return asyncio.run(main())

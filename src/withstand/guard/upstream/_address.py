@@ -52,6 +52,7 @@ def _trusting(ca: str | Path | None, certificate: str | Path | None) -> ssl.SSLC
     key, path = "ca", ca
     try:
         context = ssl.create_default_context(cafile=ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         if certificate is not None:
             key, path = "certificate", certificate
             # Else a key under a password would be asked for at the terminal.

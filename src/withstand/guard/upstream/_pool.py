@@ -166,7 +166,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close it for good."""
         self.reusable = False
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
