@@ -171,10 +171,10 @@ def _wrk(way: Way, load: Path, connections: int) -> Load:
 
 
 def _load(folder: Path, name: str, *, raw: bool, key: str) -> Path:
-    """A script for wrk that posts images in turn, 64 of MNIST or 4 at random."""
+    """A script for wrk that posts images in turn, 1,000 of MNIST or 4 at random."""
     shape = SHAPES[name]
     if name == "28x28":
-        images = mnist("test", 64)[0].numpy()[:, None]
+        images = mnist("test", 1000)[0].numpy()[:, None]
     else:
         images = (np.random.default_rng(0).integers(0, 256, (4, *shape)) / 255).astype(np.float32)
     for i, x in enumerate(images):
