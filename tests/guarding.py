@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,15 @@ import uvicorn
 from withstand.guard import Answer, App, Guard, Line
 from withstand.guard.wire import Limits, read_rows, read_v2
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CONFIGURED = """
+guard:
+  upstream: http://127.0.0.1:9
+  open: true
+  evidence: {folder: evidence, required: true}
+  models:
+    m: {mode: enforce}
+"""
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3))
 
 

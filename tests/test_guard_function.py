@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from guarding import Model, scores, v2_body
+from guarding import CONFIGURED, EXAMPLES, Model, scores, v2_body
 
 from withstand._errors import ConfigError
 from withstand.evidence.log import Place, read
@@ -182,17 +182,6 @@ def test_a_function_answers_only_after_it_has_looked() -> None:
     assert function.answer("POST", INFER, {}, v2_body(X)).status == 200
     assert len(looked) == 1
     function.close()
-
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-CONFIGURED = """
-guard:
-  upstream: http://127.0.0.1:9
-  open: true
-  evidence: {folder: evidence, required: true}
-  models:
-    m: {mode: enforce}
-"""
 
 
 def test_evidence_is_kept_before_the_answer(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import orjson
 import pytest
-from guarding import scores, served, v2_answer, v2_body
+from guarding import CONFIGURED, EXAMPLES, scores, served, v2_answer, v2_body
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,17 +305,6 @@ def test_it_serves_on_a_socket() -> None:
             urlopen(Asking(url + "/v2/models/m/inf%65r", v2_body(X)), timeout=5)
         refused.value.close()
     np.testing.assert_allclose(np.reshape(found, (2, 3)), scores(X), rtol=1e-6)
-
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-CONFIGURED = """
-guard:
-  upstream: http://127.0.0.1:9
-  open: true
-  evidence: {folder: evidence, required: true}
-  models:
-    m: {mode: enforce}
-"""
 
 
 def test_a_file_configures_the_guard_inside(tmp_path: Path) -> None:

@@ -76,10 +76,6 @@ class Standing:
             self._flags.popitem(last=False)
         return self.of(client)
 
-    def forgive(self, client: str) -> None:
-        """Forget a client's flags."""
-        self._flags.pop(client, None)
-
     def _faded(self, client: str) -> float:
         count, since = self._flags.get(client, (0.0, 0.0))
         return count * math.exp(-max(0.0, self._clock() - since) / self.ladder.window)
