@@ -234,7 +234,7 @@ def test_the_admin_port_is_for_this_machine_and_changes_need_the_token(tmp_path:
             assert (await guard.admin("/status", host=host)).status == 421
         for host in ("localhost", "127.0.0.1:8101", "[::1]:8101", "LOCALHOST"):
             assert (await guard.admin("/status", host=host)).status == 200
-        for path in ("/reload", "/kill", "/unkill"):
+        for path in ("/reload", "/kill", "/unkill", "/mitigate", "/lift"):
             for bearer in ("", "Bearer ", "Bearer " + "0" * 64, guard.service.token):
                 assert (await guard.admin(path, "POST", authorization=bearer)).status == 401
             assert (await guard.admin(path)).status == 405

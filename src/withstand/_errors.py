@@ -55,6 +55,10 @@ class OutputError(WithstandError):
     """A result cannot be written."""
 
 
+class OperationError(WithstandError):
+    """What was asked of a running service, an incident or a campaign cannot be done."""
+
+
 @contextmanager
 def answering(x: object) -> Iterator[None]:
     """What a user's model raises on an input x becomes a ModelError of one line."""

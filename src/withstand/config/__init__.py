@@ -1,13 +1,18 @@
 """The one schema: withstand.yaml, read, checked and written."""
 
+from ._canary import CanaryConfig
 from ._certify import CertifyConfig
 from ._data import DataConfig
 from ._defences import CompareConfig, DefenceConfig
 from ._detect import DetectConfig, MethodConfig
 from ._guard import EvidenceConfig, GuardConfig, LimitsConfig, host_and_port
 from ._line import LineConfig, RateConfig
-from ._load import load_config, load_guard, parse_config
+from ._load import load_config, load_guard, load_operations, parse_config
 from ._model import ModelConfig
+from ._monitor import MonitorConfig
+from ._operations import Operations
+from ._redteam import RedteamConfig
+from ._respond import RespondConfig
 from ._sections import (
     Config,
     EvaluateConfig,
@@ -22,8 +27,10 @@ from ._sections import (
 from ._sensors import DetectorConfig, ExtractionConfig
 from ._template import template
 from ._tensor import TensorConfig
+from ._ui import UiConfig
 
 __all__ = [
+    "CanaryConfig",
     "CertifyConfig",
     "CompareConfig",
     "Config",
@@ -42,15 +49,21 @@ __all__ = [
     "LineConfig",
     "MethodConfig",
     "ModelConfig",
+    "MonitorConfig",
+    "Operations",
     "RateConfig",
+    "RedteamConfig",
     "RegionConfig",
+    "RespondConfig",
     "TensorConfig",
     "ThreatConfig",
     "TrustLimit",
+    "UiConfig",
     "host_and_port",
     "json_schema",
     "load_config",
     "load_guard",
+    "load_operations",
     "parse_config",
     "template",
 ]

@@ -141,6 +141,10 @@ class GuardConfig(LineConfig):
         default="withstand-secrets",
         description="folder of secrets, made at the first start; WITHSTAND_PEPPER and others win",
     )
+    state: str = Field(
+        default="withstand-guard",
+        description="folder of what must outlive a restart: mitigations and the canary's weight",
+    )
     quota: RateConfig | None = Field(default=None, description="requests that each key may make")
     limits: LimitsConfig = Field(
         default_factory=LimitsConfig, description="sizes, counts and seconds"

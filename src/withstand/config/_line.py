@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import Field, StrictBool, StrictInt, StrictStr, model_validator
 
+from ._canary import CanaryConfig
 from ._section import Section, wrong
 from ._sensors import (
     SENSORS,
@@ -25,27 +17,10 @@ from ._sensors import (
     QueriesConfig,
 )
 from ._tensor import TensorConfig
+from ._url import Url
 from ._values import Count, Index, Positive, Share, Tolerance
 
 Mode = Literal["observe", "shadow", "enforce"]
-
-
-def _url(value: object) -> str:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    try:
-        sound = parts is not None and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound or parts is None or parts.scheme not in ("http", "https"):
-        raise ValueError("give a server's address, such as http://127.0.0.1:8080")
-    if parts.username or parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise ValueError("give only scheme, host and port, such as http://127.0.0.1:8080")
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-Url = Annotated[
-    str, BeforeValidator(_url), WithJsonSchema({"type": "string", "pattern": "^https?://"})
-]
 
 
 class RateConfig(Section):
@@ -141,6 +116,9 @@ class LineConfig(Section):
     )
     reroute: RerouteConfig | None = Field(
         default=None, description="who is asked instead about suspicious inputs"
+    )
+    canary: CanaryConfig | None = Field(
+        default=None, description="a new version of the model, let in step by step"
     )
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from .._errors import ConfigError, did_you_mean, listed, one_line
 from ._guard import GuardConfig
+from ._operations import Operations
 from ._sections import Config
 
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
@@ -70,14 +71,34 @@ def load_guard(path: str | Path = "withstand.yaml") -> GuardConfig:
     raw = _plain(Path(path))
     told = raw.get("guard") if isinstance(raw, dict) else None
     if not isinstance(told, dict):
-        for key in raw if isinstance(raw, dict) else ():
-            if key != "guard" and (hint := did_you_mean(key, ["guard"])):
-                raise ConfigError(f"{path}: unknown key {key!r}{hint}")
+        _known_keys(path, raw, ("guard",))
         raise ConfigError(
             f"{path}: key 'guard' is missing; add it, e.g. "
             "guard: {upstream: http://127.0.0.1:8080, keys: keys.json}"
         )
     return _parsed(GuardConfig, _with_model(told, raw.get("model")), str(path), ("guard",))
+
+
+def load_operations(path: str | Path = "withstand.yaml") -> Operations:
+    """The sections of a YAML file for a model in service; raises ConfigError.
+
+    Like the guard, they are often where model and data are not.
+    """
+    raw = _plain(Path(path))
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: the file is no mapping; write the sections guard and monitor")
+    _known_keys(path, raw, tuple(Operations.model_fields))
+    told = {key: raw[key] for key in Operations.model_fields if raw.get(key) is not None}
+    if "guard" in told:
+        told["guard"] = _with_model(told["guard"], raw.get("model"))
+    return _parsed(Operations, told, str(path), ())
+
+
+def _known_keys(path: str | Path, raw: Any, wanted: tuple[str, ...]) -> None:
+    """Raises ConfigError for a section that looks like a misspelt one of those wanted."""
+    for key in raw if isinstance(raw, dict) else ():
+        if key not in Config.model_fields and (hint := did_you_mean(key, wanted)):
+            raise ConfigError(f"{path}: unknown key {key!r}{hint}")
 
 
 def _with_model(told: Any, model: Any) -> Any:

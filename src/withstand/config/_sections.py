@@ -12,7 +12,11 @@ from ._defences import CompareConfig, DefenceConfig
 from ._detect import DetectConfig
 from ._guard import GuardConfig
 from ._model import Access, ModelConfig
+from ._monitor import MonitorConfig
+from ._redteam import RedteamConfig
+from ._respond import RespondConfig
 from ._section import Section, wrong
+from ._ui import UiConfig
 from ._values import (
     Columns,
     Count,
@@ -251,6 +255,18 @@ class Config(Section):
     guard: GuardConfig | None = Field(
         default=None, description="how the guard stands in front of the served model"
     )
+    monitor: MonitorConfig = Field(
+        default_factory=MonitorConfig,
+        description="what is measured of the model in service, and who is told",
+    )
+    respond: RespondConfig = Field(
+        default_factory=RespondConfig, description="what is done about alerts"
+    )
+    redteam: RedteamConfig = Field(
+        default_factory=RedteamConfig,
+        description="how the endpoint is attacked with permission",
+    )
+    ui: UiConfig = Field(default_factory=UiConfig, description="where the pages are")
     gate: GateConfig = Field(default_factory=GateConfig, description="what a release must meet")
 
     @model_validator(mode="after")

@@ -7,9 +7,10 @@ from ._ladder import ACTIONS, Ladder, Mode, Standing
 from ._lines import Line, Rule
 from ._message import Answer, Request, Upstream, UpstreamError
 from ._metrics import Metrics
+from ._mitigations import Mitigation, Mitigations
 from ._openapi import openapi
 from ._sensor import Call, Sensor, Signal
-from .access import Access, Key, Keys, Quota, Rate, Secrets
+from .access import Access, Experiment, Experiments, Key, Keys, Quota, Rate, Secrets
 from .inside import GuardFunction, GuardMiddleware, guard_from
 from .journal import EvidenceJournal, JournalCounts, Redaction
 
@@ -20,6 +21,8 @@ __all__ = [
     "App",
     "Call",
     "EvidenceJournal",
+    "Experiment",
+    "Experiments",
     "Guard",
     "GuardFunction",
     "GuardMiddleware",
@@ -30,6 +33,8 @@ __all__ = [
     "Ladder",
     "Line",
     "Metrics",
+    "Mitigation",
+    "Mitigations",
     "Mode",
     "Quota",
     "Rate",

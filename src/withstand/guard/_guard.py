@@ -9,15 +9,18 @@ import random
 import secrets
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from ._journal import Journal, NoJournal
+from ._ladder import ACTIONS
 from ._lines import Line
 from ._message import Answer, Request, Upstream, UpstreamError, refusal
 from ._metrics import Metrics
+from ._mitigations import Mitigations
 from ._record import record_of
 from ._routes import Route, find_route
 from ._sensor import Call, Sensor, Signal
-from .access import Access, Key, Mac, within
+from .access import EXPERIMENT, Access, Experiments, Key, Mac, within
 from .answers import Answered, coarsened, plain_error, read_answer
 from .wire import Inference, RequestError, read_rows, read_v2, write_rows, write_v2
 
@@ -33,6 +36,7 @@ class Guard:
     lines: by the name of the model; the one named "" is for all others, and without it there are no
     others. secret: the key of fingerprints, so that nobody can try inputs out against the evidence;
     a random one if not given, and then equal inputs are told only until the guard ends.
+    mitigations: actions that were ordered. experiments: reads the passes of permitted attacks.
     """
 
     def __init__(
@@ -43,12 +47,16 @@ class Guard:
         journal: Journal | None = None,
         metrics: Metrics | None = None,
         secret: bytes | None = None,
+        mitigations: Mitigations | None = None,
+        experiments: Experiments | None = None,
     ) -> None:
         self.lines = dict(lines)
         self.access = access or Access(None)
         self.journal: Journal = journal or NoJournal()
         self.metrics = metrics or Metrics()
+        self.mitigations = mitigations or Mitigations()
         self.killed = False
+        self._experiments = experiments
         self._mac = Mac(secret or secrets.token_bytes(32))
         start = secrets.token_hex(6)
         self._ids = (f"{start}-{n}" for n in itertools.count(1))
@@ -112,20 +120,22 @@ class Guard:
         if self.killed or line.mode == "observe":
             return await self._observe(request, route, line, key, started)
         call, paused, seconds, answer = None, 0.0, 0.0, None
+        more = self._experiment(request, key)
         failure: RequestError | UpstreamError | None = None
         steps: tuple[str, ...] = ()
         try:
             standing = line.standing.of(key.id)
-            steps = self._steps(line, standing)
+            steps = self._steps(line, standing, key, route)
             if "block" in steps:
                 raise _refused()
             call = Call(route=route, key=key, started=started, asked=_read(request, route, line))
             call.standing = standing
             await self._look(call, line)
-            steps = self._steps(line, call.level)
+            steps = self._steps(line, call.level, key, route)
             answered, paused, seconds = await self._ask(request, call, line, steps)
+            more["answered"] = answered.highest()
             self._learn(call, line, answered)
-            steps = self._steps(line, call.level)
+            steps = self._steps(line, call.level, key, route)
             answer = _shown(answered, line, steps)
         except (RequestError, UpstreamError) as error:
             failure = error
@@ -134,7 +144,8 @@ class Guard:
                 await asyncio.sleep(line.pace.usual())
         total = time.perf_counter() - started
         self.metrics.time("added_latency", max(0.0, total - seconds - paused))
-        kept = self._note(call, route, line, key, answer, failure, steps, (total, seconds))
+        times = (total, seconds)
+        kept = self._note(call, route, line, key, answer, failure, steps, times, more)
         if failure is not None:
             raise failure
         assert answer is not None
@@ -142,9 +153,20 @@ class Guard:
             raise RequestError(503, "evidence", "try again later", [(b"retry-after", b"1")])
         return answer
 
-    def _steps(self, line: Line, level: int) -> tuple[str, ...]:
-        """The actions that are taken at a level of the ladder."""
-        return line.standing.ladder.steps(level) if line.mode == "enforce" else ()
+    def _steps(self, line: Line, level: int, key: Key, route: Route) -> tuple[str, ...]:
+        """The actions that are taken: those of a level of the ladder, and those ordered."""
+        steps = line.standing.ladder.steps(level) if line.mode == "enforce" else ()
+        ordered = self.mitigations.of(key.id, route.model if route.model in self.lines else "")
+        if not ordered:
+            return steps
+        return tuple(action for action in ACTIONS if action in steps or action in ordered)
+
+    def _experiment(self, request: Request, key: Key) -> dict[str, Any]:
+        """What a record tells of the permitted attack that a request belongs to."""
+        if self._experiments is None or not any(one == EXPERIMENT for one, _ in request.headers):
+            return {}
+        found = self._experiments.read(request.headers, key.id)
+        return {} if found is None else {"experiment": found[0].id, "probe": found[1]}
 
     async def _look(self, call: Call, line: Line) -> None:
         """Apply the rules, ask the sensors, and find the level of the ladder."""
@@ -268,27 +290,30 @@ class Guard:
         times: tuple[float, float],
     ) -> None:  # fmt: skip
         call, failure = None, None
+        more = self._experiment(request, key)
         try:
             asked = _read(request, route, line)
             call = Call(route=route, key=key, started=time.perf_counter(), asked=asked)
             call.standing = line.standing.of(key.id)
             await self._look(call, line)
-            self._learn(call, line, read_answer(answer, route.form))
+            answered = read_answer(answer, route.form)
+            more["answered"] = answered.highest()
+            self._learn(call, line, answered)
         except (RequestError, UpstreamError) as error:
             failure = error
         except Exception:
             _log.exception("an observed request could not be looked at")
             self.metrics.count("refused", "defect")
-        self._note(call, route, line, key, answer, failure, (), times)
+        self._note(call, route, line, key, answer, failure, (), times, more)
 
     def _note(
         self, call: Call | None, route: Route, line: Line, key: Key, answer: Answer | None,
         failure: RequestError | UpstreamError | None, steps: tuple[str, ...],
-        times: tuple[float, float],
+        times: tuple[float, float], more: Mapping[str, Any],
     ) -> bool:  # fmt: skip
         content = record_of(
             next(self._ids), call, route=route, line=line, key=key, answer=answer,
-            failure=failure, steps=steps, times=times,
+            failure=failure, steps=steps, times=times, more=more,
         )  # fmt: skip
         self.metrics.count(
             "decisions",

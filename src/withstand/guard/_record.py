@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ._lines import Line
@@ -15,12 +16,12 @@ from .wire import RequestError
 def record_of(
     identity: str, call: Call | None, *, route: Route, line: Line, key: Key, answer: Answer | None,
     failure: RequestError | UpstreamError | None, steps: tuple[str, ...],
-    times: tuple[float, float],
+    times: tuple[float, float], more: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Plain values that tell who asked what, what was seen, decided and done, and how long it took.
 
     decision: pass, flag, or refuse with a reason. would: actions that a mode without actions did
-    not take. times: seconds in all and of the model.
+    not take. times: seconds in all and of the model. more: what else there is to tell of this one.
     """
     flagged = call is not None and any(signal.flagged for signal in call.signals)
     told: dict[str, Any] = {
@@ -36,6 +37,7 @@ def record_of(
         "status": failure.status if failure else answer.status if answer else 0,
         "done": steps,
         "ms": [round(1e3 * seconds, 3) for seconds in times],
+        **more,
     }
     if failure is not None:
         told["reason"] = failure.reason

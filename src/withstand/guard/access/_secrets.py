@@ -17,6 +17,7 @@ NAMES = {
     "projections": "how queries are compared",
     "master": "the vault that keeps inputs",
     "token": "changes by the admin port",
+    "experiment": "passes of permitted attacks",
 }
 """What each secret is for."""
 

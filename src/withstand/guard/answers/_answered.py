@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import nlargest
 from math import prod
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -55,6 +56,16 @@ class Answered:
             if values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind == "f":
                 return values
         return None
+
+    def highest(self, rows: int = 4, classes: int = 3) -> list[list[list[float]]]:
+        """The highest scores of the first rows as [class, score], for evidence; empty without."""
+        if self.scores is None:
+            return []
+        found = []
+        for row in self.scores[:rows].tolist():
+            best = nlargest(classes, range(len(row)), key=row.__getitem__)
+            found.append([[one, float(f"{row[one]:.4g}")] for one in best])
+        return found
 
     @cached_property
     def labels(self) -> Array | None:

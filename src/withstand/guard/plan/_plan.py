@@ -14,7 +14,8 @@ from .._ladder import Ladder, Standing
 from .._lines import Line, Pace, Share
 from .._message import Upstream
 from .._metrics import Metrics
-from ..access import Access, Keys, Quota, Rate, Secrets
+from .._mitigations import Mitigations
+from ..access import Access, Experiments, Keys, Quota, Rate, Secrets
 from ..upstream import Declared, Patience, upstream_of
 from ..wire import Limits
 from ._journal import journal_of
@@ -47,7 +48,7 @@ class Plan:
     def guard(self, learned: Mapping[str, Learned]) -> Guard:
         """The guard; learned: by the name of the line. Raises WithstandError."""
         config, parts = self.config, self.parts
-        rate = config.quota
+        rate, held = config.quota, self.folder / config.state / "mitigations.json"
         quota = None if rate is None else parts.get("quota", rate, lambda: Quota(_rate(rate)))
         return Guard(
             {name: self.line(name, learned.get(name, Learned())) for name in self.names()},
@@ -55,6 +56,8 @@ class Plan:
             journal=self._journal(),
             metrics=self.metrics,
             secret=self.secrets.get("fingerprint"),
+            mitigations=parts.get("mitigations", held, lambda: Mitigations(held)),
+            experiments=Experiments(self.secrets.get("experiment")),
         )
 
     def names(self) -> Iterator[str]:

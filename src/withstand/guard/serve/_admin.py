@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 import re
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import orjson
@@ -12,8 +14,10 @@ import orjson
 from ..._errors import WithstandError
 from .._asgi import Receive, Scope, Send
 from .._message import Answer, refusal
+from .._mitigations import Mitigation
 
 _HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _BODY = 65_536
 
 
@@ -35,6 +39,15 @@ class Operated(Protocol):
     def switch(self, killed: bool, who: str, why: str) -> bool:
         """Turn all inspection off or on; False where that could not be written down."""
 
+    def mitigations(self) -> list[Mitigation]:
+        """The actions that were ordered and hold."""
+
+    def mitigate(self, new: Mitigation) -> bool:
+        """Take an action until it is lifted; False if it holds already; raises WithstandError."""
+
+    def lift(self, identity: str, who: str, why: str) -> bool:
+        """End an ordered action; False where there is none."""
+
 
 class Admin:
     """An ASGI application for one machine's operators; what changes anything needs the token.
@@ -54,11 +67,14 @@ class Admin:
             "/metrics": self._metrics,
             "/status": self._status,
             "/openapi.json": self._openapi,
+            "/mitigations": self._mitigations,
         }
         self._changing: dict[str, Callable[[dict[str, str]], Awaitable[Answer]]] = {
             "/reload": self._reload,
             "/kill": self._kill,
             "/unkill": self._unkill,
+            "/mitigate": self._mitigate,
+            "/lift": self._lift,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,6 +139,28 @@ class Admin:
 
     async def _unkill(self, told: dict[str, str]) -> Answer:
         return self._switched(False, told)
+
+    async def _mitigations(self, headers: dict[bytes, bytes]) -> Answer:
+        return _json(200, [asdict(one) for one in self._operated.mitigations()])
+
+    async def _mitigate(self, told: dict[str, str]) -> Answer:
+        seconds, identity = told.get("seconds", ""), told.get("id", "")
+        if not re.fullmatch(r"\d{1,7}", seconds) or not _NAME.fullmatch(identity):
+            return refusal(400, "give id, of 1 to 100 letters, digits or ._:-, and seconds")
+        new = Mitigation(
+            id=identity,
+            action=told.get("action", ""),
+            until=time.time() + int(seconds),
+            key=told.get("key", ""),
+            model=told.get("model", ""),
+            who=told.get("who", "")[:200],
+            why=told.get("why", "")[:1000],
+        )
+        return _json(200, {"id": identity, "new": self._operated.mitigate(new)})
+
+    async def _lift(self, told: dict[str, str]) -> Answer:
+        who, why = told.get("who", "")[:200], told.get("why", "")[:1000]
+        return _json(200, {"lifted": self._operated.lift(told.get("id", ""), who, why)})
 
     def _switched(self, killed: bool, told: dict[str, str]) -> Answer:
         kept = self._operated.switch(killed, told.get("who", "")[:200], told.get("why", "")[:1000])

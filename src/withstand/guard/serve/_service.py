@@ -8,19 +8,22 @@ import logging
 import os
 import time
 from collections.abc import Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from ..._errors import ConfigError, WithstandError, one_line
+from ..._errors import ConfigError, WithstandError, listed, one_line
 from ..._version import __version__
 from ...config import GuardConfig, load_guard
 from .._app import App
 from .._guard import Guard
+from .._lines import Line
 from .._message import Upstream, UpstreamError
 from .._metrics import Metrics
+from .._mitigations import Mitigation
 from ..access import Access, Secrets
 from ..journal import EventSink, EvidenceJournal, Imports
 from ..plan import Parts, Plan
@@ -29,7 +32,7 @@ from ._figures import EvidenceFigures
 from ._learning import Learning
 
 _log = logging.getLogger("withstand.guard")
-_FIXED = ("listen", "admin", "secrets")
+_FIXED = ("listen", "admin", "secrets", "state")
 _ASKING = 2.0
 
 
@@ -58,6 +61,9 @@ class Service:
         self.events = EventSink(Imports(self._bring))
         gauges = self.metrics.gauges
         gauges["killed"] = ("Whether inspection is switched off.", lambda: self.guard.killed)
+        gauges["mitigations"] = (
+            "Actions that were ordered and hold.", lambda: len(self.guard.mitigations.all())
+        )  # fmt: skip
         gauges["loop_lag_seconds"] = ("How late the event loop is.", lambda: self.lag)
         self.metrics.registry.register(EvidenceFigures(lambda: self.guard.journal))
         ProcessCollector(registry=self.metrics.registry)
@@ -108,9 +114,36 @@ class Service:
         """Turn all inspection off or on, and write down who did so; False where that failed."""
         self.guard.killed = killed
         _log.warning("inspection is %s, by %r: %r", "off" if killed else "on", who, why)
-        journal = self.guard.journal
-        told = {"killed": killed, "who": who, "why": why}
-        return isinstance(journal, EvidenceJournal) and journal.tell("switch", told)
+        return self._tell("switch", {"killed": killed, "who": who, "why": why})
+
+    def mitigations(self) -> list[Mitigation]:
+        """The actions that were ordered and hold."""
+        return self.guard.mitigations.all()
+
+    def mitigate(self, new: Mitigation) -> bool:
+        """Take an action on a client or on all, and write it down; False if it holds already.
+
+        Raises ConfigError where the line it is for cannot take it.
+        """
+        lines = self.guard.lines
+        if new.model and new.model not in lines:
+            raise ConfigError(f"model {new.model!r} is not guarded; it is one of {listed(lines)}")
+        for name, line in lines.items():
+            if new.model in ("", name):
+                _can(new.action, name, line)
+        if not self.guard.mitigations.put(new):
+            return False
+        _log.warning("%s is ordered by %r: %r", new.action, new.who, new.why)
+        self._tell("mitigation", asdict(new))
+        return True
+
+    def lift(self, identity: str, who: str, why: str) -> bool:
+        """End an ordered action; False where there is none."""
+        if not self.guard.mitigations.lift(identity):
+            return False
+        _log.warning("mitigation %s is lifted by %r: %r", identity, who, why)
+        self._tell("lifted", {"id": identity, "who": who, "why": why})
+        return True
 
     async def ready(self) -> list[str]:
         """Why it cannot serve: that it ends, has no model server, or must not without evidence."""
@@ -216,12 +249,15 @@ class Service:
         journal = self.guard.journal
         return isinstance(journal, EvidenceJournal) and journal.bring(content, asked)
 
+    def _tell(self, kind: str, content: dict[str, Any]) -> bool:
+        """Write down in evidence what an operator did; False where that failed."""
+        journal = self.guard.journal
+        return isinstance(journal, EvidenceJournal) and journal.tell(kind, content)
+
     def _told(self, result: str, content: dict[str, Any]) -> None:
         self.metrics.count("reloads", result)
         _log.info("new configuration %s: %s", result, content)
-        journal = self.guard.journal
-        if isinstance(journal, EvidenceJournal):
-            journal.tell("reload", {"result": result, **content})
+        self._tell("reload", {"result": result, **content})
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -240,6 +276,20 @@ class Service:
         upstreams = {id(line.upstream): line.upstream for line in self.guard.lines.values()}
         found = await asyncio.gather(*(_asked(one) for one in upstreams.values()))
         return sorted({one for one in found if one})
+
+
+def _can(action: str, name: str, line: Line) -> None:
+    """Raises ConfigError where a line cannot take an action."""
+    model = f"model {name or '*'}"
+    if line.mode == "observe":
+        raise ConfigError(
+            f"{model} is observed, and what clients send goes on as it is; set guard.mode to "
+            "shadow or enforce"
+        )
+    if action == "throttle" and line.throttled is None:
+        raise ConfigError(f"{model} has no rate to throttle to; add guard.throttle")
+    if action == "reroute" and line.reroute is None:
+        raise ConfigError(f"{model} has nowhere to reroute to; add guard.reroute")
 
 
 async def _asked(upstream: Upstream) -> str:

@@ -1,0 +1,78 @@
+"""Who did what, in a chain that tells whether a line was changed or taken out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..._errors import OperationError
+from ._store import Store
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS audit (
+    seq INTEGER PRIMARY KEY, told TEXT NOT NULL, hash TEXT NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """One action: who did what, about what, when (seconds since 1970), and what came of it.
+
+    who: a person's name, or a part of the system such as `responder`. role: viewer, responder,
+    admin, or `system`.
+    """
+
+    who: str
+    role: str
+    action: str
+    about: str = ""
+    wall: float = 0.0
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+class Audit:
+    """The actions of a store; there is no way to change one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        store.make(_TABLE)
+
+    def add(self, act: Act) -> int:
+        """Write an action down; its number."""
+        with self._store.writing() as file:
+            return self.within(file, act)
+
+    def within(self, file: sqlite3.Connection, act: Act) -> int:
+        """The same as a part of a transaction, so that an action and its note cannot part."""
+        last = file.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        seq, before = (0, "") if last is None else (last["seq"], last["hash"])
+        told = json.dumps({**asdict(act), "wall": act.wall or time.time()})
+        file.execute("INSERT INTO audit VALUES (?, ?, ?)", (seq + 1, told, _hash(before, told)))
+        return int(seq) + 1
+
+    def last(self, count: int = 1000, *, about: str | None = None) -> list[Act]:
+        """The newest actions, newest first."""
+        rows = self._store.rows("SELECT told FROM audit ORDER BY seq DESC")
+        found = (Act(**json.loads(row["told"])) for row in rows)
+        return [act for act in found if about in (None, act.about)][:count]
+
+    def verify(self) -> int:
+        """How many actions there are; raises OperationError at the first that does not follow."""
+        before, n = "", 0
+        for n, row in enumerate(self._store.rows("SELECT * FROM audit ORDER BY seq"), 1):
+            if row["seq"] != n or row["hash"] != _hash(before, row["told"]):
+                raise OperationError(
+                    f"action {n} of {self._store.path} does not follow from the one before; "
+                    "somebody has changed the file"
+                )
+            before = row["hash"]
+        return n
+
+
+def _hash(before: str, told: str) -> str:
+    return hashlib.sha256(f"{before}\n{told}".encode()).hexdigest()
