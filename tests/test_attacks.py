@@ -211,6 +211,7 @@ def test_every_attack_of_the_registry_conforms(name: str) -> None:
         "RayS": {"queries": 80},
         "SignOPT": {"queries": 80},
         "SurFree": {"queries": 80},
+        "TableSearch": {"generations": 8, "children": 6},
         "ALMA": {"steps": 60},
         "CarliniWagner": {"steps": 30, "searches": 4},
         "DDN": {"steps": 60},

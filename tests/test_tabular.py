@@ -179,6 +179,7 @@ def test_the_language_has_implications_stars_dates_shares_and_quotes() -> None:
     assert so("date(opened) == date('2018-07-11')")
     assert so("paid_1 * 2.01 == 6 ~ 1 %")
     assert not so("paid_1 * 2.03 == 6 ~ 1%")
+    assert so("(paid_1 * 2.01 == 6 ~ 1 % or billed < 0) and billed - 0.5 == 7 ~ 0.5")
     assert so("1 < paid_1 < paid_2 < 7")
     assert not so("1 / (billed - 7) > 0 or 1 / (billed - 7) <= 0")
     assert so("`if` == 1")
@@ -203,6 +204,8 @@ def test_the_language_has_implications_stars_dates_shares_and_quotes() -> None:
         ("a is b", "compare with"),
         ("a <= 1e999", "too large"),
         ("a <= b ~ 0.1", "~ is for =="),
+        ("a == 1 ~ b", "invalid syntax"),
+        ("a == b | 2", "not known"),
         ("sum(z_*) <= 1", "no column begins with 'z_'"),
         ("a <= date('yesterday')", "is no date"),
         ("a <= r where r", "names nothing"),

@@ -36,6 +36,7 @@ from ._square import Square
 from ._superdeepfool import SuperDeepFool
 from ._surfree import SurFree
 from ._surrogate import train_surrogate
+from ._table_search import TableSearch
 from ._transfer import TransferPGD
 from ._universal import Universal, universal
 from ._weighted import WeightedPGD
@@ -78,6 +79,7 @@ __all__ = [
     "Status",
     "SuperDeepFool",
     "SurFree",
+    "TableSearch",
     "TransferPGD",
     "Universal",
     "WeightedPGD",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._errors import ThreatError
 from ..threat import L0, L1, L2, Box, Frozen, Linf, Mask, Region
+from ..threat.tabular import Capability
 from ._problem import Problem
 
 # Float32 scaling overshoots a radius by a few ulp; this much of the radius is given up instead.
@@ -17,6 +18,8 @@ _INWARD = 1 - 1e-6
 # And so much is added to one that must not bind.
 _OUTWARD = 1 + 2e-6
 _ROUNDS = 3
+# Beside these an infinite radius still leaves something to hold on to.
+_HOLDING = (Mask, Frozen, Capability)
 
 
 class Reach(NamedTuple):
@@ -33,8 +36,8 @@ def reach(region: Region, x: Tensor) -> Reach:
 
     Bounds are exact in float64 and rounded inward to float32, so that clamping to them never leaves
     the region. An Linf ball beside another one is part of the box. Raises ThreatError for a region
-    with two balls other than Linf, and for x outside the region. Beside a mask an infinite radius
-    means a patch, and becomes the distance from one corner of the box to the other.
+    with two balls other than Linf, and for x outside the region. Beside a mask or a capability
+    an infinite radius becomes the distance from one corner of the box to the other.
     """
     origin = x.detach().cpu().numpy().astype(np.float64)
     lower, upper = np.full_like(origin, -np.inf), np.full_like(origin, np.inf)
@@ -48,6 +51,9 @@ def reach(region: Region, x: Tensor) -> Reach:
             lower, upper = np.maximum(lower, origin - eps), np.minimum(upper, origin + eps)
         elif isinstance(part, Box):
             least, most = part.bounds(origin.shape)
+            lower, upper = np.maximum(lower, least), np.minimum(upper, most)
+        elif isinstance(part, Capability):
+            least, most = part.box(origin)
             lower, upper = np.maximum(lower, least), np.minimum(upper, most)
         elif isinstance(part, Mask | Frozen):
             if isinstance(part, Mask):
@@ -63,7 +69,7 @@ def reach(region: Region, x: Tensor) -> Reach:
             " model's preprocess, or set domain"
         )
     eps = np.broadcast_to(np.asarray(balls[0].eps, np.float64), (len(origin),))
-    if np.isinf(eps).any() and any(isinstance(part, Mask | Frozen) for part in region):
+    if np.isinf(eps).any() and any(isinstance(part, _HOLDING) for part in region):
         across = balls[0].distance(lower, upper) * (1 if balls[0].name == "linf" else _OUTWARD)
         eps = np.where(np.isinf(eps), across, eps)
     return Reach(

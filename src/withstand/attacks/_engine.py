@@ -16,6 +16,7 @@ from torch import Tensor
 from .._errors import BudgetError, CheckpointError, DataError, ModelError, ThreatError
 from ..models import Model, describe
 from ..threat import L0, L1, L2, Box, Budget, Frozen, Linf, Mask, Threat
+from ..threat.tabular import Capability
 from ._ask import Asker, Counted
 from ._ball import length as length_of
 from ._ball import reach
@@ -133,6 +134,7 @@ class _Run:
             norm=self.norm,
             goal=threat.goal,
             seed=seed,
+            capability=next((one for one in threat.region if isinstance(one, Capability)), None),
         )
         budget = budget or Budget()
         queries = [q for q in (threat.queries, budget.forwards) if q is not None]

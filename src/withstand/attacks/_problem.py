@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..threat import Goal
+from ..threat.tabular import Capability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,8 @@ class Problem:
     lower and upper are the box that is reachable in every feature (domain, Linf ball and mask,
     rounded inward); eps is the radius of the ball of `norm`, no limit within the box where
     the question is how small a change suffices; key names the sample, lane the restart or rank of
-    the target, target the class of that rank, -1 without one.
+    the target, target the class of that rank, -1 without one. capability: what must hold of rows of
+    a table besides.
     """
 
     x: Tensor
@@ -34,6 +36,7 @@ class Problem:
     norm: str
     goal: Goal
     seed: int
+    capability: Capability | None = None
 
     def __len__(self) -> int:
         return len(self.x)

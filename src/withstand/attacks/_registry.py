@@ -31,6 +31,7 @@ from ._spsa import SPSA
 from ._square import Square
 from ._superdeepfool import SuperDeepFool
 from ._surfree import SurFree
+from ._table_search import TableSearch
 from ._transfer import TransferPGD
 from ._weighted import WeightedPGD
 
@@ -62,6 +63,7 @@ _OURS = (
     Square,
     SuperDeepFool,
     SurFree,
+    TableSearch,
     TransferPGD,
     WeightedPGD,
 )

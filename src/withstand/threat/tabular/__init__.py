@@ -2,18 +2,23 @@
 
 from ._bounds import Span, Verdict, span, verdict_of
 from ._capability import Capability
-from ._evaluate import NUMPY, Arithmetic, affine, excess, holds, value
+from ._evaluate import NUMPY, Arithmetic, affine, column_of, excess, holds, value
 from ._feature import Change, Feature, OneHot, on_grid
 from ._parse import read_truth, read_value
 from ._relation import Derived, Relation
-from ._tree import Truth, Value, names, parts
+from ._tree import Both, Call, Column, Compare, Either, Truth, Value, names, parts
 
 __all__ = [
     "NUMPY",
     "Arithmetic",
+    "Both",
+    "Call",
     "Capability",
     "Change",
+    "Column",
+    "Compare",
     "Derived",
+    "Either",
     "Feature",
     "OneHot",
     "Relation",
@@ -22,6 +27,7 @@ __all__ = [
     "Value",
     "Verdict",
     "affine",
+    "column_of",
     "excess",
     "holds",
     "names",

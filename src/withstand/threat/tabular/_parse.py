@@ -14,7 +14,7 @@ from ._tree import Both, Call, Choice, Column, Compare, Either, Number, Truth, V
 _CHARACTERS = 20_000
 _NODES = 5_000
 _DEPTH = 60
-_TOLERANCE = re.compile(r"~\s*(?P<size>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<percent>%?)\s*$")
+_TOLERANCE = re.compile(r"~\s*(?P<size>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<percent>%?)")
 _QUOTED = re.compile(r"`([^`]*)`")
 _STARRED = re.compile(r"\b([A-Za-z_]\w*)\*(?=\s*[,)])")
 _BINARY: dict[type[ast.operator], str] = {
@@ -61,18 +61,13 @@ class _Reading:
             raise self._wrong(f"it has {len(text)} characters, more than {_CHARACTERS}; split it")
 
     def truth(self) -> Truth:
-        text = self._named(self.text)
-        tolerance, absolute, relative = _TOLERANCE.search(text), 0.0, 0.0
-        if tolerance is not None:
-            text = text[: tolerance.start()]
-            size = float(tolerance["size"])
-            absolute, relative = (0.0, size / 100) if tolerance["percent"] else (size, 0.0)
+        # As an operator that binds less than arithmetic and more than a comparison.
+        text = _TOLERANCE.sub(
+            lambda told: f" | {'__share__' if told['percent'] else '__size__'}({told['size']})",
+            self._named(self.text),
+        )
         sides = [self._truth(self._parsed(side)) for side in text.split("->")]
         found = sides.pop()
-        if tolerance is not None:
-            if not isinstance(found, Compare) or found.op != "==":
-                raise self._wrong("~ is for ==, as in a == b ~ 0.01; take it out")
-            found = Compare("==", found.left, found.right, absolute, relative)
         while sides:
             found = Either((negated(sides.pop()), found))
         return found
@@ -117,19 +112,35 @@ class _Reading:
             case ast.UnaryOp(op=ast.Not()):
                 return negated(self._truth(node.operand, depth + 1))
             case ast.Compare():
-                values = [self._value(one, depth + 1) for one in (node.left, *node.comparators)]
+                sides = [node.left, *node.comparators]
                 found = [
-                    self._compared(op, left, right)
-                    for op, left, right in zip(node.ops, values, values[1:], strict=False)
+                    self._compared(op, left, right, depth + 1)
+                    for op, left, right in zip(node.ops, sides, sides[1:], strict=False)
                 ]
                 return found[0] if len(found) == 1 else Both(tuple(found))
         raise self._wrong(f"{self._shown(node)} is no comparison; write what must hold, as a <= b")
 
-    def _compared(self, op: ast.cmpop, left: Value, right: Value) -> Compare:
+    def _compared(self, op: ast.cmpop, left: ast.expr, right: ast.expr, depth: int) -> Compare:
         if type(op) not in _COMPARED:
-            raise self._wrong(f"compare with {', '.join(('<=', '<', '==', '!=', '>=', '>'))}")
+            raise self._wrong("compare with <=, <, ==, !=, >= or >")
         name, swapped = _COMPARED[type(op)]
-        return Compare(name, right, left) if swapped else Compare(name, left, right)
+        absolute = relative = 0.0
+        match right:
+            case ast.BinOp(
+                op=ast.BitOr(),
+                left=ast.expr() as inner,
+                right=ast.Call(func=ast.Name(id="__share__" | "__size__" as kind), args=[size]),
+            ):
+                if name != "==":
+                    raise self._wrong("~ is for ==, as in a == b ~ 0.01; take it out")
+                right, number = inner, self._value(size, depth)
+                assert isinstance(number, Number)
+                if kind == "__share__":
+                    relative = number.value / 100
+                else:
+                    absolute = number.value
+        sides = self._value(left, depth), self._value(right, depth)
+        return Compare(name, *(sides[::-1] if swapped else sides), absolute, relative)
 
     def _value(self, node: ast.expr, depth: int = 0) -> Value:
         self._deep(depth)

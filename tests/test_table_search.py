@@ -1,0 +1,179 @@
+"""Rows of a table brought back to what an attacker can make, and a search among those."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from withstand import attacks
+from withstand.attacks._repair import Repair
+from withstand.models import FunctionModel
+from withstand.threat import L0, Box, Threat
+from withstand.threat.tabular import Capability, Derived, Feature, OneHot, Relation
+
+NAMES = ["amount", "age", "code", "fee", "ios", "android", "ratio"]
+FEATURES = (
+    Feature(name="amount", lower=0.5, upper=1000, step=0.01, share=0.9, cost=0.1),
+    Feature(name="age", change="increase", integer=True, lower=0, upper=90),
+    Feature(name="code", values=(0, 1, 2, 5), allow={0: (1, 2), 1: (1,)}, fixed=3.0),
+    Feature(name="fee", lower=0, upper=100),
+    Feature(name="ios", lower=0, upper=1),
+    Feature(name="android", lower=0, upper=1),
+    Feature(name="ratio"),
+)
+RULES = (
+    "amount + 2 * fee <= 900",
+    "age > 40 -> fee >= 1",
+    "fee == amount / 10 ~ 1 % or fee <= 50",
+)
+
+
+def capability(**told: Any) -> Capability:
+    return Capability(
+        **{
+            "features": FEATURES,
+            "choices": (OneHot(columns=("ios", "android"), cost=1.0),),
+            "derived": (Derived.read("ratio", "amount / max(age, 1)", NAMES),),
+            "relations": tuple(Relation.read(text, NAMES) for text in RULES),
+            **told,
+        }
+    )
+
+
+def rows(count: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Rows that the rules allow."""
+    draw = np.random.default_rng(seed)
+    amount = np.round(draw.uniform(1, 400, count), 2)
+    age, fee = draw.integers(0, 60, count), draw.uniform(1, 50, count)
+    ios = draw.integers(0, 2, count)
+    code = draw.choice([0, 1, 2, 5], count)
+    table = np.stack([amount, age, code, fee, ios, 1 - ios, amount], 1).astype(np.float32)
+    return capability().derive(table).astype(np.float32)
+
+
+def plain(before: Any, after: Any, most_changed: int | None, most_cost: float | None) -> bool:
+    """The same rules once more, one row at a time and in plain Python."""
+    amount, age, code, fee, ios, android, ratio = (float(one) for one in after)
+    was = [float(one) for one in before]
+    moved = [one != other for one, other in zip(after, before, strict=True)]
+    cents = round(amount * 100)
+    count = sum(moved[:4]) + (moved[4] or moved[5])
+    cost = 0.1 * abs(amount - was[0]) + 3.0 * moved[2] + (moved[4] or moved[5])
+    return (
+        0.5 <= amount <= 1000
+        and np.float32(cents / 100) == np.float32(amount)
+        and abs(amount - was[0]) <= 0.9 * was[0]
+        and age == int(age)
+        and was[1] <= age <= 90
+        and code in {0: (0, 1, 2), 1: (1,), 2: (0, 1, 2, 5), 5: (0, 1, 2, 5)}[int(was[2])]
+        and 0 <= fee <= 100
+        and (ios, android) in ((0, 1), (1, 0))
+        and abs(ratio - amount / max(age, 1)) <= 1e-5 * max(amount / max(age, 1), 1)
+        and amount + 2 * fee <= 900
+        and (age <= 40 or fee >= 1)
+        and (abs(fee - amount / 10) <= 0.01 * amount / 10 or fee <= 50)
+        and (most_changed is None or count <= most_changed)
+        and (most_cost is None or cost <= most_cost)
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([None, 1, 2, 3]), st.sampled_from([None, 0.5, 20.0]))
+def test_what_was_repaired_is_what_an_independent_check_allows(
+    seed: int, most_changed: int | None, most_cost: float | None
+) -> None:
+    asked = capability(most_changed=most_changed, most_cost=most_cost)
+    x = rows(6, seed)
+    draw = np.random.default_rng(seed)
+    wild = x[:, None] * draw.uniform(-1, 3, (6, 20, 7)) + draw.normal(0, 50, (6, 20, 7))
+    lower, upper = asked.box(x)
+    repair = Repair(asked)
+    found = repair(x, wild.astype(np.float32), lower, upper)
+    judged = repair.feasible(x, found)
+    said = [[plain(x[n], one, most_changed, most_cost) for one in found[n]] for n in range(6)]
+    assert judged.tolist() == said
+    # Limits on number and cost may take back what a relation needs, so not all can be mended.
+    assert judged.mean() > (0.95 if most_changed is None and most_cost is None else 0.4)
+    np.testing.assert_array_equal(repair(x, x[:, None], lower, upper)[:, 0], x)
+
+
+def linear(weights: np.ndarray[Any, Any]) -> FunctionModel:
+    def scores(x: Any) -> Any:
+        # A product of matrices would round by the number of rows.
+        margin = (x.astype(float) * weights[:-1]).sum(1) + weights[-1]
+        return np.stack([np.zeros(len(x)), margin], 1)
+
+    return FunctionModel(scores, domain=Box(-1e6, 1e6))
+
+
+def run(model: FunctionModel, x: Any, asked: Capability, **told: Any) -> attacks.Result:
+    y = model.labels(torch.from_numpy(x))
+    threat = Threat(region=L0(np.inf) & asked, access="scores")
+    return attacks.run(attacks.TableSearch(), model, torch.from_numpy(x), y, threat, **told)
+
+
+def test_it_finds_whatever_all_rows_of_a_small_table_have() -> None:
+    names = ["a", "b", "c"]
+    features = tuple(Feature(name=name, integer=True, lower=0, upper=4) for name in names)
+    rule = (Relation.read("a + b == c", names),)
+    asked = Capability(features=features, relations=rule)
+    everything = np.array(list(product(range(5), repeat=3)), np.float32)
+    possible = everything[everything[:, 0] + everything[:, 1] == everything[:, 2]]
+    x = possible[::3]
+    found, exists = [], []
+    for seed in range(6):
+        weights = np.random.default_rng(seed).normal(0, 1, 4)
+        weights[3] = -np.quantile(possible @ weights[:3], 1 - seed / 12)
+        model = linear(weights)
+        result = run(model, x, asked)
+        label = model.labels(torch.from_numpy(x)).numpy()
+        every = model.labels(torch.from_numpy(possible)).numpy()
+        exists += [bool((every != one).any()) for one in label]
+        found += result.success.tolist()
+    assert exists.count(True) > 20
+    assert exists.count(False) >= 5
+    assert found == exists
+
+
+def test_every_row_is_allowed_and_none_depends_on_its_batch() -> None:
+    asked = capability(most_changed=1, most_cost=3.0)
+    x = rows(25)
+    weights = np.array([-0.01, -0.05, 0.3, -0.02, 0.5, -0.5, -0.01, 5.0])
+    weights[-1] = -np.median(x @ weights[:-1])
+    results = [run(linear(weights), x, asked, batch_size=size) for size in (1, 7, 500)]
+    fooled = results[0].success.numpy()
+    assert 5 <= fooled.sum() < 25
+    for before, after in zip(x[fooled], results[0].x_adv.numpy()[fooled], strict=True):
+        assert plain(before, after, 1, 3.0)
+    for other in results[1:]:
+        assert torch.equal(other.x_adv, results[0].x_adv)
+        assert torch.equal(other.success, results[0].success)
+    assert not asked.wrong(x)
+
+
+def test_a_row_that_nothing_can_be_made_of_is_asked_about_in_vain() -> None:
+    held = Capability(features=tuple(Feature(name=name, change="none") for name in "abc"))
+    x = np.ones((3, 3), np.float32)
+    result = run(linear(np.array([1.0, 1.0, 1.0, -1.0])), x, held)
+    assert not result.success.any()
+    assert torch.equal(result.x_adv, torch.from_numpy(x))
+
+
+def test_an_attack_that_knows_no_table_reports_no_impossible_row() -> None:
+    names = ["a", "b"]
+    features = tuple(Feature(name=name, lower=-10, upper=10) for name in names)
+    asked = Capability(features=features, relations=(Relation.read("a <= b", names),))
+    x = np.array([[0.0, 3.0], [1.0, 2.0]], np.float32)
+    model = linear(np.array([1.0, -1.0, 4.5]))
+    y = model.labels(torch.from_numpy(x))
+    for region, some in ((L0(2) & asked, True), (L0(2), False)):
+        threat = Threat(region=region, access="scores")
+        noise = attacks.RandomNoise(draws=200)
+        result = attacks.run(noise, model, torch.from_numpy(x), y, threat)
+        assert result.success.all()
+        assert asked.contains(x, result.x_adv.numpy()).all() == some
