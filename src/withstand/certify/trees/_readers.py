@@ -1,0 +1,254 @@
+"""Readers of tree ensembles: XGBoost, LightGBM, CatBoost and scikit-learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..._errors import ModelError
+from ._forest import Forest, Tree, at_most, below
+
+Array = NDArray[Any]
+
+
+def read_forest(estimator: Any) -> Forest:
+    """The trees of a fitted estimator or booster, with the scores of `trees_model`'s scale.
+
+    Two classes: 0 and the margin of class 1. Forests of scikit-learn: mean probabilities. Raises
+    ModelError for what is not read exactly: categorical splits, DART, linear leaves.
+    """
+    libraries = {base.__module__.partition(".")[0] for base in type(estimator).__mro__}
+    for name, read in _READERS.items():
+        if name in libraries:
+            return read(estimator)
+    raise ModelError(
+        f"{type(estimator).__name__} is no ensemble of trees that is read; give one of XGBoost, "
+        "LightGBM, CatBoost or scikit-learn"
+    )
+
+
+def _xgboost(estimator: Any) -> Forest:
+    booster = estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
+    told = json.loads(booster.save_raw("json"))["learner"]
+    if told["gradient_booster"]["name"] != "gbtree":
+        raise ModelError(f"booster {told['gradient_booster']['name']} is not read; use gbtree")
+    model, shape = told["gradient_booster"]["model"], told["learner_model_param"]
+    outputs = max(int(shape["num_class"]), 1)
+    best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
+    most = len(model["trees"]) if best is None else (int(best) + 1) * outputs
+    trees = []
+    for number, one in enumerate(model["trees"][:most]):
+        if any(one.get("split_type", ())) or one.get("categories"):
+            raise ModelError(f"tree {number} splits by categories, which is not read; encode them")
+        left = np.array(one["left_children"])
+        conditions = np.array(one["split_conditions"], np.float32)
+        inner = left >= 0
+        trees.append(
+            _tree(
+                feature=np.where(inner, one["split_indices"], -1),
+                cut=below(conditions),
+                left=left,
+                right=np.array(one["right_children"]),
+                value=np.where(inner, 0.0, conditions.astype(np.float64)),
+                output=model["tree_info"][number],
+                outputs=outputs,
+            )
+        )
+    features = int(shape["num_feature"])
+    from xgboost import DMatrix
+
+    rows = np.zeros((1, features), np.float32)
+    span = (0, 0) if best is None else (0, int(best) + 1)
+    margin = booster.predict(
+        DMatrix(rows), output_margin=True, validate_features=False, iteration_range=span
+    )
+    return _fitting(
+        trees, features, margin, rows, two=told["objective"]["name"].startswith("binary:")
+    )
+
+
+def _lightgbm(estimator: Any) -> Forest:
+    booster = getattr(estimator, "booster_", estimator)
+    told = booster.dump_model()
+    outputs = int(told["num_tree_per_iteration"])
+    trees = []
+    for number, one in enumerate(told["tree_info"]):
+        nodes: list[tuple[int, float, int, int, float]] = []
+        _lightgbm_nodes(one["tree_structure"], nodes, number)
+        feature, cut, left, right, value = (np.array(side) for side in zip(*nodes, strict=True))
+        trees.append(
+            _tree(
+                feature=feature,
+                cut=_around_zero(at_most(cut)),
+                left=left,
+                right=right,
+                value=value,
+                output=number % outputs,
+                outputs=outputs,
+            )
+        )
+    features = int(told["max_feature_idx"]) + 1
+    rows = np.zeros((1, features))
+    margin = booster.predict(rows, raw_score=True, validate_features=False)
+    objective = str(told.get("objective", "")).split() or [""]
+    two = objective[0] in ("binary", "cross_entropy")
+    return _fitting(trees, features, margin, rows, two=two)
+
+
+def _lightgbm_nodes(node: Any, nodes: list[tuple[int, float, int, int, float]], tree: int) -> int:
+    place = len(nodes)
+    if "split_feature" not in node:
+        if "leaf_coeff" in node:
+            raise ModelError(f"tree {tree} has linear leaves, which are not read")
+        nodes.append((-1, 0.0, -1, -1, float(node["leaf_value"])))
+        return place
+    if node["decision_type"] != "<=":
+        raise ModelError(f"tree {tree} splits by categories, which is not read; encode them")
+    nodes.append((0, 0.0, 0, 0, 0.0))
+    left = _lightgbm_nodes(node["left_child"], nodes, tree)
+    right = _lightgbm_nodes(node["right_child"], nodes, tree)
+    nodes[place] = (int(node["split_feature"]), float(node["threshold"]), left, right, 0.0)
+    return place
+
+
+def _around_zero(cut: Array) -> Array:
+    """The cuts as LightGBM applies them, which takes values this near to 0 for 0."""
+    near = np.float32(1e-35)
+    cut = np.where((cut < 0) & (cut >= -near), np.nextafter(-near, np.float32(-np.inf)), cut)
+    return np.where((cut >= 0) & (cut < near), near, cut)
+
+
+def _catboost(estimator: Any) -> Forest:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "model.json")
+        estimator.save_model(str(path), format="json")
+        told = json.loads(path.read_text())
+    borders = told["features_info"]
+    if borders.get("categorical_features"):
+        raise ModelError("it has categorical features, which are not read; encode them")
+    columns = [one["flat_feature_index"] for one in borders["float_features"]]
+    if "oblivious_trees" not in told:
+        raise ModelError("its trees are not symmetric, and are not read; use SymmetricTree")
+    scale, bias = told["scale_and_bias"][0], np.atleast_1d(told["scale_and_bias"][1])
+    trees = []
+    for one in told["oblivious_trees"]:
+        splits = one["splits"]
+        depth, outputs = len(splits), len(bias)
+        values = scale * np.array(one["leaf_values"]).reshape(2**depth, outputs)
+        feature, cut, left, right, value = [], [], [], [], []
+        for node in range(2 ** (depth + 1) - 1):
+            level = (node + 1).bit_length() - 1
+            if level < depth:
+                # The first split is the lowest bit of a leaf's number, so it is asked for last.
+                split = splits[depth - 1 - level]
+                feature.append(columns[split["float_feature_index"]])
+                cut.append(split["border"])
+                left.append(2 * node + 1)
+                right.append(2 * node + 2)
+                value.append(np.zeros(outputs))
+            else:
+                feature.append(-1)
+                cut.append(0.0)
+                left.append(-1)
+                right.append(-1)
+                value.append(values[node - (2**depth - 1)])
+        trees.append(
+            Tree(
+                feature=np.array(feature), cut=at_most(cut), left=np.array(left),
+                right=np.array(right), value=np.stack(value),
+            )
+        )  # fmt: skip
+    features = max(columns) + 1
+    rows = np.zeros((1, features), np.float32)
+    margin = estimator.predict(rows, prediction_type="RawFormulaVal")
+    two = np.size(margin) == 1 and len(estimator.classes_) == 2
+    return _fitting(trees, features, margin, rows, two=two)
+
+
+def _sklearn(estimator: Any) -> Forest:
+    kind = type(estimator).__name__
+    if kind.startswith("GradientBoosting"):
+        return _sklearn_boosting(estimator)
+    members = getattr(estimator, "estimators_", [estimator])
+    if not all(hasattr(one, "tree_") for one in members):
+        raise ModelError(f"{kind} is not read; give a tree, a forest or GradientBoosting")
+    trees = []
+    for one in members:
+        found = one.tree_
+        value = found.value[:, 0, :].astype(np.float64)
+        if hasattr(one, "classes_"):
+            value = value / value.sum(1, keepdims=True)
+        trees.append(_sklearn_tree(found, value / len(members)))
+    constant = np.zeros(trees[0].value.shape[1])
+    return Forest(trees=tuple(trees), constant=constant, features=estimator.n_features_in_)
+
+
+def _sklearn_boosting(estimator: Any) -> Forest:
+    trees = []
+    outputs = estimator.estimators_.shape[1]
+    for stage in estimator.estimators_:
+        for output, one in enumerate(stage):
+            value = np.zeros((one.tree_.node_count, outputs))
+            value[:, output] = estimator.learning_rate * one.tree_.value[:, 0, 0]
+            trees.append(_sklearn_tree(one.tree_, value))
+    rows = np.zeros((1, estimator.n_features_in_))
+    answer = getattr(estimator, "decision_function", estimator.predict)(rows)
+    two = outputs == 1 and hasattr(estimator, "classes_")
+    return _fitting(trees, estimator.n_features_in_, answer, rows, two=two)
+
+
+def _sklearn_tree(found: Any, value: Array) -> Tree:
+    inner = found.children_left >= 0
+    return Tree(
+        feature=np.where(inner, found.feature, -1),
+        cut=at_most(found.threshold),
+        left=found.children_left,
+        right=found.children_right,
+        value=np.where(inner[:, None], 0.0, value),
+    )
+
+
+def _tree(*, value: Array, output: int, outputs: int, **arrays: Array) -> Tree:
+    wide = np.zeros((len(value), outputs))
+    wide[:, output] = value
+    return Tree(value=wide, **arrays)
+
+
+def _fitting(trees: list[Tree], features: int, answer: Any, rows: Array, *, two: bool) -> Forest:
+    """With the constant that the model itself adds, told by its answer on one row."""
+    bare = Forest(trees=tuple(trees), constant=np.zeros(trees[0].value.shape[1]), features=features)
+    constant = np.asarray(answer, np.float64).reshape(1, -1)[0] - bare.scores(rows)[0]
+    if two:
+        wide = [
+            Tree(
+                feature=one.feature, cut=one.cut, left=one.left, right=one.right,
+                value=np.concatenate((np.zeros_like(one.value), one.value), 1),
+            )
+            for one in trees
+        ]  # fmt: skip
+        return Forest(trees=tuple(wide), constant=np.array([0.0, constant[0]]), features=features)
+    return Forest(trees=tuple(trees), constant=constant, features=features)
+
+
+def corners(forest: Forest, rows: Array) -> Iterator[Array]:
+    """Rows (B, features) with one feature at a cut, and one unit of single precision beside it."""
+    for feature, cuts in enumerate(forest.cuts()):
+        for cut in cuts:
+            for value in (cut, np.nextafter(cut, np.float32(np.inf))):
+                moved = rows.copy()
+                moved[:, feature] = value
+                yield moved
+
+
+_READERS: dict[str, Callable[[Any], Forest]] = {
+    "xgboost": _xgboost,
+    "lightgbm": _lightgbm,
+    "catboost": _catboost,
+    "sklearn": _sklearn,
+}
