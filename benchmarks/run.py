@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import autoattack
+import canary
 import guard_queries
 import peers
 import torch
@@ -65,6 +66,7 @@ PARTS = {
     "guard-benign": guard_queries.benign,
     "guard-adaptive": adapting,
     "guard-sweeps": sweeps,
+    "canary": canary.rollouts,
 }
 
 

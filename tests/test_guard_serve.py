@@ -572,9 +572,9 @@ def test_the_command_line_speaks_to_a_guard_that_serves(tmp_path: Path) -> None:
 
 def reference() -> str:
     """The keys and figures, as the reference page has them."""
-    from withstand.config import _guard, _line, _sensors, _tensor
+    from withstand.config import _canary, _guard, _line, _sensors, _tensor
     from withstand.guard._metrics import _COUNTERS, _TIMES
-    from withstand.guard.serve import _figures
+    from withstand.guard.serve import _canaries, _figures
 
     own = {name: field for name, field in GuardConfig.model_fields.items()
            if name not in LineConfig.model_fields}  # fmt: skip
@@ -590,7 +590,8 @@ def reference() -> str:
             "evidence.redact": _guard.RedactionConfig, "queries": _sensors.QueriesConfig,
             "detectors": _sensors.DetectorConfig, "extraction": _sensors.ExtractionConfig,
             "answers": _sensors.AnswersConfig, "ladder": _line.LadderConfig,
-            "reroute": _line.RerouteConfig,
+            "reroute": _line.RerouteConfig, "canary": _canary.CanaryConfig,
+            "canary.compare": _canary.MarginConfig,
         }.items()
     ]  # fmt: skip
     lines = []
@@ -609,12 +610,16 @@ def reference() -> str:
     figures = _figures._COUNTERS.items()
     lines += [f"| `evidence_{name}_total` | | {told} |" for name, told in figures]
     lines += [f"| `evidence_{name}` | | {told} |" for name, told in _figures._GAUGES.items()]
+    for name, (told, labels) in _canaries.FIGURES.items():
+        lines.append(f"| `{name}` | {', '.join(labels)} | {told} |")
     return "\n".join(lines) + "\n"
 
 
 def _shown(default: Any) -> str:
     if isinstance(default, BaseModel):
         return "see there"
+    if default and isinstance(default, dict):
+        return _shown(list(default))
     if isinstance(default, list | tuple):
         return f"`[{', '.join(map(str, default))}]`"
     return f"`{json.dumps(default)}`"

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._canary import canary
 from ._streams import put
 
 if TYPE_CHECKING:
     from ..config import GuardConfig
     from ..guard import Keys
+    from ..respond import GuardClient
 
 guard = typer.Typer(
     help="Stand in front of a served model, and look at every request.", no_args_is_help=True
 )
 key = typer.Typer(help="API keys of those who may ask.", no_args_is_help=True)
 guard.add_typer(key, name="key")
+guard.add_typer(canary, name="canary")
 
 _Config = Annotated[Path, typer.Option(help="The configuration with the section guard.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
@@ -64,9 +67,10 @@ def status(
     import json as plain
 
     path = "/health/live" if live else "/health/ready"
-    code, told = _asked(config, "GET", path)
+    client = _client(config)
+    code, told = client.ask(path)
     if not live and not ready:
-        told |= _asked(config, "GET", "/status")[1]
+        told |= client.status()
     if json:
         put(plain.dumps(told, indent=2) + "\n")
     else:
@@ -78,20 +82,20 @@ def status(
 @guard.command()
 def reload(config: _Config = _FILE) -> None:
     """Take the configuration as it is now; a broken one is refused, and the guard goes on."""
-    _change(config, "/reload", {})
+    _client(config).reload()
     typer.echo("reloaded", err=True)
 
 
 @guard.command()
 def kill(why: _Why, config: _Config = _FILE) -> None:
     """Switch all inspection off: every request is passed on as it is, and nothing is checked."""
-    _switch(config, "/kill", why, "inspection is off")
+    _switch(config, True, why, "inspection is off")
 
 
 @guard.command()
 def unkill(why: _Why, config: _Config = _FILE) -> None:
     """Switch inspection on again."""
-    _switch(config, "/unkill", why, "inspection is on")
+    _switch(config, False, why, "inspection is on")
 
 
 @guard.command()
@@ -209,47 +213,15 @@ def _keys(path: Path) -> Keys:
     return Keys(path.parent / told.keys, secrets.get("pepper"))
 
 
-def _switch(config: Path, path: str, why: str, told: str) -> None:
+def _switch(config: Path, killed: bool, why: str, told: str) -> None:
     import getpass
 
-    found = _change(config, path, {"who": getpass.getuser(), "why": why})
-    kept = "" if found["recorded"] else "; no evidence is kept of it"
-    typer.echo(f"{told}{kept}", err=True)
+    kept = _client(config).kill(killed, who=getpass.getuser(), why=why)
+    typer.echo(told if kept else f"{told}; no evidence is kept of it", err=True)
 
 
-def _change(config: Path, path: str, content: dict[str, str]) -> dict[str, Any]:
-    from .._errors import ConfigError
+def _client(config: Path) -> GuardClient:
+    from ..respond import GuardClient
 
-    code, told = _asked(config, "POST", path, content)
-    if code != 200:
-        raise ConfigError(str(told.get("error", f"the guard answered with status {code}")))
-    return told
-
-
-def _asked(
-    path: Path, method: str, target: str, content: dict[str, str] | None = None
-) -> tuple[int, dict[str, Any]]:
-    """What the admin port of a running guard answers."""
-    import json
-    from contextlib import closing
-    from http.client import HTTPConnection, HTTPException
-
-    from .._errors import ConfigError
-    from ..config import host_and_port
-
-    told = _section(path)
-    headers, body = {}, None
-    if content is not None:
-        with _installed():
-            from ..guard import Secrets
-        token = Secrets(path.parent / told.secrets).get("token").hex()
-        headers, body = {"authorization": f"Bearer {token}"}, json.dumps(content)
-    with closing(HTTPConnection(*host_and_port(told.admin), timeout=60)) as connection:
-        try:
-            connection.request(method, target, body, headers)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        except (OSError, HTTPException, ValueError):
-            raise ConfigError(
-                f"no guard answers at {told.admin}; start it with `withstand guard serve`"
-            ) from None
+    # A reload opens detectors, which takes as long as their models do.
+    return GuardClient.from_file(config, timeout=60)

@@ -1,6 +1,6 @@
 """The one schema: withstand.yaml, read, checked and written."""
 
-from ._canary import CanaryConfig
+from ._canary import CanaryConfig, MarginConfig
 from ._certify import CertifyConfig
 from ._data import DataConfig
 from ._defences import CompareConfig, DefenceConfig
@@ -9,10 +9,10 @@ from ._guard import EvidenceConfig, GuardConfig, LimitsConfig, host_and_port
 from ._line import LineConfig, RateConfig
 from ._load import load_config, load_guard, load_operations, parse_config
 from ._model import ModelConfig
-from ._monitor import MonitorConfig
+from ._monitor import CampaignsConfig, MonitorConfig, ReceiverConfig, SloConfig
 from ._operations import Operations
 from ._redteam import RedteamConfig
-from ._respond import RespondConfig
+from ._respond import ReplayConfig, RespondConfig, RetrainConfig
 from ._sections import (
     Config,
     EvaluateConfig,
@@ -30,6 +30,7 @@ from ._tensor import TensorConfig
 from ._ui import UiConfig
 
 __all__ = [
+    "CampaignsConfig",
     "CanaryConfig",
     "CertifyConfig",
     "CompareConfig",
@@ -47,14 +48,19 @@ __all__ = [
     "Limit",
     "LimitsConfig",
     "LineConfig",
+    "MarginConfig",
     "MethodConfig",
     "ModelConfig",
     "MonitorConfig",
     "Operations",
     "RateConfig",
+    "ReceiverConfig",
     "RedteamConfig",
     "RegionConfig",
+    "ReplayConfig",
     "RespondConfig",
+    "RetrainConfig",
+    "SloConfig",
     "TensorConfig",
     "ThreatConfig",
     "TrustLimit",

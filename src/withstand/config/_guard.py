@@ -121,6 +121,12 @@ class GuardConfig(LineConfig):
         default="127.0.0.1:8101",
         description="where operators ask: health, metrics, reload; this machine only",
     )
+    analysis: Address | None = Field(
+        default=None,
+        description="where a cluster's controllers ask for a canary's verdict, with a token of "
+        "their own; read-only",
+        examples=["0.0.0.0:8102"],
+    )
     models: dict[str, LineConfig] = Field(
         default_factory=dict,
         description="models by name, with keys of their own; every model of the server if absent",
@@ -159,6 +165,8 @@ class GuardConfig(LineConfig):
             )
         if self.admin == self.listen and host_and_port(self.admin)[1]:
             raise wrong("admin", f"and listen are both {self.admin}; give two ports")
+        if self.analysis in (self.admin, self.listen) and host_and_port(self.analysis)[1]:
+            raise wrong("analysis", f"is {self.analysis}, which is taken; give another port")
         if self.open == (self.keys is not None):
             raise wrong(
                 "keys",

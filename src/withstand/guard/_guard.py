@@ -22,11 +22,13 @@ from ._routes import Route, find_route
 from ._sensor import Call, Sensor, Signal
 from .access import EXPERIMENT, Access, Experiments, Key, Mac, within
 from .answers import Answered, coarsened, plain_error, read_answer
+from .canary import CANARY, STABLE
 from .wire import Inference, RequestError, read_rows, read_v2, write_rows, write_v2
 
 _log = logging.getLogger("withstand.guard")
 _PASSED = (b"traceparent", b"tracestate", b"x-request-id")
 _LENGTH = b"inference-header-content-length"
+_ARM = b"x-withstand-arm"
 _BESIDE = 64
 
 
@@ -110,7 +112,7 @@ class Guard:
         for line in self.lines.values():
             for sensor in line.sensors:
                 sensor.close()
-            for upstream in (line.upstream, line.reroute):
+            for upstream in (line.upstream, line.reroute, line.canary):
                 if upstream is not None:
                     upstream.close()
         self.journal.close()
@@ -121,6 +123,7 @@ class Guard:
             return await self._observe(request, route, line, key, started)
         call, paused, seconds, answer = None, 0.0, 0.0, None
         more = self._experiment(request, key)
+        forced = more.pop("arm", "")
         failure: RequestError | UpstreamError | None = None
         steps: tuple[str, ...] = ()
         try:
@@ -131,12 +134,15 @@ class Guard:
             call = Call(route=route, key=key, started=started, asked=_read(request, route, line))
             call.standing = standing
             await self._look(call, line)
+            call.forced, call.arm = bool(forced), _arm(line, key, call.fingerprint, forced)
             steps = self._steps(line, call.level, key, route)
             answered, paused, seconds = await self._ask(request, call, line, steps)
             more["answered"] = answered.highest()
             self._learn(call, line, answered)
             steps = self._steps(line, call.level, key, route)
             answer = _shown(answered, line, steps)
+            if call.forced:
+                answer = answer._replace(headers=[*answer.headers, (_ARM, call.arm.encode())])
         except (RequestError, UpstreamError) as error:
             failure = error
             if isinstance(error, RequestError) and error.reason == "policy":
@@ -145,6 +151,9 @@ class Guard:
         total = time.perf_counter() - started
         self.metrics.time("added_latency", max(0.0, total - seconds - paused))
         times = (total, seconds)
+        if call is not None and call.arm and line.canary is not None and not more.get("experiment"):
+            flagged = any(signal.flagged for signal in call.signals)
+            line.canary.saw(call.arm, status=call.status, seconds=seconds, flagged=flagged)
         kept = self._note(call, route, line, key, answer, failure, steps, times, more)
         if failure is not None:
             raise failure
@@ -166,7 +175,10 @@ class Guard:
         if self._experiments is None or not any(one == EXPERIMENT for one, _ in request.headers):
             return {}
         found = self._experiments.read(request.headers, key.id)
-        return {} if found is None else {"experiment": found[0].id, "probe": found[1]}
+        if found is None:
+            return {}
+        told = {"experiment": found[0].id, "probe": found[1]}
+        return {**told, "arm": found[0].arm} if found[0].arm else told
 
     async def _look(self, call: Call, line: Line) -> None:
         """Apply the rules, ask the sensors, and find the level of the ladder."""
@@ -247,19 +259,27 @@ class Guard:
         upstream: Upstream = line.upstream
         line.share.count()
         if "reroute" in steps and line.reroute is not None and line.share.take():
-            upstream = line.reroute
+            upstream, call.arm = line.reroute, ""
+        elif call.arm == CANARY and line.canary is not None:
+            # Asked for only now: it may have been rolled back since the request came.
+            if line.canary.free(call.forced):
+                upstream = line.canary
+            else:
+                call.arm = STABLE
         form = call.route.form
         body, told = write_v2(call.asked, raw=line.raw) if form == "v2" else write_rows(call.asked)
         headers = [(name.encode(), value.encode()) for name, value in told.items()]
         headers += [pair for pair in request.headers if pair[0] in _PASSED]
         if "tag" in steps:
             headers.append((b"x-withstand-flagged", b"1"))
-        before = time.perf_counter()
+        before, call.status = time.perf_counter(), 0
         answer = await upstream.ask("POST", call.route.path, headers, body)
         seconds = time.perf_counter() - before
         line.pace.saw(seconds)
         self.metrics.time("upstream_latency", seconds)
-        return read_answer(answer, form), paused, seconds
+        answered = read_answer(answer, form)
+        call.status = answer.status
+        return answered, paused, seconds
 
     async def _observe(
         self, request: Request, route: Route, line: Line, key: Key, started: float
@@ -270,8 +290,25 @@ class Guard:
             for pair in request.headers
             if pair[0] in (*_PASSED, _LENGTH, b"content-type", b"content-encoding")
         ]
-        answer = await line.upstream.ask("POST", route.path, headers, request.body)
-        seconds = time.perf_counter() - started
+        more = self._experiment(request, key)
+        forced = more.pop("arm", "")
+        digest = "" if line.canary is None else self._mac(request.body)
+        arm = _arm(line, key, digest, forced)
+        upstream: Upstream = line.upstream
+        if arm == CANARY and line.canary is not None:
+            if line.canary.free(bool(forced)):
+                upstream = line.canary
+            else:
+                arm = STABLE
+        status, seconds = 0, 0.0
+        try:
+            answer = await upstream.ask("POST", route.path, headers, request.body)
+            status, seconds = answer.status, time.perf_counter() - started
+        finally:
+            if line.canary is not None and not more:
+                line.canary.saw(arm, status=status, seconds=seconds, flagged=None)
+        if forced:
+            answer = answer._replace(headers=[*answer.headers, (_ARM, arm.encode())])
         if self.killed:
             self.metrics.count("uninspected")
             return answer
@@ -279,7 +316,7 @@ class Guard:
             self.metrics.count("uninspected")
             return answer
         task = asyncio.create_task(
-            self._inspect(request, route, line, key, answer, (seconds, seconds))
+            self._inspect(request, route, line, key, answer, (seconds, seconds), arm, more)
         )
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
@@ -287,13 +324,12 @@ class Guard:
 
     async def _inspect(
         self, request: Request, route: Route, line: Line, key: Key, answer: Answer,
-        times: tuple[float, float],
+        times: tuple[float, float], arm: str, more: dict[str, Any],
     ) -> None:  # fmt: skip
         call, failure = None, None
-        more = self._experiment(request, key)
         try:
             asked = _read(request, route, line)
-            call = Call(route=route, key=key, started=time.perf_counter(), asked=asked)
+            call = Call(route=route, key=key, started=time.perf_counter(), asked=asked, arm=arm)
             call.standing = line.standing.of(key.id)
             await self._look(call, line)
             answered = read_answer(answer, route.form)
@@ -348,6 +384,15 @@ def _read(request: Request, route: Route, line: Line) -> Inference:
     if route.form == "v2":
         return read_v2(request.body, lengths[0].decode("latin-1") if lengths else None, line.limits)
     return read_rows(request.body, route.form, line.limits)
+
+
+def _arm(line: Line, key: Key, digest: str, forced: str) -> str:
+    """The arm of a request; empty where there is no canary, so that none can be asked for."""
+    if line.canary is not None:
+        return line.canary.arm(key.id, digest, forced)
+    if forced:
+        raise RequestError(409, "arm", "there is no canary here")
+    return ""
 
 
 def _shown(answered: Answered, line: Line, steps: tuple[str, ...]) -> Answer:

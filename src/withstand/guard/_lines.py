@@ -11,6 +11,7 @@ from ._ladder import Ladder, Mode, Standing
 from ._message import Upstream
 from ._sensor import Sensor
 from .access import Quota
+from .canary import Canary
 from .wire import Inference, Limits
 
 
@@ -63,7 +64,7 @@ class Line:
     what configured all this, for evidence. reroute: who is asked instead for suspicious inputs,
     within `share` of all. delay: seconds, on average. throttled: the quota of clients that are
     throttled. digits: what coarsening leaves of scores, 0 for the class alone; top: so many of a
-    row's highest, 0 for all.
+    row's highest, 0 for all. canary: a new version that is let in beside it.
     """
 
     mode: Mode
@@ -83,3 +84,4 @@ class Line:
     digits: int = 1
     top: int = 0
     pace: Pace = field(default_factory=Pace)
+    canary: Canary | None = None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .._errors import ConfigError
+from ._kept import keep
 from ._ladder import ACTIONS
 
 
@@ -89,21 +88,3 @@ class Mitigations:
         if self._path is not None:
             keep(self._path, json.dumps([asdict(one) for one in held.values()], indent=1))
         self._held = held
-
-
-def keep(path: Path, text: str) -> None:
-    """Write a small file of the guard's state, wholly or not at all; raises ConfigError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}); make room, or give another guard.state"
-        ) from None

@@ -10,6 +10,7 @@ from ._message import Answer, UpstreamError
 from ._routes import Route
 from ._sensor import Call
 from .access import Key
+from .canary import CANARY
 from .wire import RequestError
 
 
@@ -23,14 +24,15 @@ def record_of(
     decision: pass, flag, or refuse with a reason. would: actions that a mode without actions did
     not take. times: seconds in all and of the model. more: what else there is to tell of this one.
     """
+    canary = line.canary if call is not None and call.arm == CANARY else None
     flagged = call is not None and any(signal.flagged for signal in call.signals)
     told: dict[str, Any] = {
         "id": identity,
         "tenant": key.tenant,
         "key": key.id,
         "model": route.model,
-        "version": route.version or line.version,
-        "weights": line.digest,
+        "version": route.version or (canary or line).version,
+        "weights": (canary or line).digest,
         "policy": line.policy,
         "mode": line.mode,
         "decision": "refuse" if failure else "flag" if flagged else "pass",
@@ -42,6 +44,8 @@ def record_of(
     if failure is not None:
         told["reason"] = failure.reason
     if call is not None:
+        if call.arm:
+            told["arm"] = call.arm
         told["fingerprint"] = call.fingerprint
         told["tensors"] = [[one.name, one.datatype, one.values.shape] for one in call.asked.inputs]
         told["trace"] = call.trace

@@ -35,7 +35,8 @@ class Call:
 
     asked: as it will be forwarded. trace: the checks that changed it, with the digest after each.
     fingerprint: keyed digest (hex) of all inputs. standing: how far up the ladder the client stands
-    because of earlier requests; level: with this one.
+    because of earlier requests; level: with this one. arm: of a canary, empty without one; forced:
+    a permitted attack asked for it. status: the model's, 0 until it answers, -1 until it is asked.
     """
 
     route: Route
@@ -47,6 +48,9 @@ class Call:
     signals: list[Signal] = field(default_factory=list)
     standing: int = 0
     level: int = 0
+    arm: str = ""
+    forced: bool = False
+    status: int = -1
 
 
 class Sensor(ABC):

@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS reviews (fingerprint TEXT PRIMARY KEY, wall REAL, tol
 class Review:
     """Somebody's verdict on a flagged input: adversarial as flagged, or benign and released.
 
-    fingerprint: of the input, as evidence has it. seq: of the record that was looked at.
+    fingerprint: of the input, as evidence has it. seq: of the record that was looked at. label: the
+    true class, None where nothing is said of it.
     """
 
     fingerprint: str
@@ -28,6 +29,7 @@ class Review:
     wall: float
     seq: int = 0
     why: str = ""
+    label: int | None = None
 
 
 class Reviews:
@@ -37,11 +39,21 @@ class Reviews:
         self._store = store
         store.make(_TABLE)
 
-    def put(self, fingerprint: str, verdict: Verdict, who: str, *, seq: int, why: str) -> Review:
+    def put(
+        self,
+        fingerprint: str,
+        verdict: Verdict,
+        who: str,
+        *,
+        seq: int,
+        why: str,
+        label: int | None = None,
+    ) -> Review:
         """Write a verdict down."""
         new = Review(
-            fingerprint=fingerprint, verdict=verdict, who=who, wall=time.time(), seq=seq, why=why
-        )
+            fingerprint=fingerprint, verdict=verdict, who=who, wall=time.time(), seq=seq, why=why,
+            label=label,
+        )  # fmt: skip
         with self._store.writing() as file:
             file.execute(
                 "INSERT OR REPLACE INTO reviews VALUES (?, ?, ?)",

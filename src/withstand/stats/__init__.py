@@ -6,6 +6,7 @@ from ._mcnemar import mcnemar
 from ._paired import difference, paired_difference
 from ._quantiles import Ends, enough, quantile_ends, quantile_interval, weighted_sum
 from ._sequential import Survey
+from ._two_arms import log_above, log_below
 
 __all__ = [
     "Ends",
@@ -17,6 +18,8 @@ __all__ = [
     "difference",
     "enough",
     "fewest",
+    "log_above",
+    "log_below",
     "log_wealth",
     "lower_bound",
     "lower_sequence",

@@ -18,6 +18,7 @@ NAMES = {
     "master": "the vault that keeps inputs",
     "token": "changes by the admin port",
     "experiment": "passes of permitted attacks",
+    "analysis": "what a cluster's controllers may read of a canary",
 }
 """What each secret is for."""
 

@@ -15,6 +15,7 @@ def guard_from(path: str | Path, upstream: Upstream | None = None) -> Guard:
     """The guard that the section `guard` of a file describes, to be closed by whoever made it.
 
     upstream: what is asked instead of the servers that the file names, those of `reroute` excepted.
+    A canary is only for `withstand guard serve`, which can roll it back.
     Raises WithstandError where the file or what it names is broken.
     """
     # What reads the file is for those who have one.
@@ -29,6 +30,8 @@ def guard_from(path: str | Path, upstream: Upstream | None = None) -> Guard:
     except BaseException:
         parts.close()
         raise
-    if upstream is not None:
-        guard.lines = {name: replace(one, upstream=upstream) for name, one in guard.lines.items()}
+    guard.lines = {
+        name: replace(one, canary=None, upstream=upstream or one.upstream)
+        for name, one in guard.lines.items()
+    }
     return guard

@@ -16,8 +16,10 @@ from .._message import Upstream
 from .._metrics import Metrics
 from .._mitigations import Mitigations
 from ..access import Access, Experiments, Keys, Quota, Rate, Secrets
+from ..canary import Rollouts
 from ..upstream import Declared, Patience, upstream_of
 from ..wire import Limits
+from ._canary import canary_of, identity_of
 from ._journal import journal_of
 from ._parts import Parts, stamp
 from ._rules import rules_of
@@ -124,7 +126,22 @@ class Plan:
             digits=line.digits,
             top=line.top,
             pace=get("pace", name, Pace),
-        )
+            canary=canary_of(
+                name, line, self.upstream, self.rollouts(), parts=self.parts,
+                room=limits.upstream_connections,
+            ),
+        )  # fmt: skip
+
+    def rollouts(self) -> Rollouts:
+        """What is known of new versions; raises ConfigError where its file is damaged."""
+        path = self.folder / self.config.state / "canary.json"
+        secret = self.secrets.get("fingerprint")
+        return self.parts.get("canary", path, lambda: Rollouts(path, secret))
+
+    def identities(self) -> list[str]:
+        """What tells the new versions of this configuration from others, each beside its line."""
+        lines = {name: self.config.line(name) for name in self.names()}
+        return [identity_of(name, line) for name, line in lines.items() if line.canary is not None]
 
     def _journal(self) -> Journal:
         told = self.config.evidence

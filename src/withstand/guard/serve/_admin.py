@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -15,6 +16,7 @@ from ..._errors import WithstandError
 from .._asgi import Receive, Scope, Send
 from .._message import Answer, refusal
 from .._mitigations import Mitigation
+from ._canaries import ORDERS, Canaries
 
 _HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
@@ -48,6 +50,10 @@ class Operated(Protocol):
     def lift(self, identity: str, who: str, why: str) -> bool:
         """End an ordered action; False where there is none."""
 
+    @property
+    def canaries(self) -> Canaries:
+        """The new versions that are let in."""
+
 
 class Admin:
     """An ASGI application for one machine's operators; what changes anything needs the token.
@@ -68,6 +74,7 @@ class Admin:
             "/status": self._status,
             "/openapi.json": self._openapi,
             "/mitigations": self._mitigations,
+            "/canary": self._canaries,
         }
         self._changing: dict[str, Callable[[dict[str, str]], Awaitable[Answer]]] = {
             "/reload": self._reload,
@@ -75,6 +82,8 @@ class Admin:
             "/unkill": self._unkill,
             "/mitigate": self._mitigate,
             "/lift": self._lift,
+            "/canary/outcomes": self._outcomes,
+            **{f"/canary/{verb}": partial(self._canary, verb) for verb in ORDERS},
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,8 +105,8 @@ class Admin:
             await self._beside[path](scope, receive, send)
             return
         else:
-            answer = await self._change(path, await _body(receive))
-        await _send(send, answer)
+            answer = await self._change(path, await body_of(receive))
+        await send_answer(send, answer)
 
     async def _change(self, path: str, body: bytes | None) -> Answer:
         try:
@@ -112,27 +121,27 @@ class Admin:
             return refusal(409, str(error))
 
     async def _live(self, headers: dict[bytes, bytes]) -> Answer:
-        return _json(200, {"live": True})
+        return json_answer(200, {"live": True})
 
     async def _ready(self, headers: dict[bytes, bytes]) -> Answer:
         why = await self._operated.ready()
-        return _json(503 if why else 200, {"ready": not why, "why": why})
+        return json_answer(503 if why else 200, {"ready": not why, "why": why})
 
     async def _metrics(self, headers: dict[bytes, bytes]) -> Answer:
         text, kind = self._operated.exposition(headers.get(b"accept", b"").decode("latin-1"))
         return Answer(200, [(b"content-type", kind.encode())], text)
 
     async def _status(self, headers: dict[bytes, bytes]) -> Answer:
-        return _json(200, self._operated.status())
+        return json_answer(200, self._operated.status())
 
     async def _openapi(self, headers: dict[bytes, bytes]) -> Answer:
         from .._openapi import openapi
 
-        return _json(200, openapi())
+        return json_answer(200, openapi())
 
     async def _reload(self, told: dict[str, str]) -> Answer:
         await self._operated.reload()
-        return _json(200, {"reloaded": True})
+        return json_answer(200, {"reloaded": True})
 
     async def _kill(self, told: dict[str, str]) -> Answer:
         return self._switched(True, told)
@@ -141,7 +150,7 @@ class Admin:
         return self._switched(False, told)
 
     async def _mitigations(self, headers: dict[bytes, bytes]) -> Answer:
-        return _json(200, [asdict(one) for one in self._operated.mitigations()])
+        return json_answer(200, [asdict(one) for one in self._operated.mitigations()])
 
     async def _mitigate(self, told: dict[str, str]) -> Answer:
         seconds, identity = told.get("seconds", ""), told.get("id", "")
@@ -156,26 +165,36 @@ class Admin:
             who=told.get("who", "")[:200],
             why=told.get("why", "")[:1000],
         )
-        return _json(200, {"id": identity, "new": self._operated.mitigate(new)})
+        return json_answer(200, {"id": identity, "new": self._operated.mitigate(new)})
 
     async def _lift(self, told: dict[str, str]) -> Answer:
         who, why = told.get("who", "")[:200], told.get("why", "")[:1000]
-        return _json(200, {"lifted": self._operated.lift(told.get("id", ""), who, why)})
+        return json_answer(200, {"lifted": self._operated.lift(told.get("id", ""), who, why)})
+
+    async def _canaries(self, headers: dict[bytes, bytes]) -> Answer:
+        return json_answer(200, self._operated.canaries.told())
+
+    async def _canary(self, verb: str, told: dict[str, str]) -> Answer:
+        return json_answer(200, self._operated.canaries.order(verb, told))
+
+    async def _outcomes(self, told: dict[str, str]) -> Answer:
+        return json_answer(200, self._operated.canaries.outcomes(told))
 
     def _switched(self, killed: bool, told: dict[str, str]) -> Answer:
         kept = self._operated.switch(killed, told.get("who", "")[:200], told.get("why", "")[:1000])
-        return _json(200, {"killed": killed, "recorded": kept})
+        return json_answer(200, {"killed": killed, "recorded": kept})
 
 
 def _method(allowed: str) -> Answer:
     return refusal(405, f"ask with {allowed}", [(b"allow", allowed.encode())])
 
 
-def _json(status: int, content: Any) -> Answer:
+def json_answer(status: int, content: Any) -> Answer:
+    """Plain values as an answer."""
     return Answer(status, [(b"content-type", b"application/json")], orjson.dumps(content))
 
 
-async def _body(receive: Receive) -> bytes | None:
+async def body_of(receive: Receive) -> bytes | None:
     """The whole body, None for one that is too long or does not come."""
     body = b""
     while True:
@@ -189,7 +208,8 @@ async def _body(receive: Receive) -> bytes | None:
             return body
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send an answer that no browser may take for something else."""
     headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
     headers.append((b"x-content-type-options", b"nosniff"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -1,4 +1,4 @@
-"""The process: two ports, one event loop, and an orderly end."""
+"""The process: its ports, one event loop, and an orderly end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import uvicorn
 from ..._errors import ConfigError, WithstandError
 from ...config import host_and_port
 from ._admin import Admin
+from ._analysis import Analysis
 from ._connection import Connection, Door
 from ._service import Service
 
@@ -56,7 +57,7 @@ def serve(path: Path, *, told: Callable[[str, str], None] = lambda listen, admin
 
 
 class Server:
-    """Two ports and the guard behind them.
+    """The ports and the guard behind them.
 
     Raises WithstandError where the file is broken, or a port cannot be opened.
     """
@@ -66,23 +67,28 @@ class Server:
         limits = service.config.limits
         self._sockets: list[socket.socket] = []
         try:
-            _allow(limits.connections + limits.upstream_connections * 2 + _ADMIN_CONNECTIONS)
-            for key, address in (
-                ("listen", service.config.listen),
-                ("admin", service.config.admin),
-            ):
-                self._sockets.append(_bound(key, address))
+            _allow(limits.connections + limits.upstream_connections * 2 + _ADMIN_CONNECTIONS * 2)
+            for key in ("listen", "admin", "analysis"):
+                address = getattr(service.config, key)
+                if address is not None:
+                    self._sockets.append(_bound(key, address))
         except BaseException:
             self._release()
             raise
         self._doors = tuple(
             Door(limits, service.metrics, most=most)
-            for most in (limits.connections, _ADMIN_CONNECTIONS)
+            for most in (limits.connections, _ADMIN_CONNECTIONS, _ADMIN_CONNECTIONS)
         )
         idle, drain = limits.idle_seconds, limits.drain_seconds
         self._clients = _server(service.app, self._doors[0], idle, drain)
         admin = Admin(service, service.token, beside={"/events": service.events})
-        self._operators = _server(admin, self._doors[1], idle, 1.0)
+        analysis = Analysis(service.canaries, service.exposition, service.analysis_token)
+        self._beside = [
+            _server(app, door, idle, 1.0)
+            for app, door, _ in zip(
+                (admin, analysis), self._doors[1:], self._sockets[1:], strict=False
+            )
+        ]
         connections = self._clients.server_state.connections
         service.metrics.gauges["connections"] = ("Clients' connections.", lambda: len(connections))
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,17 +96,21 @@ class Server:
     async def run(self, told: Callable[[str, str], None]) -> None:
         """Serve until `end`, then answer what is under way, for `drain_seconds` at most."""
         self.service.start()
-        operators = asyncio.create_task(self._operators.serve([self._sockets[1]]))
+        beside = [
+            asyncio.create_task(server.serve([place]))
+            for server, place in zip(self._beside, self._sockets[1:], strict=True)
+        ]
         tick = asyncio.create_task(self._tick())
         try:
-            told(*(_name(one) for one in self._sockets))
+            told(*(_name(one) for one in self._sockets[:2]))
             await self._clients.serve([self._sockets[0]])
             await self._cut_off()
         finally:
             tick.cancel()
             await self.service.close()
-            self._operators.should_exit = True
-            await asyncio.gather(operators, tick, return_exceptions=True)
+            for server in self._beside:
+                server.should_exit = True
+            await asyncio.gather(*beside, tick, return_exceptions=True)
 
     async def _cut_off(self) -> None:
         """End what is left of connections; whoever reads is told, and nobody else is waited for."""
@@ -143,7 +153,7 @@ class Server:
             for door in self._doors:
                 door.limits = limits
             self._doors[0].most = limits.connections
-            for server in (self._clients, self._operators):
+            for server in (self._clients, *self._beside):
                 for connection in list(server.server_state.connections):
                     if isinstance(connection, Connection):
                         connection.sweep(now)

@@ -28,11 +28,12 @@ from ..access import Access, Secrets
 from ..journal import EventSink, EvidenceJournal, Imports
 from ..plan import Parts, Plan
 from ..wire import Inference
+from ._canaries import Canaries
 from ._figures import EvidenceFigures
 from ._learning import Learning
 
 _log = logging.getLogger("withstand.guard")
-_FIXED = ("listen", "admin", "secrets", "state")
+_FIXED = ("listen", "admin", "analysis", "secrets", "state")
 _ASKING = 2.0
 
 
@@ -48,6 +49,7 @@ class Service:
         self.config, policy = _read(path)
         self.secrets = Secrets(path.parent / self.config.secrets)
         self.token = self.secrets.get("token").hex()
+        self.analysis_token = self.secrets.get("analysis").hex()
         self._learning = Learning()
         self._plan, guard = self._made(self.config, policy)
         self.app = App(guard)
@@ -59,6 +61,8 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: tuple[float, list[str]] = (-_ASKING, [])
         self.events = EventSink(Imports(self._bring))
+        self.canaries = Canaries(lambda: self.guard, self._tell)
+        self._begin_canaries()
         gauges = self.metrics.gauges
         gauges["killed"] = ("Whether inspection is switched off.", lambda: self.guard.killed)
         gauges["mitigations"] = (
@@ -66,6 +70,7 @@ class Service:
         )  # fmt: skip
         gauges["loop_lag_seconds"] = ("How late the event loop is.", lambda: self.lag)
         self.metrics.registry.register(EvidenceFigures(lambda: self.guard.journal))
+        self.metrics.registry.register(self.canaries)
         ProcessCollector(registry=self.metrics.registry)
 
     @property
@@ -102,6 +107,7 @@ class Service:
             guard.killed = self.guard.killed
             self.config, self._plan, self.app.guard = config, plan, guard
             self._limit()
+            self._begin_canaries()
             self._asked = (-_ASKING, [])
             self._told("taken", {"policy": policy})
             gone = plan.parts.settle()
@@ -186,7 +192,8 @@ class Service:
         return encode(self.metrics.registry), kind
 
     def look_after(self) -> None:
-        """Take new keys, and leave out revoked ones; to be called about once a second."""
+        """Let canaries move, take new keys and leave out revoked ones: about once a second."""
+        self.canaries.consider()
         try:
             keys, quota = self._plan.keys(), self.guard.access.quota
             if keys is not self.guard.access.keys:
@@ -225,6 +232,13 @@ class Service:
         except BaseException:
             plan.parts.discard()
             raise
+
+    def _begin_canaries(self) -> None:
+        self.canaries.begin()
+        try:
+            self._plan.rollouts().only(self._plan.identities())
+        except ConfigError as error:
+            _log.error("%s", error)
 
     def _check(self, old: GuardConfig, new: GuardConfig) -> None:
         for key in _FIXED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -121,13 +122,17 @@ class Alerts:
 
     def put_campaign(self, campaign: Campaign) -> None:
         """Write down how a campaign is by now."""
-        told = json.dumps(asdict(campaign))
         with self._store.writing() as file:
-            file.execute(
-                "INSERT INTO campaigns VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "last = excluded.last, open = excluded.open, told = excluded.told",
-                (campaign.id, campaign.last, campaign.open, told),
-            )
+            self.campaign_within(file, campaign)
+
+    @staticmethod
+    def campaign_within(file: sqlite3.Connection, campaign: Campaign) -> None:
+        """The same as a part of a transaction."""
+        file.execute(
+            "INSERT INTO campaigns VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "last = excluded.last, open = excluded.open, told = excluded.told",
+            (campaign.id, campaign.last, campaign.open, json.dumps(asdict(campaign))),
+        )
 
     def campaign(self, identity: str) -> Campaign | None:
         """A campaign by its id."""

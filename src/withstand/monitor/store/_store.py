@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Store:
         self.path = self.folder / NAME
         self._mine = threading.local()
         self._all: list[sqlite3.Connection] = []
+        self._made: set[str] = set()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -46,10 +47,13 @@ class Store:
 
     def make(self, statements: str) -> None:
         """Make tables that are not there yet: CREATE ... IF NOT EXISTS, with semicolons between."""
+        if statements in self._made:
+            return
         with self.writing() as file:
             for statement in statements.split(";"):
                 if statement.strip():
                     file.execute(statement)
+        self._made.add(statements)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -66,7 +70,7 @@ class Store:
                 file.execute("ROLLBACK")
             raise
 
-    def rows(self, asked: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+    def rows(self, asked: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
         """What a SELECT finds."""
         with self._mended():
             return self._connection().execute(asked, values).fetchall()
@@ -76,6 +80,14 @@ class Store:
         while self._all:
             self._all.pop().close()
         self._mine = threading.local()
+
+    def release(self) -> None:
+        """Let go of this thread's connection, for threads that come and go."""
+        found: sqlite3.Connection | None = getattr(self._mine, "file", None)
+        if found is not None:
+            del self._mine.file
+            self._all.remove(found)
+            found.close()
 
     def _connection(self) -> sqlite3.Connection:
         found: sqlite3.Connection | None = getattr(self._mine, "file", None)

@@ -1,0 +1,109 @@
+"""Whether a canary is worse than what stands beside it: yes, no, or not known yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp, log
+from typing import Any, Literal
+
+from ...stats import log_above, log_below, wilson
+from ._settings import PROBED, Margin, Settings
+from ._tally import Tally
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+_SHOWN = 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the pairs of one indicator say so far.
+
+    better, worse: logarithms of the evidence that the canary is within its margin and its limit,
+    and that it is not. passes, fails: from where on that is enough.
+    """
+
+    verdict: Verdict
+    counts: tuple[int, int, int, int]
+    least: int
+    better: float
+    worse: float
+    passes: float
+    fails: float
+
+    def told(self) -> dict[str, Any]:
+        """As plain values: both shares with their 95 % intervals, and the evidence as e-values."""
+        both, canary, control, _ = self.counts
+        n = sum(self.counts)
+        return {
+            "verdict": self.verdict,
+            "pairs": n,
+            "least": self.least,
+            "canary": wilson(both + canary, n).to_dict(),
+            "control": wilson(both + control, n).to_dict(),
+            "evidence": {
+                "not_worse": round(exp(min(self.better, _SHOWN)), 4),
+                "needed": round(exp(self.passes), 4),
+                "worse": round(exp(min(self.worse, _SHOWN)), 4),
+                "enough": round(exp(self.fails), 4),
+            },
+        }
+
+
+def judge(tallies: Mapping[str, Tally], settings: Settings) -> dict[str, Judgement]:
+    """What each indicator that is compared says, under one alpha for all looks and steps.
+
+    *Let on though worse.* It needs all indicators, so each may err with alpha. Probes are counted
+    over the whole rollout, so theirs is one test; traffic is counted anew at each step, and has
+    alpha / steps each time.
+
+    *Rolled back though not worse.* Half of alpha is for what probes show and half for traffic,
+    divided by the number of tests. Probes go to both arms alike, so any difference that is shown
+    counts; in traffic the arms have other clients, so only one beyond the margin does.
+    """
+    steps = max(1, sum(step < 100 for step in settings.steps))
+    probed = sum(name in PROBED for name in settings.margins)
+    found = {}
+    for name, margin in settings.margins.items():
+        by_probes = name in PROBED
+        times = 1 if by_probes else steps
+        tests = 2 * times * (probed if by_probes else len(settings.margins) - probed)
+        found[name] = _judged(
+            tallies[name] if name in tallies else Tally(),
+            margin,
+            fair=Margin(ratio=1.0) if by_probes else margin,
+            passes=log(times / settings.alpha),
+            fails=log(2 * tests / settings.alpha),
+        )
+    return found
+
+
+def overall(found: Mapping[str, Judgement]) -> Verdict:
+    """Fail if one fails, pass if there are some and all pass; what has no data does not pass."""
+    verdicts = {one.verdict for one in found.values()}
+    if "fail" in verdicts:
+        return "fail"
+    return "pass" if verdicts == {"pass"} else "inconclusive"
+
+
+def _judged(
+    tally: Tally, margin: Margin, *, fair: Margin, passes: float, fails: float
+) -> Judgement:
+    both, canary, control, neither = tally.counts
+    counts = (both, canary, control, neither)
+    better = float(log_below(*counts, ratio=margin.ratio, more=margin.more))
+    worse = float(log_above(*counts, ratio=fair.ratio, more=fair.more))
+    if margin.most < 1:
+        # Where both arms are bad, neither is worse, and yet nothing is to be let on.
+        better = min(better, float(log_below(*counts, ratio=0.0, more=margin.most)))
+        worse = max(worse, float(log_above(*counts, ratio=0.0, more=margin.most)))
+    verdict: Verdict = "inconclusive"
+    if worse >= fails:
+        verdict = "fail"
+    elif better >= passes and tally.n >= margin.least:
+        verdict = "pass"
+    return Judgement(
+        verdict=verdict, counts=counts, least=margin.least, better=better, worse=worse,
+        passes=passes, fails=fails,
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Figures that are in files: the coverage of the tests, and what a defence has cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .._errors import OperationError, one_line
+from ..config import MonitorConfig
+from .store import Observation
+
+
+def reported(config: MonitorConfig, folder: Path, now: float) -> Iterator[Observation]:
+    """What the files say, each state of a file once; nothing of those that are not there.
+
+    Raises OperationError for a file that is none of its kind.
+    """
+    coverage = folder / config.coverage
+    told = _read(coverage)
+    if told is not None:
+        tests, robustness = _whole(coverage, told, "tests"), _whole(coverage, told, "robustness")
+        if not 0 <= robustness <= tests:
+            raise _wrong(coverage, f"{robustness} robustness tests of {tests}")
+        value = robustness / tests if tests else None
+        yield Observation(
+            sli="M10", wall=now, source=_source(coverage), value=value, labels={"n": str(tests)}
+        )
+    if config.degradation is None:
+        return
+    paths = folder / config.degradation.before, folder / config.degradation.after
+    before, after = (_read(path) for path in paths)
+    if before is None or after is None:
+        return
+    source = "+".join(_source(path) for path in paths)
+    for of in ("clean_accuracy", "robust_accuracy"):
+        one, two = _figure(paths[0], before, of), _figure(paths[1], after, of)
+        # Of two reports nothing is known of how they go together: the widest interval there is.
+        ends = {"low": one["low"] - two["high"], "high": one["high"] - two["low"]}
+        labels = {name: repr(end) for name, end in ends.items()}
+        labels |= {"n": str(int(min(one["n"], two["n"]))), "of": of}
+        yield Observation(
+            sli="M6", wall=now, source=f"{of}:{source}", value=one["value"] - two["value"],
+            labels=labels,
+        )  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _wrong(path, one_line(error)) from None
+    if not isinstance(found, dict):
+        raise _wrong(path, "no JSON object")
+    return found
+
+
+def _whole(path: Path, told: dict[str, Any], name: str) -> int:
+    value = told.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong(path, f"{name} is no count")
+    return value
+
+
+def _figure(path: Path, told: dict[str, Any], name: str) -> dict[str, float]:
+    found = told.get(name)
+    try:
+        return {key: float(found[key]) for key in ("value", "low", "high", "n")}  # type: ignore[index]
+    except (TypeError, KeyError, ValueError):
+        raise _wrong(path, f"{name} has no value, low, high and n") from None
+
+
+def _source(path: Path) -> str:
+    # The time too: a file that is as it was before is news if it was something else in between.
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return f"{path.name}:{digest}:{path.stat().st_mtime_ns}"
+
+
+def _wrong(path: Path, why: str) -> OperationError:
+    return OperationError(f"{path} cannot be read ({why}); write it anew, or take it away")

@@ -1,0 +1,5 @@
+"""The monitor as a process."""
+
+from ._server import Port, serve
+
+__all__ = ["Port", "serve"]
