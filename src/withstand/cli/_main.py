@@ -22,9 +22,13 @@ from ._evidence import evidence
 from ._gate import gate
 from ._guard import guard
 from ._harden import harden
+from ._incident import incident
 from ._init import init
+from ._monitor import monitor
 from ._parity import parity
+from ._redteam import redteam
 from ._streams import tolerant
+from ._ui import ui
 
 app = typer.Typer(
     name="withstand",
@@ -44,12 +48,16 @@ app.command()(parity)
 app.command()(harden)
 app.command()(certify)
 app.command()(gate)
-app.command()(demo)
+app.add_typer(demo, name="demo")
 app.add_typer(bench, name="bench")
 app.add_typer(corpus, name="corpus")
 app.add_typer(evidence, name="evidence")
 app.add_typer(detect, name="detect")
 app.add_typer(guard, name="guard")
+app.add_typer(monitor, name="monitor")
+app.add_typer(incident, name="incident")
+app.add_typer(redteam, name="redteam")
+app.add_typer(ui, name="ui")
 
 
 def _version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ from ._compare_show import comparison_page, save_comparison, show_comparison
 from ._demo import Demo, demo
 from ._diversity import Diversity, diversity
 from ._entries import entries_from
+from ._game_day import GameDay, game_day
 from ._transfer import TransferMatrix, transfer_matrix
 from ._transfer_show import show_transfer, transfer_section
 from ._unseen import Unseen, unseen_by
@@ -20,6 +21,7 @@ __all__ = [
     "Demo",
     "Diversity",
     "Entry",
+    "GameDay",
     "Row",
     "TransferMatrix",
     "Unseen",
@@ -30,6 +32,7 @@ __all__ = [
     "demo",
     "diversity",
     "entries_from",
+    "game_day",
     "in_norm",
     "optimality",
     "save_comparison",

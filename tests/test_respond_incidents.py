@@ -1,0 +1,224 @@
+"""One incident for one campaign, whoever looks at it, and however often."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from responding import LABELS, FakeGuard, attacked, configured, fake_guard, over, runbook
+
+from withstand import WithstandError
+from withstand.evidence.log import Log
+from withstand.monitor import Alert, Alerts, Store
+from withstand.respond import (
+    Desk,
+    Incidents,
+    Responder,
+    note,
+    open_incident,
+    postmortem,
+    resolve,
+    review,
+)
+
+
+@pytest.fixture
+def guard() -> Iterator[FakeGuard]:
+    with fake_guard() as found:
+        yield found
+
+
+def alert(folder: Path, **told: Any) -> Alert:
+    made = Alert(**{"labels": LABELS, "starts": time.time(), **told})
+    Alerts(Store(folder / "withstand-monitor")).fire(made)
+    return made
+
+
+def test_every_alert_is_in_one_incident_and_a_campaign_has_one(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    first = attacked(tmp_path)
+    alert(tmp_path, labels={**first.labels, "alertname": "Other"}, campaign="c")
+    alert(tmp_path, labels={**first.labels, "severity": "ticket"}, campaign="c")
+    responder = Responder(path)
+    (found,) = responder.step()
+    assert (found.id, found.severity, found.title) == (1, "page", "somebody searches m")
+    assert (found.campaign, found.model) == ("c", "m")
+    assert responder.step() == Responder(path).step() == []
+    assert len(responder.desk.incidents.get(1).alerts) == 3
+    attacked(tmp_path, "d")
+    assert [one.id for one in responder.step()] == [2]
+    kinds = [entry.kind for entry in responder.desk.incidents.timeline(1)]
+    assert kinds == ["alert"] * 3
+    assert responder.desk.audit.verify() == 4
+
+
+def test_alerts_without_a_campaign_share_an_incident_by_their_labels(tmp_path: Path) -> None:
+    for model, name in (("a", "X"), ("a", "Y"), ("b", "X")):
+        alert(tmp_path, labels={"alertname": name, "severity": "page", "model": model})
+    again = {"alertname": "X", "severity": "page", "model": "a", "rule": "slow"}
+    alert(tmp_path, labels=again)
+    assert len(Responder(configured(tmp_path)).step()) == 3
+    for folder, by, count in (("one", [], 1), ("two", ["model"], 2)):
+        other = tmp_path / folder
+        other.mkdir()
+        for told in Alerts(Store(tmp_path / "withstand-monitor")).all():
+            alert(other, labels=told.labels)
+        assert len(Responder(configured(other, group_by=by)).step()) == count
+
+
+def test_what_a_permitted_attack_explains_and_tickets_open_nothing(tmp_path: Path) -> None:
+    alert(tmp_path, suppressed="experiment-1")
+    alert(tmp_path, labels={**LABELS, "severity": "ticket"})
+    assert Responder(configured(tmp_path)).step() == []
+    (found,) = Responder(configured(tmp_path, tickets=True)).step()
+    assert found.severity == "ticket"
+    alert(tmp_path, labels={**LABELS, "more": "x"})
+    assert Responder(configured(tmp_path)).step() == []
+    assert Desk(configured(tmp_path)).incidents.get(1).severity == "page"
+
+
+def looks(path: Path, barrier: Any) -> None:
+    responder = Responder(path)
+    barrier.wait(10)
+    for _ in range(3):
+        responder.step()
+
+
+def test_responders_beside_each_other_open_one_incident_for_each_campaign(
+    tmp_path: Path, guard: FakeGuard
+) -> None:
+    runbook(tmp_path, "r", {"name": "x", "action": "block", "with": {"keys": "{campaign.keys}"}},
+            when={"campaign": "client"})  # fmt: skip
+    path = configured(tmp_path, guard.port, automatic=["r"])
+    names = [str(number) for number in range(2)]
+    for name in names:
+        attacked(tmp_path, name, keys=(name,))
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    several = [context.Process(target=looks, args=(path, barrier)) for _ in range(2)]
+    for one in several:
+        one.start()
+    for one in several:
+        one.join(60)
+    assert [one.exitcode for one in several] == [0, 0]
+    desk = Desk(path)
+    assert sorted(one.campaign for one in desk.incidents.all()) == names
+    Responder(path).step()
+    assert len(guard.orders) == len(set(guard.orders)) == 2
+    assert {len(desk.incidents.steps(number)) for number in (1, 2)} == {1}
+    assert desk.audit.verify()
+
+
+def killed_while_it_takes(path: Path) -> None:
+    note = Incidents._note
+
+    def dies(self: Incidents, *given: Any) -> None:
+        note(self, *given)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Incidents._note = dies  # type: ignore[method-assign]
+    Responder(path).step()
+
+
+def test_one_killed_while_it_opens_an_incident_leaves_none_half_open(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    attacked(tmp_path)
+    child = multiprocessing.get_context("fork").Process(target=killed_while_it_takes, args=(path,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    desk = Desk(path)
+    assert (desk.incidents.all(), desk.audit.verify()) == ([], 0)
+    assert [one.id for one in Responder(path).step()] == [1]
+    assert [entry.kind for entry in desk.incidents.timeline(1)] == ["alert"]
+
+
+def test_what_comes_back_after_it_was_resolved_is_a_new_incident(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    first = attacked(tmp_path)
+    responder = Responder(path)
+    responder.step()
+    resolve(responder.desk, 1, who="ann", why="a mistake")
+    # The same alert goes on, and was dealt with.
+    assert responder.step() == []
+    over(tmp_path, first)
+    attacked(tmp_path)
+    assert [one.id for one in responder.step()] == [2]
+
+
+def test_an_incident_is_over_when_its_alerts_are_and_a_person_closes_it(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    first = attacked(tmp_path)
+    responder = Responder(path)
+    responder.step()
+    over(tmp_path, first)
+    for _ in range(2):
+        responder.step()
+    found = responder.desk.incidents.get(1)
+    assert (found.state, found.resolved) == ("mitigated", None)
+    assert [e.kind for e in responder.desk.incidents.timeline(1)].count("over") == 1
+    assert len(responder.desk.observations.of("M9")) == 1
+    closed = resolve(responder.desk, 1, who="ann", why="all is well")
+    assert closed.state == "resolved"
+    assert resolve(responder.desk, 1, who="bob", why="again") == closed
+    assert responder.desk.audit.last(1)[0].who == "ann"
+    assert "| monitor | alert: Campaign has ended |" in postmortem(responder.desk, 1)
+
+
+def test_only_runbooks_that_are_named_begin_by_themselves(tmp_path: Path, guard: FakeGuard) -> None:
+    step = {"name": "x", "action": "block", "with": {"keys": "{campaign.keys}"}}
+    for name, when in (("yes", {"campaign": "client"}), ("no", {"campaign": "client"}),
+                       ("other", {"campaign": "distributed"})):  # fmt: skip
+        runbook(tmp_path, name, step, when=when)
+    attacked(tmp_path)
+    responder = Responder(configured(tmp_path, guard.port, automatic=["yes", "other"]))
+    for _ in range(2):
+        responder.step()
+    assert [one.runbook for one in responder.desk.incidents.steps(1)] == ["yes"]
+    assert guard.held["incident-1-step-1-k1"]["who"] == "responder"
+    with pytest.raises(WithstandError, match=r"automatic names 'mabye', which is no runbook"):
+        Responder(configured(tmp_path, automatic=["mabye"]))
+
+
+def test_a_person_notes_and_reviews_and_is_written_down(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    attacked(tmp_path)
+    Responder(path).step()
+    desk = Desk(path)
+    with Log(tmp_path / "evidence") as log:
+        log.append({"decision": "flag", "fingerprint": "f1"}, kind="decision")
+    note(desk, 1, "looks like a scan", who="ann")
+    assert desk.incidents.timeline(1)[-1].text == "looks like a scan"
+    found = review(desk, "f1", "adversarial", who="ann", why="seen", label=3)
+    assert (found, found.label, found.seq) == (desk.reviews.of("f1"), 3, 2)
+    for fingerprint, verdict, words in (("f2", "benign", "no decision has the fingerprint 'f2'"),
+                                        ("f1", "bad", "it is adversarial or benign")):  # fmt: skip
+        with pytest.raises(WithstandError, match=words):
+            review(desk, fingerprint, verdict, who="ann")
+    actions = [act.action for act in desk.audit.last(2)]
+    assert actions == ["review adversarial", "note"]
+    assert replace(found, label=None) != found
+
+
+def test_an_incident_by_hand_is_the_campaigns_own_where_it_has_one(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    desk = Desk(path)
+    first = open_incident(desk, "complaints", who="ann", model="n")
+    assert (first.id, first.severity, first.model) == (1, "ticket", "n")
+    attacked(tmp_path)
+    made = open_incident(desk, "by hand", who="ann", campaign="c")
+    assert (made.id, made.model) == (2, "m")
+    assert open_incident(desk, "again", who="bob", campaign="c") == made
+    assert Responder(path).step() == []
+    joined = desk.incidents.get(2)
+    assert (len(joined.alerts), joined.severity) == (1, "page")
+    with pytest.raises(WithstandError, match="there is no campaign 'd'"):
+        open_incident(desk, "x", who="ann", campaign="d")
+    assert desk.audit.verify() == 3
