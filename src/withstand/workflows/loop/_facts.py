@@ -17,9 +17,8 @@ DETECT, ROLL_BACK = 60.0, 1.0
 """Seconds that detection and rollback may take."""
 
 _WRITTEN = (
-    "Impact", "Times", "Timeline (UTC)", "Campaign and kind of attack", "Actions taken",
-    "What was logged, and what was missing", "Contributing findings", "Action items", "Evidence",
-    "Replay", "Corpus and retraining",
+    "Impact", "Times", "Timeline", "Campaign", "Actions taken", "What was logged",
+    "Contributing findings", "Action items", "Evidence", "Replay", "Corpus and retraining",
 )  # fmt: skip
 
 
