@@ -613,7 +613,9 @@ def test_killed_in_the_middle_it_goes_on_and_sends_no_query_twice_uncounted(
         (cut,) = Runs(endpoint.store).all()
         assert cut.state == "running"
         assert 1 <= cut.tried < 5
-        found = await asyncio.to_thread(withstand, *words, folder=tmp_path)
+        found = await asyncio.to_thread(
+            withstand, *words, folder=tmp_path, environment=_told(endpoint)
+        )
         assert found.returncode == 0, found.stderr
         (run,) = Runs(endpoint.store).all()
         assert (run.id, run.state) == (cut.id, "done")

@@ -85,7 +85,9 @@ def queries(name: str, sample: int) -> Any:
     return np.stack(seen)
 
 
-@pytest.mark.parametrize("name", ["Square, l2", "NES", "HopSkipJump"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("Square, l2", marks=pytest.mark.slow), "NES", "HopSkipJump"]
+)
 def test_an_attack_is_told_by_its_queries_from_the_first_on_and_from_later(name: str) -> None:
     found = queries(name, 1300)
     for begin in (0, 60):
