@@ -268,6 +268,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert "evaluate" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_kill_9_and_the_same_command_again_end_in_the_same_report(
     project: Path, without_seconds: Any

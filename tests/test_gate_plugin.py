@@ -117,6 +117,7 @@ def test_tests_are_counted_and_the_gate_reads_the_count(project: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_count_is_the_same_on_several_processes(project: Path) -> None:
     text = TESTS.replace("def test_withstands(robustness):", "def test_withstands():")
     text = text[: text.index("    assert robustness(")] + "    pass\n"
@@ -131,9 +132,14 @@ def test_the_count_is_the_same_on_several_processes(project: Path) -> None:
     ("old", "new", "words"),
     [
         ("robust_accuracy=0.75", "robust_accuracy=0.95", "fail: robust_accuracy"),
-        ("robust_accuracy=0.75", "robust_accuracy=0.84", "inconclusive: robust_accuracy"),
+        pytest.param(
+            "robust_accuracy=0.75",
+            "robust_accuracy=0.84",
+            "inconclusive: robust_accuracy",
+            marks=pytest.mark.slow,
+        ),
         ("robust_accuracy=0.75", "robust_acuracy=0.75", "did you mean 'robust_accuracy'"),
-        ("robust_accuracy=0.75, ", "", "asks for nothing"),
+        pytest.param("robust_accuracy=0.75, ", "", "asks for nothing", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_not_certain_fails_the_test_in_words(

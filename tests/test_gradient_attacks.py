@@ -59,7 +59,16 @@ def test_a_feature_that_may_not_move_leaves_its_share_to_the_others(norm: str) -
 
 
 @pytest.mark.parametrize(
-    "name", ["ALMA", "DDN", "FAB", "FMN", "PDPGD", "SuperDeepFool", "CarliniWagner"]
+    "name",
+    [
+        "ALMA",
+        "DDN",
+        "FAB",
+        "FMN",
+        "PDPGD",
+        "SuperDeepFool",
+        pytest.param("CarliniWagner", marks=pytest.mark.slow),
+    ],
 )
 def test_goals_without_a_wrong_class(name: str) -> None:
     attack = attacks.registry()[name]()

@@ -855,6 +855,7 @@ def test_an_interrupted_attack_ends_as_if_it_had_not_been(tmp_path: Path) -> Non
         assert torch.equal(again.ledger.forwards, whole.ledger.forwards)
 
 
+@pytest.mark.slow
 def test_round_trips_are_not_slowed_down() -> None:
     """32 samples x 60 queries over a 50 ms endpoint, against as many bare round trips."""
     x = torch.rand(32, 1, 28, 28)

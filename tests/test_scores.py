@@ -67,6 +67,7 @@ def fooled(result: Result) -> Tensor:
     return torch.tensor([status == Status.FOOLED for status in result.status])
 
 
+@pytest.mark.slow
 def test_the_basis_that_is_not_the_default_conforms() -> None:
     check_attack(SimBA(basis="pixel", queries=120))
 

@@ -24,7 +24,11 @@ ALL = TransferPGD(diversity=0.7, smoothing=3, variance=2, random_start=True)
 PLAIN = TransferPGD(momentum=0)
 
 
-@pytest.mark.parametrize("attack", [TransferPGD(), PLAIN, TransferPGD(variance=2), ALL], ids=repr)
+@pytest.mark.parametrize(
+    "attack",
+    [TransferPGD(), PLAIN, pytest.param(TransferPGD(variance=2), marks=pytest.mark.slow), ALL],
+    ids=repr,
+)
 def test_it_keeps_what_every_attack_must(attack: TransferPGD) -> None:
     check_attack(attack)
 
