@@ -76,6 +76,13 @@ def calibrate(
         judged = None
         if settings is not None:
             chosen = norm or settings.threat.region.norm
+            if chosen is None:
+                from .._errors import ConfigError
+
+                raise ConfigError(
+                    f"{path}: threat.region has no norm; give --norm, or take --write and "
+                    "--evaluate out"
+                )
             judged = _judged(found, samples, settings, path, chosen, report, evaluate)
         put(_json(found, judged) if json else _story(found, judged))
         if write and judged is not None:
@@ -155,7 +162,7 @@ def _judged(
     missed = None
     # Codes of categories have no distance that a region could contain.
     if found.source == "pairs" and eps is not None and "categorical" not in (samples.kinds or ()):
-        missed = outside(threat_from(settings.threat).region, samples.first, samples.second)
+        missed = outside(threat_from(settings, path.parent).region, samples.first, samples.second)
     radii = sorted({eps or 0.0, advised(found, norm)} - {0.0})
     prices = _prices(settings, path, norm, radii, report, evaluate)
     return judge(found, norm, eps, outside=missed, prices=prices)

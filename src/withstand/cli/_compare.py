@@ -74,7 +74,7 @@ def _compared(
         found = run(
             entries,
             data if samples is None else data.head(samples),
-            threat_from(configured.threat),
+            threat_from(configured, config.parent),
             preset=settings.preset,
             seed=settings.seed,
             batch_size=settings.batch_size or 64,

@@ -75,20 +75,20 @@ def _gated(path: Path, config: Config, report: Path | None, quiet: bool) -> tupl
     tests = read_coverage(root / asked.coverage)
     extra = {} if tests is None else {"adversarial_test_coverage": tests}
     if report is not None:
-        found = _judged(config, report, before, extra)
+        found = _judged(config, path.parent, report, before, extra)
         return found, save(found, folder, config=path)
     found, examples = _attacked(config, root, folder, before, extra, quiet)
     return found, [*save(found, folder, config=path), examples]
 
 
 def _judged(
-    config: Config, report: Path, before: Baseline | None, extra: dict[str, Interval]
+    config: Config, root: Path, report: Path, before: Baseline | None, extra: dict[str, Interval]
 ) -> Gate:
     from ..evaluate import read_report, threat_from
     from ..gate import judge_report
 
     return judge_report(
-        read_report(report), config.gate, before, extra, threat=threat_from(config.threat)
+        read_report(report), config.gate, before, extra, threat=threat_from(config, root)
     )
 
 

@@ -7,7 +7,7 @@ from ._defences import CompareConfig, DefenceConfig
 from ._detect import DetectConfig, MethodConfig
 from ._guard import EvidenceConfig, GuardConfig, LimitsConfig, host_and_port
 from ._line import LineConfig, RateConfig
-from ._load import load_config, load_guard, load_operations, parse_config
+from ._load import load_config, load_guard, load_operations, load_table, parse_config
 from ._model import ModelConfig
 from ._monitor import CampaignsConfig, MonitorConfig, ReceiverConfig, SloConfig
 from ._operations import Operations
@@ -25,6 +25,7 @@ from ._sections import (
     json_schema,
 )
 from ._sensors import DetectorConfig, ExtractionConfig
+from ._table import ChoiceConfig, FeatureConfig, TableConfig
 from ._template import template
 from ._tensor import TensorConfig
 from ._ui import UiConfig
@@ -33,6 +34,7 @@ __all__ = [
     "CampaignsConfig",
     "CanaryConfig",
     "CertifyConfig",
+    "ChoiceConfig",
     "CompareConfig",
     "Config",
     "DataConfig",
@@ -42,6 +44,7 @@ __all__ = [
     "EvaluateConfig",
     "EvidenceConfig",
     "ExtractionConfig",
+    "FeatureConfig",
     "GateConfig",
     "GuardConfig",
     "HardenConfig",
@@ -61,6 +64,7 @@ __all__ = [
     "RespondConfig",
     "RetrainConfig",
     "SloConfig",
+    "TableConfig",
     "TensorConfig",
     "ThreatConfig",
     "TrustLimit",
@@ -70,6 +74,7 @@ __all__ = [
     "load_config",
     "load_guard",
     "load_operations",
+    "load_table",
     "parse_config",
     "template",
 ]

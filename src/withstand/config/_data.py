@@ -18,6 +18,7 @@ _ONLY: dict[str, tuple[str, ...]] = {
     "x": ("npz", "audio"),
     "y": ("npz", "parquet", "csv", "audio"),
     "features": ("parquet", "csv"),
+    "table": ("parquet", "csv"),
     "group": ("npz", "parquet", "csv"),
     "layout": ("npz", "sklearn"),
     "classes": _FILES,
@@ -42,6 +43,14 @@ class DataConfig(Section):
     y: str = Field(default="y", description="key or column of the labels")
     features: Names | None = Field(
         default=None, description="feature columns; all but the label and the group if absent"
+    )
+    table: str | None = Field(
+        default=None,
+        description="file that says what the columns are and what an attacker can do to them, "
+        "relative to the configuration's folder; `withstand init --from` writes it",
+    )
+    only: Names | None = Field(
+        default=None, description="only rows of these classes, such as the frauds; all if absent"
     )
     group: str | None = Field(default=None, description="key or column of each row's user group")
     scale: Positive = Field(default=1.0, description="raw values are divided by this")
@@ -69,6 +78,12 @@ class DataConfig(Section):
             if key in self.model_fields_set and self.kind not in kinds:
                 only = " or ".join(kinds)
                 raise wrong(key, f"is only for kind {only}, not {self.kind}; take it out")
+        if self.table is not None:
+            for key in ("features", "scale"):
+                if key in self.model_fields_set:
+                    raise wrong(
+                        key, "is not for data with a table, whose file tells it; take it out"
+                    )
         if self.features is not None and self.y in self.features:
             raise wrong("features", f"names the label {self.y!r} itself; take it out")
         return self

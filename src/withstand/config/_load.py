@@ -15,6 +15,7 @@ from .._errors import ConfigError, did_you_mean, listed, one_line
 from ._guard import GuardConfig
 from ._operations import Operations
 from ._sections import Config
+from ._table import TableConfig
 
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
 
@@ -94,6 +95,22 @@ def load_operations(path: str | Path = "withstand.yaml") -> Operations:
     return _parsed(Operations, told, str(path), ())
 
 
+def load_table(path: str | Path = "table.yaml") -> TableConfig:
+    """What a YAML file says of a table; raises ConfigError with the key and the fix."""
+    path = Path(path)
+    try:
+        raw = _plain(path)
+    except ConfigError:
+        if path.exists():
+            raise
+        raise ConfigError(
+            f"{path} not found; write it, or run `withstand init --from data.csv`"
+        ) from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: the file is no mapping; write the section features")
+    return _parsed(TableConfig, raw, str(path), ())
+
+
 def _known_keys(path: str | Path, raw: Any, wanted: tuple[str, ...]) -> None:
     """Raises ConfigError for a section that looks like a misspelt one of those wanted."""
     for key in raw if isinstance(raw, dict) else ():
@@ -164,22 +181,26 @@ def _parsed(
         problems = error.errors(include_url=False)
         problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
         first = {**problems[0], "loc": (*place, *problems[0]["loc"])}
-        raise ConfigError(one_line(f"{where}: {_told(first)}", most=600)) from None
+        root = section if section is TableConfig else Config
+        raise ConfigError(one_line(f"{where}: {_told(first, root)}", most=600)) from None
 
 
-def _told(problem: Mapping[str, Any]) -> str:
+def _told(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
+    """A problem in words; root: what the whole file holds."""
     loc, kind, value = problem["loc"], problem["type"], problem["input"]
     context: Mapping[str, Any] = problem.get("ctx", {})
     key = _dotted(loc)
     if kind == "extra_forbidden":
-        allowed = _keys(loc[:-1])
+        allowed = _keys(root, loc[:-1])
         hint = did_you_mean(loc[-1], allowed)
         return f"unknown key {key!r}{hint or ';'} the keys here are {listed(allowed, 20)}"
     if kind == "missing":
-        field = _field(loc)
+        field = _field(root, loc)
         examples = field.examples if field else None
         hint = f", e.g. {loc[-1]}: {examples[0]}" if examples else ""
-        hint = hint or f" (its keys are {listed(_keys(loc), 20)})" if _keys(loc) else hint
+        hint = (
+            hint or f" (its keys are {listed(_keys(root, loc), 20)})" if _keys(root, loc) else hint
+        )
         return f"key {key!r} is missing; add it{hint}"
     if kind == "key":
         return f"{key}.{context['key']} {context['text']}".lstrip(".")
@@ -201,7 +222,7 @@ def _told(problem: Mapping[str, Any]) -> str:
     if kind == "list_type":
         return f"{shown}; give a list, each entry after a dash"
     if kind == "model_type":
-        return f"{shown}; give a mapping with the keys {listed(_keys(loc), 20)}"
+        return f"{shown}; give a mapping with the keys {listed(_keys(root, loc), 20)}"
     return f"{shown}; {problem['msg']}"
 
 
@@ -210,8 +231,8 @@ def _dotted(loc: tuple[str | int, ...]) -> str:
     return "".join(parts).lstrip(".")
 
 
-def _field(loc: tuple[str | int, ...]) -> FieldInfo | None:
-    section: type[BaseModel] | None = Config
+def _field(root: type[BaseModel], loc: tuple[str | int, ...]) -> FieldInfo | None:
+    section: type[BaseModel] | None = root
     field: FieldInfo | None = None
     named = False
     for part in loc:
@@ -236,6 +257,6 @@ def _section(field: FieldInfo | None) -> type[BaseModel] | None:
     return None
 
 
-def _keys(loc: tuple[str | int, ...]) -> list[str]:
-    section = _section(_field(loc)) if loc else Config
+def _keys(root: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    section = _section(_field(root, loc)) if loc else root
     return list(section.model_fields) if section else []

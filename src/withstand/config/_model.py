@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, StrictBool, model_validator
 
 from ._section import Section, wrong
-from ._values import Count, Domain, Index, Positive, Seconds, Tolerance
+from ._values import Count, Domain, Index, Positive, Probability, Seconds, Tolerance
 
 Access = Literal["gradients", "scores", "labels", "none"]
 ModelKind = Literal["torch", "onnx", "sklearn", "http", "python"]
@@ -122,6 +122,11 @@ class ModelConfig(Section):
     access: Access | None = Field(
         default=None, description="the most that the model gives away; what its kind can if absent"
     )
+    threshold: Probability | None = Field(
+        default=None,
+        description="probability of class 1 from which on the answer is 1, where there are two "
+        "classes; 0.5 if absent. Networks answer with logits",
+    )
     allow_pickle: StrictBool = Field(
         default=False,
         description="open pickles, TorchScript and .pt2, which can run any code they hold",
@@ -129,6 +134,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _kinds(self) -> ModelConfig:
+        if self.threshold is not None and self.kind not in ("sklearn", "torch"):
+            raise wrong("threshold", f"is only for kind sklearn or torch, not {self.kind}")
         if self.kind == "http":
             if self.url is None:
                 raise wrong(

@@ -33,12 +33,21 @@ Recipe = Literal["standard", "fgsm", "nfgsm", "pgd", "active", "trades"]
 
 
 class RegionConfig(Section):
-    """What the attacker may change."""
+    """What the attacker may change; norm and eps can be left out where data.table tells it."""
 
-    norm: Norm = Field(description="how a change is measured", examples=["linf"])
-    eps: Positive = Field(
+    norm: Norm | None = Field(
+        default=None, description="how a change is measured", examples=["linf"]
+    )
+    eps: Positive | None = Field(
+        default=None,
         description="radius in units of the raw input, or the number of features for l0",
         examples=["8/255"],
+    )
+    most_changed: Count | None = Field(
+        default=None, description="with data.table: how many features can change in a row"
+    )
+    most_cost: Tolerance | None = Field(
+        default=None, description="with data.table: what can be spent on a row"
     )
     frozen: Columns | None = Field(
         default=None, description="indices of the features that the attacker cannot change"
@@ -46,7 +55,10 @@ class RegionConfig(Section):
 
     @model_validator(mode="after")
     def _count(self) -> RegionConfig:
-        if self.norm == "l0" and self.eps != int(self.eps):
+        for key, other, example in (("norm", "eps", "linf"), ("eps", "norm", "8/255")):
+            if getattr(self, key) is None and getattr(self, other) is not None:
+                raise wrong(key, f"is missing; add it, e.g. {key}: {example}")
+        if self.norm == "l0" and self.eps is not None and self.eps != int(self.eps):
             raise wrong("eps", f"is {self.eps:g}; norm l0 counts features, so give a whole number")
         return self
 
@@ -63,7 +75,9 @@ class ThreatConfig(Section):
     )
     access: Access = Field(default="gradients", description="what the attacker sees of the model")
     region: RegionConfig = Field(
-        description="what the attacker may change", examples=["{norm: linf, eps: 8/255}"]
+        default_factory=RegionConfig,
+        description="what the attacker may change; with data.table it can be left out",
+        examples=["{norm: linf, eps: 8/255}"],
     )
     queries: Count | None = Field(default=None, description="queries for each sample")
 
@@ -273,8 +287,10 @@ class Config(Section):
     def _fits(self) -> Config:
         region, classes, target = self.threat.region, self.data.classes, self.threat.target
         span = _span(self.model.domain)
+        self._tabular()
         # The other norms add up over features, so their radius may well exceed one feature's span.
-        if region.norm == "linf" and region.eps > span:
+        if self.data.table is None and region.norm == "linf" and (region.eps or 0) > span:
+            assert region.eps is not None
             steps = region.eps if span == 1 and region.eps <= 255 else 8.0
             raise wrong(
                 "threat.region.eps",
@@ -293,6 +309,23 @@ class Config(Section):
                 f"has {len(severity)} rows, but data.classes has {len(classes)}; give one for each",
             )
         return self
+
+    def _tabular(self) -> None:
+        """What goes with a table and what does not."""
+        region = self.threat.region
+        if self.data.table is None:
+            for key in ("most_changed", "most_cost"):
+                if getattr(region, key) is not None:
+                    raise wrong(
+                        f"threat.region.{key}", "needs data.table; add it, or take this out"
+                    )
+            if region.norm is None:
+                raise wrong(
+                    "threat.region",
+                    "is missing; add it, e.g. region: {norm: linf, eps: 8/255}, or data.table",
+                )
+        elif "domain" in self.model.model_fields_set:
+            raise wrong("model.domain", "is not for data with a table, whose file tells it")
 
 
 def _span(domain: list[float | list[float]]) -> float:

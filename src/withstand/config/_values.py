@@ -63,6 +63,13 @@ def _share(value: object) -> float:
     return result
 
 
+def _probability(value: object) -> float:
+    result = number(value)
+    if not 0 < result < 1:
+        raise ValueError("give more than 0 and less than 1, such as 0.37")
+    return result
+
+
 def _edge(value: object) -> float:
     # An unbounded feature is a fact about a model, so infinity is allowed here only.
     return value if isinstance(value, float) and math.isinf(value) else number(value)
@@ -168,6 +175,9 @@ Seconds = Annotated[
     float,
     BeforeValidator(_bounded(0, "give more than 0, or leave the key out for no limit", above=True)),
     _schema(exclusiveMinimum=0),
+]
+Probability = Annotated[
+    float, BeforeValidator(_probability), _schema(exclusiveMinimum=0, exclusiveMaximum=1)
 ]
 Share = Annotated[float, BeforeValidator(_share), _schema(minimum=0, maximum=1)]
 Tolerance = Annotated[float, BeforeValidator(_bounded(0, "give 0 or more")), _schema(minimum=0)]

@@ -8,6 +8,7 @@ from ._load import load
 from ._npz import load_npz, read_npz
 from ._sklearn import load_sklearn
 from ._table import load_csv, load_parquet, read_table
+from ._tabular import load_table, table_of
 
 __all__ = [
     "Dataset",
@@ -21,6 +22,8 @@ __all__ = [
     "load_npz",
     "load_parquet",
     "load_sklearn",
+    "load_table",
     "read_npz",
     "read_table",
+    "table_of",
 ]

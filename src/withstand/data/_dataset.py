@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._errors import DataError, did_you_mean, listed
+from ..threat.tabular import Table
 
 Array = NDArray[Any]
 
@@ -35,7 +36,7 @@ class Dataset:
     """Inputs x, float32 (N, ...), and labels y, as `from_arrays` makes and checks them.
 
     y: int64 (N,) for classes, float32 (N,) for regression, float32 (N, K) for multi-label;
-    groups: (N,), the user behind each row.
+    groups: (N,), the user behind each row. table: what the columns are, where that is told.
     """
 
     x: Array
@@ -44,6 +45,7 @@ class Dataset:
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     groups: Array | None = None
+    table: Table | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -88,6 +90,7 @@ def from_arrays(
     features: Sequence[str] | None = None,
     groups: ArrayLike | None = None,
     values: bool = False,
+    table: Table | None = None,
 ) -> Dataset:
     """A data set of arrays x (N, ...) and y (N,) or (N, K); raises DataError for what does not fit.
 
@@ -119,7 +122,13 @@ def from_arrays(
         shape=inputs.shape[1:],
     )
     return Dataset(
-        x=inputs, y=labels, provenance=provenance, classes=names, features=columns, groups=users
+        x=inputs,
+        y=labels,
+        provenance=provenance,
+        classes=names,
+        features=columns,
+        groups=users,
+        table=table,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .._errors import DataError
+import numpy as np
+
+from .._errors import DataError, did_you_mean, listed
 from ..config import DataConfig
 from ._audio import load_audio
 from ._dataset import Dataset
@@ -13,6 +15,7 @@ from ._images import load_images
 from ._npz import load_npz
 from ._sklearn import load_sklearn
 from ._table import load_csv, load_parquet
+from ._tabular import load_tabular
 
 
 def load(spec: DataConfig, root: str | Path = ".") -> Dataset:
@@ -20,13 +23,21 @@ def load(spec: DataConfig, root: str | Path = ".") -> Dataset:
     if spec.kind == "sklearn":
         # The embedded sets know their own scale, so only one that was written replaces it.
         scale = spec.scale if "scale" in spec.model_fields_set else None
-        return load_sklearn(spec.name or "", scale=scale, layout=spec.layout, limit=spec.limit)
+        limit = None if spec.only else spec.limit
+        found = load_sklearn(spec.name or "", scale=scale, layout=spec.layout, limit=limit)
+        return _only(found, spec.only, spec.limit)
     if spec.path is None:
         raise DataError(f"data.path is missing; kind {spec.kind} needs it, e.g. path: data.npz")
     path = Path(root) / Path(spec.path).expanduser()
+    if spec.table is not None:
+        return _only(load_tabular(path, spec, root), spec.only, spec.limit)
+    return _only(_loaded(spec, path), spec.only, spec.limit)
+
+
+def _loaded(spec: DataConfig, path: Path) -> Dataset:
     common: dict[str, Any] = {
         "scale": spec.scale,
-        "limit": spec.limit,
+        "limit": None if spec.only else spec.limit,
         "classes": spec.classes,
         # The path as it was written: reports should not tell of folders on one machine.
         "source": spec.source or spec.path,
@@ -43,3 +54,24 @@ def load(spec: DataConfig, root: str | Path = ".") -> Dataset:
             return load_images(path, size=spec.size, **common)
         case "audio":
             return load_audio(path, spec.x, spec.y, length=spec.length, **common)
+        case "sklearn":
+            raise AssertionError(spec.kind)
+
+
+def _only(data: Dataset, classes: list[str] | None, limit: int | None) -> Dataset:
+    """The rows of these classes, by name or number."""
+    if classes is None:
+        return data
+    names = data.classes or tuple(str(one) for one in np.unique(data.y))
+    for one in classes:
+        if one not in names:
+            hint = did_you_mean(one, names) or ";"
+            raise DataError(f"data.only names the class {one!r}{hint} there are {listed(names)}")
+    if data.classes is None:
+        rows = np.isin(data.y, [int(one) for one in classes])
+    else:
+        rows = np.isin(data.y, [data.classes.index(one) for one in classes])
+    if not rows.any():
+        raise DataError(f"data.only is {listed(classes)}, and no row is of that; correct it")
+    kept = data.take(rows)
+    return kept if limit is None else kept.head(limit)

@@ -19,9 +19,11 @@ from ..attacks import (
     RayS,
     SigmaZero,
     Square,
+    TableSearch,
     TransferPGD,
 )
 from ..threat import ACCESS, L0, L1, L2, Access, Evading, Targeted, Threat, Untargeted
+from ..threat.tabular import Capability
 
 _LARGE = 32
 RUGGED = 0.1
@@ -58,23 +60,24 @@ class Spend:
     decisions: int
     craft: int
     neighbours: int
+    generations: int
 
 
 PRESETS: dict[str, Spend] = {
     "smoke": Spend(
         noise=5, steps=20, margin_steps=20, restarts=1, targets=1, target_steps=20, sweep=30,
         sweep_targets=1, near=16, again=1, probe=100, queries=500, insist=1000, decisions=500,
-        craft=10, neighbours=2,
+        craft=10, neighbours=2, generations=30,
     ),
     "standard": Spend(
         noise=20, steps=100, margin_steps=50, restarts=1, targets=3, target_steps=50, sweep=40,
         sweep_targets=1, near=24, again=2, probe=500, queries=2000, insist=5000, decisions=5000,
-        craft=20, neighbours=5,
+        craft=20, neighbours=5, generations=60,
     ),
     "thorough": Spend(
         noise=100, steps=100, margin_steps=100, restarts=5, targets=9, target_steps=100, sweep=300,
         sweep_targets=2, near=256, again=5, probe=1000, queries=10000, insist=20000,
-        decisions=10000, craft=50, neighbours=20,
+        decisions=10000, craft=50, neighbours=20, generations=200,
     ),
 }  # fmt: skip
 
@@ -88,7 +91,7 @@ def sweep(
     there FMN ended at 1.7 times its distance in trials. Whoever was fooled is near a mistake, and
     what counts is towards which class; for the others, far away, the number of steps does.
     """
-    if access != "gradients":
+    if access != "gradients" or any(isinstance(part, Capability) for part in threat.region):
         return None
     if threat.norm == "l0":
         return SigmaZero(steps=(2 if fooled else 4) * spend.sweep)
@@ -110,6 +113,8 @@ def cascade(spend: Spend, threat: Threat, access: Access, classes: int) -> list[
     """
     if access == "none":
         return []
+    if any(isinstance(part, Capability) for part in threat.region):
+        return [TableSearch(generations=spend.generations)] if access != "labels" else []
     attacks: list[Attack] = [RandomNoise(draws=spend.noise)]
     if access == "gradients":
         attacks += _gradients(spend, threat, classes)

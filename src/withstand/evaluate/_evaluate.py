@@ -27,7 +27,7 @@ from ._cascade import PRESETS, RUGGED, SATURATED, again, cascade, crafted, sweep
 from ._doubts import Doubts
 from ._found import Found
 from ._memory import Memory
-from ._preflight import check_clean, check_domain
+from ._preflight import check_clean, check_domain, check_rules
 from ._record import Record
 from ._report import Report
 from ._stages import Progress, Stages
@@ -116,6 +116,7 @@ class _Evaluation:
         self.crafts = crafted(self.spend, threat, self.x) if self.sources else []
         self.record = Record(self.sources)
         self.memory = None if corpus is None else Memory(corpus, self.access)
+        check_rules(threat, data)
         check_domain(model, self.x)
         self.doubts = Doubts.first(model, self.access, self.x, self.record)
         self.notes: list[str] = []

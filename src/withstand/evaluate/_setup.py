@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import NamedTuple
 
 from .._errors import ModelError, WithstandError
 from ..config import Config, ThreatConfig
-from ..data import Dataset
+from ..data import Dataset, load_table
 from ..data import load as load_data
 from ..models import Model, load_model, with_defences
 from ..threat import (
@@ -25,6 +27,7 @@ from ..threat import (
     Threat,
     Untargeted,
 )
+from ..threat.tabular import Table
 from ._cascade import weakest
 from ._surrogates import numbered
 
@@ -43,30 +46,42 @@ class Setup(NamedTuple):
 def from_config(config: Config, root: str | Path = ".") -> Setup:
     """What a configuration describes; relative paths count from the folder `root`."""
     data = load_data(config.data, root)
-    model = with_defences(load_model(config.model, root), config.defences)
-    threat = threat_from(config.threat)
+    model = with_defences(load_model(config.model, root, data.table), config.defences)
+    threat = _threat(config.threat, data.table)
     if config.model.access is not None:
         threat = replace(threat, access=weakest(threat.access, config.model.access))
-    return Setup(model, data, threat, _surrogates(config, root))
+    return Setup(model, data, threat, _surrogates(config, root, data.table))
 
 
-def _surrogates(config: Config, root: str | Path) -> dict[str, Model]:
+def _surrogates(config: Config, root: str | Path, table: Table | None) -> dict[str, Model]:
     """By the file or factory that each comes from."""
     names = numbered([str(spec.weights or spec.factory or spec.url) for spec in config.surrogates])
     found = {}
     for place, (name, spec) in enumerate(zip(names, config.surrogates, strict=True)):
         try:
-            found[name] = load_model(spec, root)
+            found[name] = load_model(spec, root, table)
         except WithstandError as error:
             raise ModelError(f"surrogates[{place}]: {error}") from None
     return found
 
 
-def threat_from(spec: ThreatConfig) -> Threat:
-    """The threat of a configuration's threat section."""
-    region: Region = _BALLS[spec.region.norm](spec.region.eps)
-    if spec.region.frozen:
-        region = region & Frozen(tuple(spec.region.frozen))
+def threat_from(config: Config, root: str | Path = ".") -> Threat:
+    """The threat that a configuration describes; a relative path of a table counts from `root`."""
+    table = config.data.table
+    return _threat(config.threat, None if table is None else load_table(Path(root) / table))
+
+
+def _threat(spec: ThreatConfig, table: Table | None) -> Threat:
+    told = spec.region
+    parts: list[Region] = []
+    if told.norm is not None and told.eps is not None:
+        parts.append(_BALLS[told.norm](told.eps))
+    if table is not None:
+        limited = table.limited(most_changed=told.most_changed, most_cost=told.most_cost)
+        parts.append(limited.capability)
+    if told.frozen:
+        parts.append(Frozen(tuple(told.frozen)))
+    region = reduce(and_, parts)
     return Threat(region=region, goal=_goal(spec), access=spec.access, queries=spec.queries)
 
 

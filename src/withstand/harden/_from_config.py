@@ -72,7 +72,7 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
         "guard": asked.guard,
         "seed": asked.seed,
     }
-    recipe = _recipe(asked, threat_from(config.threat).region)
+    recipe = _recipe(asked, threat_from(config, root).region)
     return HardenSetup(net, _data(config, root), recipe, training)
 
 
@@ -112,7 +112,7 @@ def run_config(
         report = evaluate(
             hardened.model,
             data,
-            threat_from(config.threat),
+            threat_from(config, root),
             preset=settings.preset,
             seed=settings.seed,
             budget=Budget(seconds=settings.seconds),

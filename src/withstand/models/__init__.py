@@ -37,6 +37,7 @@ from ._randomized import Randomized
 from ._resize_and_pad import ResizeAndPad
 from ._smoothed import Smoothed
 from ._straight import StraightThrough, straight_through
+from ._threshold import Thresholded
 from ._torch import TorchModel
 from ._total_variation import TotalVariation
 from ._trees import load_trees, trees_model
@@ -71,6 +72,7 @@ __all__ = [
     "Smoothed",
     "StraightThrough",
     "Tempered",
+    "Thresholded",
     "TorchModel",
     "TotalVariation",
     "Transform",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._errors import ModelError, answering
 from ..threat import Access, Box
+from ..threat.tabular import Table
 from ._protocol import Gradient, Objective
 
 
@@ -77,15 +78,25 @@ class FunctionModel:
         yield
 
 
-def sklearn_model(estimator: Any, *, domain: Sequence[float] | Box) -> FunctionModel:
+def sklearn_model(
+    estimator: Any, *, domain: Sequence[float] | Box, table: Table | None = None
+) -> FunctionModel:
     """A fitted scikit-learn estimator over rows of features (B, d).
 
-    It answers with log-probabilities where it has `predict_proba`, with its prediction where it has
+    table: one that was fitted to named columns gets them as a data frame, categories as texts. It
+    answers with log-probabilities where it has `predict_proba`, with its prediction where it has
     no `classes_` (a regression), else with labels, each as the index into `classes_`.
     """
 
+    named = table is not None and hasattr(estimator, "feature_names_in_")
+
     def rows(x: Any) -> Any:
-        return x.reshape(len(x), -1)
+        flat = x.reshape(len(x), -1)
+        if table is None or not named:
+            return flat
+        from pandas import DataFrame
+
+        return DataFrame(table.decode(flat))
 
     if hasattr(estimator, "predict_proba"):
 

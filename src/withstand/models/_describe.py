@@ -13,6 +13,7 @@ from ._input_transform import InputTransform
 from ._onnx import OnnxScores
 from ._pipeline import Pipeline
 from ._protocol import Model
+from ._threshold import Thresholded
 from ._torch import TorchModel
 
 
@@ -34,6 +35,8 @@ def describe(model: Model) -> dict[str, Any]:
     if isinstance(model, Pipeline):
         changes = [repr(s.change) for s in model.steps if isinstance(s, InputTransform)]
         told |= {"transforms": changes} if changes else {}
+    if isinstance(model, Thresholded):
+        told["threshold"] = model.threshold
     if isinstance(model, Declared):
         told["defences"] = [defence.name for defence in model.defences]
     if isinstance(inner, Model):

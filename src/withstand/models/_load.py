@@ -19,6 +19,7 @@ from torch import nn
 from .._errors import ModelError, did_you_mean, listed, one_line
 from ..config import DefenceConfig, ModelConfig
 from ..threat import Box
+from ..threat.tabular import Table
 from ._callable import FunctionModel, sklearn_model
 from ._declared import Declared
 from ._defended import Defended
@@ -28,19 +29,25 @@ from ._http import HttpModel, HttpSettings
 from ._input_transform import InputTransform, input_transform
 from ._onnx import load_onnx
 from ._protocol import Model
+from ._threshold import Thresholded
 from ._torch import TorchModel
 from ._trees import is_tree_file, is_trees, load_trees, trees_model
 from ._weights import fill, unpickled
 
 
-def load_model(spec: ModelConfig, root: str | Path = ".") -> Model:
+def load_model(spec: ModelConfig, root: str | Path = ".", table: Table | None = None) -> Model:
     """The model that a configuration describes; relative paths count from the folder `root`.
 
-    Raises ModelError for a factory that fails and for weights that do not fit.
+    table: what the columns of its rows are, for an estimator that was fitted to named ones. Raises
+    ModelError for a factory that fails and for weights that do not fit.
     """
-    root = Path(root)
+    found = _loaded(spec, Path(root), table)
+    return found if spec.threshold is None else Thresholded(found, spec.threshold)
+
+
+def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
     lower, upper = (np.asarray(b) if isinstance(b, list) else b for b in spec.domain)
-    domain = Box(lower, upper)
+    domain = Box(lower, upper) if table is None else table.domain
     if spec.kind == "http":
         return _served(spec, domain)
     if spec.weights is not None and spec.kind == "onnx":
@@ -74,7 +81,7 @@ def load_model(spec: ModelConfig, root: str | Path = ".") -> Model:
     if spec.kind == "sklearn":
         if not hasattr(made, "predict") or isinstance(made, type) or not _fitted(made):
             raise _unexpected(spec, made, "a fitted estimator")
-        return sklearn_model(made, domain=domain)
+        return sklearn_model(made, domain=domain, table=table)
     if not callable(made) or isinstance(made, type):
         raise _unexpected(spec, made, "a function of a numpy batch")
     returns: Literal["labels", "scores"] = "labels" if spec.access == "labels" else "scores"

@@ -256,7 +256,7 @@ def _nearest(desk: Desk, x: Array) -> tuple[list[_Beside] | None, str]:
     if data.x.shape[1:] != x.shape[1:] or data.y.ndim != 1 or data.y.dtype.kind not in "iu":
         return None, "none, so that nothing is proven wrong (the data have another shape)"
     region = config.threat.region
-    if region.norm not in ("linf", "l2"):
+    if region.norm not in ("linf", "l2") or region.eps is None:
         return None, f"none, so that nothing is proven wrong (threat.region.norm is {region.norm})"
     samples = data.x.reshape(len(data.x), -1).astype(np.float32)
     found = []

@@ -36,6 +36,11 @@ class Region:
         """The region of some samples only (per-sample radii and bounds follow their samples)."""
         return self
 
+    @property
+    def implied(self) -> Region | None:
+        """A ball that all of the region lies in, to tell distances where no norm is named."""
+        return None
+
 
 @dataclass(frozen=True)
 class _All(Region):

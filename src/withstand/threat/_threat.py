@@ -39,6 +39,7 @@ class Budget:
 class Threat:
     """Who attacks: what they change (region), want (goal), see (access), how often they ask.
 
+    region: one with a norm, or one that limits changes by itself, as a table's capability does.
     queries: the most model queries the attacker can spend on one sample; None means no limit.
     """
 
@@ -53,7 +54,12 @@ class Threat:
         if self.queries is not None and self.queries < 1:
             raise BudgetError(f"queries is {self.queries}; give at least 1, or None for no limit")
         if not any(isinstance(part, _Ball) for part in self.region):
-            raise ThreatError("the region has no norm; add one of Linf, L2, L1, L0 to it with &")
+            implied = [ball for part in self.region if (ball := part.implied) is not None]
+            if not implied:
+                raise ThreatError(
+                    "the region has no norm; add one of Linf, L2, L1, L0 to it with &"
+                )
+            object.__setattr__(self, "region", implied[0] & self.region)
 
     @property
     def norm(self) -> str:

@@ -6,6 +6,7 @@ from ._evaluate import NUMPY, Arithmetic, affine, column_of, excess, holds, valu
 from ._feature import Change, Feature, OneHot, on_grid
 from ._parse import read_truth, read_value
 from ._relation import Derived, Relation
+from ._table import Table, label_of
 from ._tree import Both, Call, Column, Compare, Either, Truth, Value, names, parts
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "OneHot",
     "Relation",
     "Span",
+    "Table",
     "Truth",
     "Value",
     "Verdict",
@@ -30,6 +32,7 @@ __all__ = [
     "column_of",
     "excess",
     "holds",
+    "label_of",
     "names",
     "on_grid",
     "parts",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..._errors import ThreatError, listed
-from .._region import Region
+from .._region import L0, Region
 from ._feature import Feature, OneHot
 from ._relation import Derived, Relation
 
@@ -134,6 +134,11 @@ class Capability(Region):
         for item in self.order:
             rows[..., self.index[item.name]] = item.value(rows, self.index)
         return rows
+
+    @property
+    def implied(self) -> Region:
+        """Distances are told in columns that change; there is no limit but the capability's own."""
+        return L0(len(self.features))
 
     def describe(self) -> str:
         held = sum(one.change == "none" for one in self.features)

@@ -23,7 +23,8 @@ class Feature:
     multiples of. values: the only ones there are, such as the codes of categories; allow: to which
     of them each may become, for those that are named. most: the largest change, share: the largest
     as a share of the value before. cost: of a unit of change, fixed: of any change at all. integer:
-    whole numbers only. Raises ThreatError for what contradicts itself.
+    whole numbers only. labels: the names of `values` where they are categories. date: values are
+    days since 1970. Raises ThreatError for what contradicts itself.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Feature:
     share: float | None = None
     cost: float = 0.0
     fixed: float = 0.0
+    labels: tuple[str, ...] | None = None
+    date: bool = False
 
     def __post_init__(self) -> None:
         if not self.lower <= self.upper:
@@ -51,6 +54,8 @@ class Feature:
                 raise self._wrong(f"has {key} {getattr(self, key):g}; give at least 0")
         if self.values is not None and not any(self._inside(one) for one in self.values):
             raise self._wrong("has no value within its range; widen it")
+        if self.labels is not None and len(self.labels) != len(self.values or ()):
+            raise self._wrong(f"has {len(self.labels)} labels; give one for each of its values")
         if self.allow and self.values is None:
             raise self._wrong("allows changes between values, and has none; give values")
         for before, after in self.allow.items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
-from ..._errors import ThreatError, did_you_mean, one_line
+from ..._errors import ThreatError, did_you_mean, listed, one_line
 from ._tree import Both, Call, Choice, Column, Compare, Either, Number, Truth, Value, negated
 
 _CHARACTERS = 20_000
@@ -32,15 +32,18 @@ _LANGUAGE = "+ - * / % **, <= < == != >= >, and, or, not, ->, " + ", ".join(
 )
 
 
-def read_truth(text: str, columns: Sequence[str]) -> Truth:
+def read_truth(
+    text: str, columns: Sequence[str], labels: Mapping[str, Sequence[str]] | None = None
+) -> Truth:
     """What must hold, such as `paid <= billed`; raises ThreatError with the fix.
 
     `a -> b` is an implication, `a == b ~ 0.01` allows a difference, `~ 1 %` a share of the right
     side; `where r = rate / 1200, n = term` at the end names parts. `sum(paid_*)` takes all columns
-    that begin so; other names than words stand in backquotes. The functions are min, max, sum, abs,
-    log, exp, sqrt, floor, ceil, round, where and date.
+    that begin so; other names than words stand in backquotes. `country == 'DE'` compares a column
+    of categories, whose names are its `labels`. The functions are min, max, sum, abs, log, exp,
+    sqrt, floor, ceil, round, where and date.
     """
-    return _Reading(text, columns).truth()
+    return _Reading(text, columns, labels).truth()
 
 
 def read_value(text: str, columns: Sequence[str]) -> Value:
@@ -49,8 +52,10 @@ def read_value(text: str, columns: Sequence[str]) -> Value:
 
 
 class _Reading:
-    def __init__(self, text: str, columns: Sequence[str]) -> None:
-        self.text, self.columns = text, list(columns)
+    def __init__(
+        self, text: str, columns: Sequence[str], labels: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.text, self.columns, self.labels = text, list(columns), labels or {}
         self.known = set(self.columns)
         self.quoted: dict[str, str] = {}
         self.bound: dict[str, Value] = {}
@@ -139,8 +144,26 @@ class _Reading:
                     relative = number.value / 100
                 else:
                     absolute = number.value
-        sides = self._value(left, depth), self._value(right, depth)
+        sides = self._side(left, right, depth), self._side(right, left, depth)
+        if _is_text(left) or _is_text(right):
+            if name not in ("==", "!="):
+                raise self._wrong("categories have no order; compare them with == or !=")
+            absolute = relative = 0.0
         return Compare(name, *(sides[::-1] if swapped else sides), absolute, relative)
+
+    def _side(self, node: ast.expr, other: ast.expr, depth: int) -> Value:
+        """A side of a comparison, which may be the name of a category of the other."""
+        if not _is_text(node):
+            return self._value(node, depth)
+        assert isinstance(node, ast.Constant)
+        match self._value(other, depth):
+            case Column(name=name) if name in self.labels:
+                labels = list(self.labels[name])
+                if node.value not in labels:
+                    hint = did_you_mean(node.value, labels) or f"; it is one of {listed(labels)}"
+                    raise self._wrong(f"{name} has no category {one_line(node.value, 40)!r}{hint}")
+                return Number(float(labels.index(node.value)))
+        raise self._wrong(f"{self._shown(node)} is not known there; only columns of categories are")
 
     def _value(self, node: ast.expr, depth: int = 0) -> Value:
         self._deep(depth)
@@ -235,3 +258,7 @@ class _Reading:
 
     def _wrong(self, why: str) -> ThreatError:
         return ThreatError(f"relation {one_line(self.text, 80)!r}: {why}")
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)

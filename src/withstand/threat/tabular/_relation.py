@@ -25,9 +25,14 @@ class Relation:
     tree: Truth = field(repr=False)
 
     @classmethod
-    def read(cls, text: str, columns: Sequence[str]) -> Relation:
-        """The rule in a text; raises ThreatError for one that is none, with the fix."""
-        return cls(text, read_truth(text, columns))
+    def read(
+        cls, text: str, columns: Sequence[str], labels: Mapping[str, Sequence[str]] | None = None
+    ) -> Relation:
+        """The rule in a text; raises ThreatError for one that is none, with the fix.
+
+        labels: the names of the categories of columns that have such, for `country == 'DE'`.
+        """
+        return cls(text, read_truth(text, columns, labels))
 
     @property
     def columns(self) -> frozenset[str]:
