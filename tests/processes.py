@@ -64,7 +64,10 @@ def _forked(
             target=_child, args=(work, words, folder, dict(environment), scratch)
         )
         process.start()
-        process.join()
+        try:
+            process.join()
+        finally:
+            process.kill()
         out, error = (Path(scratch, name).read_text() for name in ("out", "error"))
     assert process.exitcode is not None
     return subprocess.CompletedProcess(list(words), process.exitcode, out, error)

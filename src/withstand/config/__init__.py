@@ -29,6 +29,7 @@ from ._table import ChoiceConfig, FeatureConfig, TableConfig
 from ._template import template
 from ._tensor import TensorConfig
 from ._ui import UiConfig
+from ._yaml import read_yaml
 
 __all__ = [
     "CampaignsConfig",
@@ -76,5 +77,6 @@ __all__ = [
     "load_operations",
     "load_table",
     "parse_config",
+    "read_yaml",
     "template",
 ]

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -16,34 +15,9 @@ from ._guard import GuardConfig
 from ._operations import Operations
 from ._sections import Config
 from ._table import TableConfig
+from ._yaml import read_yaml
 
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader for which duplicate keys and keys that are not text are errors."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.tag == "tag:yaml.org,2002:merge":
-                continue
-            if key.tag != "tag:yaml.org,2002:str":
-                raise ConfigError(f"line {line}: key {_name(key)} is not text; put it in quotes")
-            if key.value in seen:
-                raise ConfigError(
-                    f"line {line}: key {key.value!r} is there twice (first on line "
-                    f"{seen[key.value]}); take one out"
-                )
-            seen[key.value] = line
-        return super().construct_mapping(node, deep)
-
-
-def _name(key: yaml.Node) -> str:
-    if isinstance(key, yaml.ScalarNode):
-        return repr(one_line(key.value))
-    return "that is a list" if isinstance(key, yaml.SequenceNode) else "that is a mapping"
 
 
 def load_config(
@@ -145,18 +119,9 @@ def _plain(path: Path) -> Any:
             f"{path} cannot be read ({error.strerror}); give the path of a YAML file"
         ) from None
     try:
-        return yaml.load(text, Loader=_Loader)
+        return read_yaml(text)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "an unknown line"
-        what = one_line(error.problem or error.context or "syntax error")
-        raise ConfigError(
-            f"{path}: YAML error at {line}: {what}; correct the syntax there"
-        ) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not readable as YAML ({one_line(error)}); correct it") from None
 
 
 def parse_config(raw: object, where: str = "configuration") -> Config:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -18,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from .._errors import OperationError, did_you_mean, listed, one_line
+from .._errors import ConfigError, OperationError, did_you_mean, listed, one_line
+from ..config import read_yaml
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -149,9 +149,12 @@ class Scope(_Part):
 def parse_scope(content: bytes, where: str) -> Scope:
     """The scope in a file's bytes; raises OperationError with the key and the fix."""
     try:
-        told = yaml.load(content.decode(), _Once)
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise OperationError(f"scope {where}: not YAML ({one_line(error)}); correct it") from None
+        # A key that is there twice is refused: who signs may see another one than who reads.
+        told = read_yaml(content.decode())
+    except UnicodeDecodeError as error:
+        raise OperationError(f"scope {where}: not UTF-8 ({one_line(error)}); save it so") from None
+    except ConfigError as error:
+        raise OperationError(f"scope {where}: {error}") from None
     if not isinstance(told, dict):
         raise OperationError(f"scope {where}: it is no mapping; write the keys name, who, targets")
     try:
@@ -168,16 +171,6 @@ def read_bytes(path: Path) -> bytes:
         raise OperationError(
             f"{path} cannot be read ({error.strerror}); see `withstand redteam --help`"
         ) from None
-
-
-class _Once(yaml.SafeLoader):
-    """A key that is there twice is an error: who signs may see another one than who reads."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.YAMLError(f"key {twice!r} is there twice")
-        return super().construct_mapping(node, deep)
 
 
 def _told(error: ValidationError) -> str:

@@ -5,6 +5,7 @@ from ._checkpoint import Checkpoint, Signer, append_to, read_checkpoints
 from ._events import cloud_event, event_schema
 from ._index import Index, Query, indexed
 from ._log import BusyError, Counts, Log
+from ._onward import Lost, Position, walk_on
 from ._orders import carry_out, order
 from ._record import START, Head, Record
 from ._retention import Retained, Retention, retain
@@ -23,7 +24,9 @@ __all__ = [
     "Head",
     "Index",
     "Log",
+    "Lost",
     "Place",
+    "Position",
     "Query",
     "Record",
     "Retained",
@@ -48,4 +51,5 @@ __all__ = [
     "retain",
     "unpack",
     "verify",
+    "walk_on",
 ]

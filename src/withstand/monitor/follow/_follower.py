@@ -9,11 +9,10 @@ from pathlib import Path
 
 from ..._errors import OperationError
 from ...config import CampaignsConfig
-from ...evidence.log import Break, Record
+from ...evidence.log import Break, Lost, Position, Record, walk_on
 from ..campaigns import Grouper
 from ..store import Alerts, Campaign, Counts, Memory, Store
 from ._counting import Counting
-from ._walk import Lost, Position, walk_on
 
 _NAME = "follower"
 _JUMP = 30.0

@@ -14,6 +14,15 @@ from ..._errors import OperationError
 NAME = "operations.sqlite"
 _FORMAT = 1
 _PATIENCE = 10.0
+_FIXES = {
+    "FULL": "; free space on its disk, nothing that was kept is lost",
+    "NOTADB": "; move it away to begin a new one, or put its copy back",
+    "CORRUPT": "; move it away to begin a new one, or put its copy back",
+    "BUSY": f" for {_PATIENCE:g} s; end whoever holds it",
+    "READONLY": "; give its owner the right to write it",
+    "CANTOPEN": "; give its owner the right to open it",
+    "IOERR": "; check its disk",
+}
 
 
 class Store:
@@ -111,4 +120,7 @@ class Store:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            raise OperationError(f"{self.path} cannot be used: {error}") from error
+            # Only what SQLite itself reports has a name.
+            name = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]
+            fix = _FIXES.get(name, "")
+            raise OperationError(f"{self.path} cannot be used: {error}{fix}") from error

@@ -6,26 +6,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from ..._errors import OperationError, did_you_mean, listed, one_line
+from ..._errors import ConfigError, OperationError, did_you_mean, listed, one_line
+from ...config import read_yaml
 from ..action import Action, actions
 from ._references import check_references
 from ._runbook import Runbook, RunbookStep, When
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader for which a key that is there twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
-                raise yaml.YAMLError(
-                    f"key {key.value!r} is there twice (line {key.start_mark.line + 1})"
-                )
-        return super().construct_mapping(node, deep)
 
 
 def runbooks(folder: Path) -> dict[str, Runbook]:
@@ -59,11 +46,9 @@ def runbooks(folder: Path) -> dict[str, Runbook]:
 def parse(text: str, where: str, known: dict[str, Action[Any]]) -> Runbook:
     """A runbook in YAML, checked against the actions that are known; raises OperationError."""
     try:
-        raw = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise OperationError(f"{where}: YAML error: {one_line(error)}; correct it") from None
-    except RecursionError:
-        raise OperationError(f"{where}: it is nested too deeply; correct it") from None
+        raw = read_yaml(text)
+    except ConfigError as error:
+        raise OperationError(f"{where}: {error}") from None
     if not isinstance(raw, dict):
         raise OperationError(f"{where}: it is no mapping; write name, when and steps")
     try:

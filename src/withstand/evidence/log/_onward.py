@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..._errors import EvidenceError
-from ...evidence.log import Break, Head, Place
-from ...evidence.log._record import decode
-from ...evidence.log._segment import beginning, last_record, name_of, number_of, segments, walk
+from ._record import Head, decode
+from ._segment import (
+    Break,
+    Place,
+    beginning,
+    last_record,
+    name_of,
+    number_of,
+    segments,
+    walk,
+)
 
 _LONGEST = 70_000
 
