@@ -133,7 +133,7 @@ def test_a_reader_that_leaves_early_is_no_failure(project: Path) -> None:
 def test_demo_compares_two_models_in_json_and_on_a_page(tmp_path: Path) -> None:
     few = (
         "import functools, withstand.workflows as workflows\n"
-        "workflows.demo = functools.partial(workflows.demo, limit=40)\n"
+        "workflows.demo = functools.partial(workflows.demo, limit=20)\n"
         "from withstand.cli import main\nmain()\n"
     )
     done = subprocess.run(

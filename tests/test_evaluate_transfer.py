@@ -414,7 +414,7 @@ model: {kind: sklearn, factory: "models.py:victim", domain: [0, 1]}
 surrogates:
   - {kind: torch, factory: "models.py:own", weights: own.pt}
   - {kind: torch, factory: "models.py:own", weights: own.pt, domain: [0, 1]}
-data: {kind: sklearn, name: digits, limit: 60}
+data: {kind: sklearn, name: digits, limit: 30}
 threat: {access: none, region: {norm: linf, eps: 0.15}}
 evaluate: {preset: smoke}
 """
