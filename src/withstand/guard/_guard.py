@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ..evidence.log import fingerprinted
 from ._journal import Journal, NoJournal
 from ._ladder import ACTIONS
 from ._lines import Line
@@ -186,8 +187,8 @@ class Guard:
             asked = rule.apply(call.asked)
             if asked is not call.asked:
                 call.asked = asked
-                call.trace.append((rule.name, self._digest(asked)))
-        call.fingerprint = self._digest(call.asked)
+                call.trace.append((rule.name, self._mac(*fingerprinted(asked.inputs))))
+        call.fingerprint = self._mac(*fingerprinted(call.asked.inputs))
         waiting = []
         for sensor in line.sensors:
             try:
@@ -362,17 +363,6 @@ class Guard:
         if not kept:
             self.metrics.count("evidence_lost")
         return kept and not self.journal.failing
-
-    def _digest(self, asked: Inference) -> str:
-        parts: list[bytes] = []
-        for named in asked.inputs:
-            parts.append(f"{named.name}\0{named.datatype}{named.values.shape}".encode())
-            if named.datatype == "BYTES":
-                for part in named.values.ravel():
-                    parts += (len(part).to_bytes(8, "little"), part)
-            else:
-                parts.append(named.values.tobytes())
-        return self._mac(*parts)
 
 
 def _read(request: Request, route: Route, line: Line) -> Inference:

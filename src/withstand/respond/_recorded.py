@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .._errors import EvidenceError
 from ..config import ReplayConfig
-from ..evidence.log import Record, Tensor, Vault, unpack
+from ..evidence.log import Record, Tensor, Vault, fingerprinted, unpack
 
 Array = NDArray[np.float32]
 Parity = Literal["same", "differs", "not recorded"]
@@ -125,14 +125,7 @@ def _parity(tensors: list[Tensor], record: Record, secret: bytes | None) -> Pari
     kept = record.content.get("fingerprint")
     if secret is None or not kept:
         return "not recorded"
-    mac = hmac.new(secret, digestmod=hashlib.sha256)
-    for one in tensors:
-        mac.update(f"{one.name}\0{one.datatype}{one.values.shape}".encode())
-        if one.datatype == "BYTES":
-            for part in one.values.ravel():
-                mac.update(len(part).to_bytes(8, "little") + part)
-        else:
-            mac.update(np.ascontiguousarray(one.values).tobytes())
+    mac = hmac.new(secret, b"".join(fingerprinted(tensors)), hashlib.sha256)
     trace = record.content.get("trace") or []
     last = trace[-1][1] if trace else kept
     return "same" if mac.hexdigest() == kept == last else "differs"

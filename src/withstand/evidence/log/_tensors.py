@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,32 @@ class Tensor(NamedTuple):
     datatype: str
     values: NDArray[Any]
     columns: tuple[str, ...] = ()
+
+
+class Named(Protocol):
+    """What has a name, a datatype and values, as a Tensor."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def datatype(self) -> str: ...
+
+    @property
+    def values(self) -> NDArray[Any]: ...
+
+
+def fingerprinted(tensors: Iterable[Named]) -> list[bytes]:
+    """What the fingerprint of an input is taken over: names, types, shapes and values."""
+    parts: list[bytes] = []
+    for one in tensors:
+        parts.append(f"{one.name}\0{one.datatype}{one.values.shape}".encode())
+        if one.datatype == "BYTES":
+            for part in one.values.ravel():
+                parts += (len(part).to_bytes(8, "little"), part)
+        else:
+            parts.append(one.values.tobytes())
+    return parts
 
 
 def pack(tensors: Sequence[Tensor]) -> bytes:
