@@ -82,11 +82,25 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# The plugin as its entry point loads it, and no other of this environment.
+PLUGINS = ("-q", "-p", "withstand._pytest", "-p", "no:cacheprovider")
+
+
 def run_pytest(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    # The plugin as its entry point loads it, and no other of this environment.
-    plugins = ["-p", "withstand._pytest", "-p", "no:cacheprovider"]
+    return script(
+        "import os, sys\n"
+        "os.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'\n"
+        f"sys.path.insert(0, {str(project)!r})\n"
+        "import pytest\n"
+        f"sys.exit(pytest.main({[*PLUGINS, *words]!r}))\n",
+        project,
+    )
+
+
+def run_pytest_anew(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """In a process that has imported nothing before."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugins, *words],
+        [sys.executable, "-m", "pytest", *PLUGINS, *words],
         cwd=project,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(project)},
         capture_output=True,
@@ -123,7 +137,7 @@ def test_the_count_is_the_same_on_several_processes(project: Path) -> None:
     text = text[: text.index("    assert robustness(")] + "    pass\n"
     (project / "test_project.py").write_text(text)
     words = ("--robustness-coverage", "-m", "not slow")
-    done = run_pytest(project, "-p", "xdist.plugin", "-n", "2", *words)
+    done = run_pytest_anew(project, "-p", "xdist.plugin", "-n", "2", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert counted(project) == {"tests": 4, "robustness": 1}
 
@@ -157,7 +171,7 @@ def test_a_run_without_the_option_writes_nothing_and_imports_nothing_heavy(proje
         "import sys\n\n\ndef test_light():\n"
         "    assert not {'torch', 'numpy', 'pydantic', 'scipy'} & set(sys.modules)\n"
     )
-    done = run_pytest(project)
+    done = run_pytest_anew(project)
     assert done.returncode == 0, done.stdout
     assert not (project / "robustness-coverage.json").exists()
 
