@@ -33,6 +33,7 @@ from recipes import recipes, unseen
 from scores import scores
 from smoothing import sequential, speed
 from trees import trees
+from trees_exact import exact
 
 from withstand import __version__
 
@@ -47,6 +48,7 @@ PARTS = {
     "decisions": decisions,
     "scores": scores,
     "trees": trees,
+    "trees-exact": exact,
     "endpoint": endpoint,
     "evidence": evidence,
     "smoothing": speed,

@@ -1,5 +1,9 @@
 """Regions, goals and threats against closed forms."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +25,7 @@ from withstand.threat import (
     Threat,
     Untargeted,
 )
+from withstand.threat.tabular import Capability, Feature, Relation
 
 X = np.zeros((2, 3))
 MOVED = np.array([[3.0, 4.0, 0.0], [0.0, 1.0, 0.0]])
@@ -123,3 +128,27 @@ def test_errors_tell_the_limit_in_one_line(make: object, words: str) -> None:
     with pytest.raises(_errors.WithstandError, match=words) as caught:
         make()  # type: ignore[operator]
     assert "\n" not in str(caught.value)
+
+
+def test_a_regions_content_is_the_same_in_every_process() -> None:
+    text = (
+        "import numpy as np\n"
+        "from withstand.threat import Box, Linf, Mask\n"
+        "from withstand.threat.tabular import Capability, Feature, Relation\n"
+        "table = Capability(features=(Feature(name='a', upper=5.0), Feature(name='b')),\n"
+        "    relations=(Relation.read('a <= b', ['a', 'b']),))\n"
+        "region = Linf(0.1) & Box(0, 1) & Mask(np.array([True, False])) & table\n"
+        "print(b''.join(part.content() for part in region).hex())\n"
+    )
+    command = [sys.executable, "-c", text]
+    told = {subprocess.run(command, capture_output=True, text=True).stdout for _ in range(2)}
+    assert len(told) == 1
+    assert len(told.pop()) > 200
+
+
+def test_regions_that_differ_in_a_rule_differ_in_content() -> None:
+    features = (Feature(name="a", upper=5.0), Feature(name="b"))
+    table = Capability(features=features)
+    related = replace(table, relations=(Relation.read("a <= b", ["a", "b"]),))
+    dearer = replace(table, features=(replace(features[0], cost=1.0), features[1]))
+    assert len({one.content() for one in (table, related, dearer, Linf(1.0), L2(1.0))}) == 5

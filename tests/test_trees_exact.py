@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from withstand._errors import ModelError
-from withstand.certify.trees import Forest, Tree, decide, read_forest
+from withstand._errors import ModelError, ThreatError
+from withstand.certify.trees import Forest, Tree, decide, nearest, read_forest
+from withstand.certify.trees._axes import axes_of
+from withstand.certify.trees._cells import reach_of
+from withstand.certify.trees._programme import Programme
 from withstand.models import sklearn_model, trees_model
 from withstand.threat.tabular import Capability, Derived, Feature, OneHot, Relation
 
@@ -33,9 +36,9 @@ def fitted(kind: str, classes: int) -> tuple[Any, Any]:
         made = library.LGBMClassifier(n_estimators=6, verbose=-1, num_threads=1).fit(X, y)
     elif kind == "catboost":
         library = pytest.importorskip("catboost")
-        made = library.CatBoostClassifier(iterations=6, depth=3, verbose=0, thread_count=1).fit(
-            X, y
-        )
+        made = library.CatBoostClassifier(
+            iterations=6, depth=3, verbose=0, thread_count=1, allow_writing_files=False
+        ).fit(X, y)
     else:
         from sklearn import ensemble, tree
 
@@ -65,7 +68,7 @@ def test_a_reader_answers_as_its_library_at_and_beside_every_cut(kind: str, clas
     made, scores = fitted(kind, classes)
     forest = read_forest(made)
     rows = []
-    for feature, cuts in enumerate(forest.cuts()):
+    for feature, cuts in enumerate(forest.cuts):
         for cut in cuts:
             for value in (cut, np.nextafter(cut, np.float32(9)), np.nextafter(cut, np.float32(-9))):
                 moved = X[:4].copy()
@@ -135,13 +138,12 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("case", range(len(CASES)))
-@pytest.mark.parametrize(
-    ("trees", "count"), [(2, 6), *(pytest.param(n, 40, marks=pytest.mark.slow) for n in (1, 5))]
-)
-def test_a_decision_is_that_of_trying_every_row(case: int, trees: int, count: int) -> None:
-    told, names = dict(CASES[case]), ["a", "b", "c"]
-    draw = np.random.default_rng(case)
+TABLE = np.array(list(product(range(9), repeat=3)), np.float32)
+
+
+def capability_of(case: dict[str, Any]) -> Capability:
+    """Three whole numbers up to 4, of which the second one only grows, under a case's rules."""
+    told, names = dict(case), ["a", "b", "c"]
     choice = told.pop("choice", None)
     derived = told.pop("derived", None)
     features = tuple(
@@ -150,14 +152,27 @@ def test_a_decision_is_that_of_trying_every_row(case: int, trees: int, count: in
                 cost=1.0 if name == "a" else 0.5)
         for name in names
     )  # fmt: skip
-    asked = Capability(
+    return Capability(
         features=features,
         relations=tuple(Relation.read(text, names) for text in told.pop("relations", ())),
         choices=(OneHot(columns=choice),) if choice else (),
         derived=(Derived.read(*derived, names),) if derived else (),
         **told,
     )
-    table = np.array(list(product(range(9), repeat=3)), np.float32)
+
+
+def possible(asked: Capability) -> Any:
+    """The rows that break no rule by themselves."""
+    wrong = {row for row, _ in asked.wrong(TABLE)}
+    return TABLE[[row for row in range(len(TABLE)) if row not in wrong]]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+@pytest.mark.parametrize(
+    ("trees", "count"), [(2, 6), *(pytest.param(n, 40, marks=pytest.mark.slow) for n in (1, 5))]
+)
+def test_a_decision_is_that_of_trying_every_row(case: int, trees: int, count: int) -> None:
+    asked, draw = capability_of(CASES[case]), np.random.default_rng(case)
     counted = {"witness": 0, "proven": 0, "undecided": 0}
     for _ in range(count):
         forest = Forest(
@@ -165,11 +180,10 @@ def test_a_decision_is_that_of_trying_every_row(case: int, trees: int, count: in
             constant=np.zeros(3),
             features=3,
         )
-        start = table[[n for n in range(len(table)) if not asked.wrong(table[n : n + 1])]]
-        x = start[draw.integers(len(start))]
+        x = possible(asked)[draw.integers(len(possible(asked)))]
         label = int(forest.scores(x[None])[0].argmax())
-        within = asked.contains(np.repeat(x[None], len(table), 0), table)
-        exists = bool((forest.scores(table[within]).argmax(1) != label).any())
+        within = asked.contains(np.repeat(x[None], len(TABLE), 0), TABLE)
+        exists = bool((forest.scores(TABLE[within]).argmax(1) != label).any())
         lower, upper = (end[0] for end in asked.box(x[None]))
         lower, upper = np.maximum(lower, 0), np.minimum(upper, 8)
         found = decide(forest, x, label, lower, upper, capability=asked, seconds=20)
@@ -203,3 +217,133 @@ def test_a_box_alone_is_decided_on_a_model_of_numbers() -> None:
                 assert scores(found.row[None])[0].argmax() != label
     assert "undecided" not in statuses
     assert {"witness", "proven"} <= set(statuses)
+
+
+@pytest.mark.parametrize(
+    "case", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, len(CASES)))]
+)
+def test_the_least_change_of_a_tree_is_that_of_trying_every_row(case: int) -> None:
+    asked = capability_of(CASES[case])
+    draw = np.random.default_rng(9)
+    starts, exact, found_any = possible(asked), 0, 0
+    for number in range(200):
+        tree = grown(draw, 4, 3, 5)
+        forest = Forest(trees=(tree,), constant=np.zeros(3), features=3)
+        x = starts[draw.integers(len(starts))]
+        label = int(forest.scores(x[None])[0].argmax())
+        rows = TABLE[asked.contains(np.repeat(x[None], len(TABLE), 0), TABLE)]
+        rows = rows[forest.scores(rows).argmax(1) != label]
+        apart, same = np.abs(rows.astype(float) - x), np.repeat(x[None], len(rows), 0)
+        wanted = {
+            "linf": apart.max(1), "l1": apart.sum(1), "l0": asked.changed(same, rows),
+            "cost": asked.cost(same.astype(float), rows.astype(float)),
+        }  # fmt: skip
+        lower, upper = (end[0] for end in asked.box(x[None]))
+        lower, upper = np.maximum(lower, 0), np.minimum(upper, 8)
+        measure = list(wanted)[number % 4]
+        found = nearest(
+            forest, x, label, lower, upper, measure=measure, capability=asked, seconds=20
+        )
+        least = min(wanted[measure].tolist(), default=np.inf)
+        exact += found.exact
+        assert found.distance >= least - 1e-9
+        assert found.distance == pytest.approx(least) or not found.exact
+        if found.row is not None:
+            found_any += 1
+            assert asked.contains(x[None], found.row[None])[0]
+            assert forest.scores(found.row[None])[0].argmax() != label
+    assert found_any > 50
+    assert exact == 200 or case in UNSURE
+
+
+def test_the_least_change_is_asked_of_a_single_tree() -> None:
+    forest = Forest(
+        trees=tuple(grown(DRAW, 2, 3, 5) for _ in range(2)), constant=np.zeros(3), features=3
+    )
+    with pytest.raises(ModelError, match="2 trees; give one of a single tree"):
+        nearest(forest, np.zeros(3), 0, np.zeros(3), np.ones(3))
+
+
+def test_cells_answer_as_the_forest_in_every_part() -> None:
+    draw = np.random.default_rng(2)
+    features = (
+        Feature(name="a", integer=True), Feature(name="b", step=0.25), Feature(name="c"),
+    )  # fmt: skip
+    asked = Capability(features=features)
+    for _ in range(20):
+        forest = Forest(
+            trees=tuple(grown(draw, 4, 3, 5) for _ in range(3)),
+            constant=draw.normal(0, 1, 3), features=3,
+        )  # fmt: skip
+        x = np.array([2.0, 1.25, 1.7], np.float32)
+        lower, upper = np.array([-0.3, 0.5, 0.2]), np.array([4.0, 2.9, 3.5])
+        axes = axes_of(forest.cuts, x.astype(float), lower, upper, asked)
+        cells = reach_of(forest, axes).towards(2, 0)
+        rows = np.stack(
+            [draw.integers(0, 5, 50), draw.integers(2, 12, 50) / 4, draw.uniform(0.2, 3.5, 50)], 1
+        ).astype(np.float32)
+        parts = np.stack([axis.part(rows[:, n]) for n, axis in enumerate(axes)], 1)
+        scores = forest.scores(rows)
+        margins = cells.margins(parts)
+        assert np.allclose(margins, scores[:, 2] - scores[:, 0])
+        assert cells.highest >= margins.max() - 1e-9
+        feature, part, margin = cells.moves(parts[0])
+        assert len(feature) == cells.ends.sum()
+        moved = np.repeat(parts[:1], len(feature), 0)
+        moved[np.arange(len(feature)), feature] = part
+        assert np.allclose(margin, cells.margins(moved))
+        # Both ends of every part are possible, and answer alike.
+        for each in (moved, parts):
+            for side in ("first", "last"):
+                there = np.stack([getattr(a, side)[each[:, n]] for n, a in enumerate(axes)], 1)
+                assert asked.contains(there, there).all()
+                assert ((there >= lower) & (there <= upper)).all()
+                other = forest.scores(there)
+                assert np.allclose(other[:, 2] - other[:, 0], cells.margins(each))
+
+
+def test_a_bound_of_the_relaxed_programme_holds_whatever_the_solver_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import scipy.optimize
+
+    draw = np.random.default_rng(4)
+    real = scipy.optimize.linprog
+
+    def lying(*arguments: Any, **more: Any) -> Any:
+        found = real(*arguments, **more)
+        found.ineqlin.marginals += draw.normal(0, 0.3, len(found.ineqlin.marginals))
+        found.eqlin.marginals += draw.normal(0, 0.3, len(found.eqlin.marginals))
+        return found
+
+    for _ in range(20):
+        programme = Programme()
+        columns = programme.variables(6, -1, 2, gain=draw.normal(0, 1, 6))
+        for _ in range(4):
+            factors = dict(zip(columns.tolist(), draw.normal(0, 1, 6).tolist(), strict=True))
+            programme.rule(factors, -1.0, float(draw.uniform(0, 1)))
+        programme.rule(dict.fromkeys(columns.tolist(), 1.0), 1.0, 1.0)
+        monkeypatch.setattr(scipy.optimize, "linprog", real)
+        best = programme.relaxed(10)
+        assert best.solution is not None
+        monkeypatch.setattr(scipy.optimize, "linprog", lying)
+        told = programme.relaxed(10)
+        assert told.bound >= best.bound - 1e-9
+        assert -programme.solved(10).fun == pytest.approx(best.bound)
+
+
+def test_a_row_that_is_outside_is_named() -> None:
+    forest = Forest(trees=(grown(DRAW, 2, 3, 5),), constant=np.zeros(3), features=3)
+    with pytest.raises(ThreatError, match=r"feature 1 is 2 before the attack, .* between 0 and 1"):
+        decide(forest, np.array([0, 2, 0]), 0, np.zeros(3), np.ones(3))
+
+
+def test_no_time_leaves_a_row_undecided() -> None:
+    forest = Forest(
+        trees=tuple(grown(DRAW, 4, 3, 5) for _ in range(9)), constant=np.zeros(3), features=3
+    )
+    x = np.array([2.0, 2.0, 2.0])
+    label = int(forest.scores(x[None])[0].argmax())
+    found = decide(forest, x, label, x - 2, x + 2, seconds=1e-9)
+    assert (found.status, found.row, found.by) == ("undecided", None, None)
+    assert decide(forest, x, label, x - 2, x + 2, seconds=20).status == "witness"

@@ -4,12 +4,14 @@ from ._alma import ALMA
 from ._apgd import APGD
 from ._apgdt import APGDT
 from ._ask import batch_floor
-from ._ball import length, project
+from ._ball import Reach, length, project, reach
 from ._boundary import BoundaryAttack
+from ._capgd import CAPGD
 from ._cgba import CGBA
 from ._checkpoint import Checkpoint
 from ._contract import Ask, Attack, Query, Seen
 from ._craft import craft
+from ._cuts import Cuts
 from ._cw import CarliniWagner
 from ._ddn import DDN
 from ._deepfool import DeepFool
@@ -26,6 +28,7 @@ from ._random import RandomNoise
 from ._rays import RayS
 from ._registry import registry
 from ._result import Curve, Ledger, Result, Status
+from ._rows import Donors, Examples
 from ._sigmazero import SigmaZero
 from ._signopt import SignOPT
 from ._simba import SimBA
@@ -37,6 +40,7 @@ from ._superdeepfool import SuperDeepFool
 from ._surfree import SurFree
 from ._surrogate import train_surrogate
 from ._table_search import TableSearch
+from ._table_walk import TableWalk
 from ._transfer import TransferPGD
 from ._universal import Universal, universal
 from ._weighted import WeightedPGD
@@ -45,6 +49,7 @@ __all__ = [
     "ALMA",
     "APGD",
     "APGDT",
+    "CAPGD",
     "CGBA",
     "DDN",
     "FAB",
@@ -60,7 +65,10 @@ __all__ = [
     "CarliniWagner",
     "Checkpoint",
     "Curve",
+    "Cuts",
     "DeepFool",
+    "Donors",
+    "Examples",
     "HopSkipJump",
     "Ledger",
     "OrthogonalPGD",
@@ -68,6 +76,7 @@ __all__ = [
     "Query",
     "RandomNoise",
     "RayS",
+    "Reach",
     "Result",
     "Seen",
     "SigmaZero",
@@ -80,6 +89,7 @@ __all__ = [
     "SuperDeepFool",
     "SurFree",
     "TableSearch",
+    "TableWalk",
     "TransferPGD",
     "Universal",
     "WeightedPGD",
@@ -87,6 +97,7 @@ __all__ = [
     "craft",
     "length",
     "project",
+    "reach",
     "registry",
     "run",
     "sample_keys",

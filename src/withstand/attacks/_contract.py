@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..models import Model, Objective
 from ..threat import ACCESS, Access, Threat
+from ..threat.tabular import Capability
+from ._ball import length
 from ._problem import Problem
 
 
@@ -58,12 +60,14 @@ class Attack(ABC):
 
     Rows are in phases of their own: they enter, finish and leave one by one. needs: the least
     access; norms: the geometries it knows; minimum_norm: it looks for the smallest change, so that
-    it also attacks unbounded threats, and its problem has an eps that no change reaches.
+    it also attacks unbounded threats, and its problem has an eps that no change reaches; refines:
+    it goes on after a success, within the same region, for an example of less effort.
     """
 
     needs: ClassVar[Access]
     norms: ClassVar[tuple[str, ...]]
     minimum_norm: ClassVar[bool] = False
+    refines: ClassVar[bool] = False
 
     @property
     def lanes(self) -> int:
@@ -78,6 +82,10 @@ class Attack(ABC):
     def plan(self, problem: Problem, ask: Ask) -> Tensor | None:
         """The target class of each lane (B, lanes), -1 for none; asked once for each sample."""
         return None
+
+    def effort(self, x: Tensor, points: Tensor, norm: str, capability: Capability | None) -> Tensor:
+        """What examples (B, ...) of x take of the attacker (B,); that of the least is kept."""
+        return length(points - x, norm)
 
     @abstractmethod
     def init(self, problem: Problem) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from .._errors import DataError, ModelError, ThreatError
 from ..models import Model
 from ..threat import Region, Threat
+from ..threat.tabular import Capability
 from ._ask import Asker
 from ._ball import reach
 from ._contract import Attack, allowed
@@ -71,6 +72,7 @@ def craft(
             norm=norm,
             goal=threat.goal,
             seed=seed,
+            capability=next((one for one in region if isinstance(one, Capability)), None),
         )
         asker = Asker(model, x, batch_size)
         parts = torch.split(torch.arange(len(x), device=x.device), batch_size)

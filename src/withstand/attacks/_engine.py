@@ -18,7 +18,6 @@ from ..models import Model, describe
 from ..threat import L0, L1, L2, Box, Budget, Frozen, Linf, Mask, Threat
 from ..threat.tabular import Capability
 from ._ask import Asker, Counted
-from ._ball import length as length_of
 from ._ball import reach
 from ._checkpoint import Checkpoint
 from ._contract import Attack, Query, Seen, allowed
@@ -109,7 +108,7 @@ class _Run:
         self.planned = type(attack).plan is not Attack.plan
         self.asker = Asker(model, x, batch_size)
         self.region = threat.within(model.domain).region
-        self.bounded = threat.bounded or not attack.minimum_norm
+        self.bounded = not attack.refines and (threat.bounded or not attack.minimum_norm)
         # Then the bounds lower and upper say all there is to say about membership.
         boxes = Box | Mask | Frozen if attack.minimum_norm else Box | Mask | Frozen | Linf
         self.boxed = all(
@@ -149,7 +148,7 @@ class _Run:
         self.backwards = zero.clone() if known is None else known.backwards.clone()
         self.first = zero - 1
         self.passed = self.begun = zero.sum()
-        self.best = torch.full((n,), torch.inf, device=device)
+        self.best = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
         self.x_adv = x.clone()
         self.plan = (zero - 1)[:, None].expand(n, attack.lanes).clone()
         self.waiting = self.waiting_lane = zero[:0]
@@ -160,7 +159,10 @@ class _Run:
     def fingerprint(self) -> str:
         """Names this run: attack, model, settings, samples and what can be reached from them."""
         digest = blake2b(repr(describe(self.model)).encode(), digest_size=16)
-        told = (self.attack, self.samples.goal, self.samples.seed, self.batch, self.norm)
+        samples = self.samples
+        told = (
+            self.attack, samples.goal, samples.seed, self.batch, self.norm, samples.capability
+        )  # fmt: skip
         digest.update(repr((*told, self.most_forwards, self.most_backwards)).encode())
         for field in (self.samples.key, self.samples.lower, self.samples.upper, self.samples.eps):
             digest.update(field.cpu().numpy().tobytes())
@@ -295,7 +297,8 @@ class _Run:
             number = (after - spent)[row] + live.cumsum(1)[row, column]
             points = query.points[row, column]
         where = self.index[row]
-        distance = length_of(points - self.samples.x[where], self.threat.norm)
+        x, capability = self.samples.x[where], self.samples.capability
+        distance = self.attack.effort(x, points, self.threat.norm, capability).double()
         good = (distance < self.best[where]).nonzero()[:, 0]
         good = good[self._inside(where[good], points[good])]
         if hit.ndim == 2:
@@ -307,6 +310,8 @@ class _Run:
         self.x_adv[where] = points[good]
 
     def _inside(self, index: Tensor, points: Tensor) -> Tensor:
+        if not len(index):
+            return index > 0
         if self.boxed:
             inside = (points >= self.samples.lower[index]) & (points <= self.samples.upper[index])
             return inside.flatten(1).all(1)

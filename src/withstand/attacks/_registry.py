@@ -8,6 +8,7 @@ from ._alma import ALMA
 from ._apgd import APGD
 from ._apgdt import APGDT
 from ._boundary import BoundaryAttack
+from ._capgd import CAPGD
 from ._cgba import CGBA
 from ._contract import Attack
 from ._cw import CarliniWagner
@@ -32,6 +33,7 @@ from ._square import Square
 from ._superdeepfool import SuperDeepFool
 from ._surfree import SurFree
 from ._table_search import TableSearch
+from ._table_walk import TableWalk
 from ._transfer import TransferPGD
 from ._weighted import WeightedPGD
 
@@ -40,6 +42,7 @@ _OURS = (
     APGD,
     APGDT,
     BoundaryAttack,
+    CAPGD,
     CarliniWagner,
     CGBA,
     DDN,
@@ -64,6 +67,7 @@ _OURS = (
     SuperDeepFool,
     SurFree,
     TableSearch,
+    TableWalk,
     TransferPGD,
     WeightedPGD,
 )

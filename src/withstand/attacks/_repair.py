@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..threat.tabular import (
     Both,
@@ -23,12 +27,16 @@ from ..threat.tabular import (
     names,
     value,
 )
+from ._ball import project
+from ._problem import Problem
 
 Array = NDArray[Any]
 
 _ROUNDS = 3
 # Of what is missing to an inequality, so that rounding does not leave a little of it missing.
 _FURTHER = 1 + 1e-6
+# Of the budget, so that rounding a change to single precision does not exceed it.
+_WITHIN = 1 - 1e-6
 
 
 class _Half(NamedTuple):
@@ -51,7 +59,7 @@ class Repair:
 
     In turn: ranges, grids, categories and choices; relations, by moving the features that they
     speak of; what is derived; and at last the limits on how many features change and at what cost,
-    by taking back the smallest changes.
+    by taking back the smallest changes, and of the one that costs too much as much as is needed.
     """
 
     def __init__(self, capability: Capability) -> None:
@@ -70,23 +78,36 @@ class Repair:
         self._costs = np.array([[one.cost, one.fixed] for one in features]).T
         self._mends = [list(self._mend(one.tree)) for one in capability.relations]
 
-    def __call__(self, x: Array, points: Array, lower: Array, upper: Array) -> Array:
-        """Repaired candidates (B, M, F), float32; lower, upper (B, F): what x (B, F) can become."""
+    def __call__(
+        self, x: Array, points: Array, lower: Array, upper: Array, worth: Array | None = None
+    ) -> Array:
+        """Repaired candidates (B, M, F), float32; lower, upper (B, F): what x (B, F) can become.
+
+        worth (B, M, F): of which changes the least are taken back, their size if it is not given.
+        """
         x, lower, upper = (one[:, None].astype(np.float64) for one in (x, lower, upper))
         found = self._snapped(x, points.astype(np.float64), lower, upper)
-        for _ in range(_ROUNDS):
-            if not self._related(found, lower, upper):
-                break
-            found = self._snapped(x, found, lower, upper)
-        found = self._spared(x, self._single(found), lower, upper)
+        wrong = self._related(found, lower, upper)
+        if wrong.any():
+            some, ends = (
+                found[wrong],
+                [np.broadcast_to(e, found.shape)[wrong] for e in (lower, upper)],
+            )
+            before = np.broadcast_to(x, found.shape)[wrong]
+            for _ in range(_ROUNDS - 1):
+                some = self._snapped(before, some, *ends)
+                if not self._related(some, *ends).any():
+                    break
+            found[wrong] = self._snapped(before, some, *ends)
+        found = self._spared(x, self._single(found), lower, upper, worth)
         return np.asarray(found.astype(np.float32))
 
     def feasible(self, x: Array, points: Array) -> NDArray[np.bool_]:
         """Which candidates (B, M, F) of rows x (B, F) the attacker can make."""
-        flat = points.reshape(-1, points.shape[-1])
-        return self.capability.contains(np.repeat(x, points.shape[1], 0), flat).reshape(
-            points.shape[:2]
-        )
+        # Rules look at one column at a time.
+        flat = np.asfortranarray(points.reshape(-1, points.shape[-1]), np.float64)
+        before = np.asfortranarray(np.repeat(x, points.shape[1], 0), np.float64)
+        return self.capability.contains(before, flat).reshape(points.shape[:2])
 
     def _snapped(self, x: Array, points: Array, lower: Array, upper: Array) -> Array:
         """In their ranges, on their grids, of their categories, and one choice of each group."""
@@ -133,24 +154,26 @@ class Repair:
                     if isinstance(one, Column) and one.name not in set(names(other)):
                         yield tree, _Given(self._index[one.name], other)
 
-    def _related(self, found: Array, lower: Array, upper: Array) -> bool:
-        """Move what breaks relations, in place; False where none is broken."""
+    def _related(self, found: Array, lower: Array, upper: Array) -> NDArray[np.bool_]:
+        """Move what breaks relations, in place; which rows (...) were broken."""
         if self._made.any():
             found[...] = self.capability.derive(found)
-        broken = False
+        broken = np.zeros(found.shape[:-1], bool)
         for relation, mends in zip(self.capability.relations, self._mends, strict=True):
             wrong = ~relation.holds(found, self._index)
-            if not wrong.any() or not mends:
+            if not mends or not wrong.any():
                 continue
-            broken = True
+            broken |= wrong
+            some = found[wrong]
             lacks = np.stack([
-                np.broadcast_to(excess(part, column_of(found, self._index)), wrong.shape)
+                np.broadcast_to(excess(part, column_of(some, self._index)), some.shape[:1])
                 for part, _ in mends
             ])  # fmt: skip
             either = isinstance(relation.tree, Either)
             chosen = lacks.argmin(0)
             for number, (_, way) in enumerate(mends):
-                rows = wrong & (lacks[number] > 0) & ((chosen == number) | (not either))
+                rows = wrong.copy()
+                rows[wrong] = (lacks[number] > 0) & ((chosen == number) | (not either))
                 if rows.any():
                     self._moved(found, rows, way, lower, upper)
         return broken
@@ -183,37 +206,122 @@ class Repair:
                 points[:, places] = outward * grid[places]
         found[rows] = points
 
-    def _spared(self, x: Array, found: Array, lower: Array, upper: Array) -> Array:
-        """With the smallest changes taken back until their number and cost are allowed."""
+    def _spared(
+        self, x: Array, found: Array, lower: Array, upper: Array, worth: Array | None
+    ) -> Array:
+        """With the changes of least worth taken back until their number and cost are allowed."""
         most, budget = self.capability.most_changed, self.capability.most_cost
         if most is None and budget is None:
             return found
-        width = np.maximum(upper - lower, 1e-12)
-        size = np.where(np.isfinite(width), np.abs(found - x) / width, np.abs(found - x))
+        if worth is None:
+            width = np.maximum(upper - lower, 1e-12)
+            worth = np.where(np.isfinite(width), np.abs(found - x) / width, np.abs(found - x))
         moved = found != x
-        cost = self._costs[0] * np.abs(found - x) + self._costs[1] * moved
-        units = [(size[..., n], cost[..., n], [n]) for n in np.flatnonzero(self._own).tolist()]
+        worth = np.where(moved, worth, -np.inf)
+        each, once = self._costs[0] * np.abs(found - x), self._costs[1] * moved
+        units = [(worth[..., n], each[..., n], once[..., n], [n])
+                 for n in np.flatnonzero(self._own).tolist()]  # fmt: skip
         for group, told in zip(self._choices, self.capability.choices, strict=True):
             one = moved[..., group].any(-1)
-            units.append((one * 1.0, told.cost * one + cost[..., group].sum(-1), group))
-        sizes, costs = (np.stack([unit[n] for unit in units], -1) for n in (0, 1))
-        order = np.argsort(-sizes, axis=-1, kind="stable")
-        spent = np.take_along_axis(costs, order, -1).cumsum(-1)
-        kept = np.ones(order.shape, bool)
+            whole = told.cost * one + each[..., group].sum(-1) + once[..., group].sum(-1)
+            units.append((worth[..., group].max(-1), 0.0 * whole, whole, group))
+        worths, changing, fixed = (np.stack([unit[n] for unit in units], -1) for n in range(3))
+        order = np.argsort(-worths, axis=-1, kind="stable")
+        changing, fixed = (np.take_along_axis(one, order, -1) for one in (changing, fixed))
+        share = np.ones(order.shape)
         if most is not None:
-            kept &= np.arange(order.shape[-1]) < most
+            share *= np.arange(order.shape[-1]) < most
         if budget is not None:
-            kept &= spent <= budget
-        back = np.empty_like(kept)
-        np.put_along_axis(back, order, ~kept, -1)
-        for number, (_, _, places) in enumerate(units):
-            gone = back[..., number, None]
-            found[..., places] = np.where(gone, x[..., places], found[..., places])
+            spent = (changing + fixed).cumsum(-1)
+            left = budget * _WITHIN - (spent - changing - fixed) - fixed
+            with np.errstate(all="ignore"):
+                part = np.clip(left / changing, 0.0, 1.0)
+            share *= np.where(spent <= budget, 1.0, np.where(changing > 0, part, 0.0))
+        kept = np.empty_like(share)
+        np.put_along_axis(kept, order, share, -1)
+        for number, (_, _, _, places) in enumerate(units):
+            part = kept[..., number, None]
+            some = self._part(x[..., places], found[..., places], part, places)
+            found[..., places] = np.where(part >= 1, found[..., places], some)
         return self._single(found)
+
+    def _part(self, x: Array, found: Array, share: Array, places: list[int]) -> Array:
+        """A share of a change, in whole steps; nothing of one between categories."""
+        if any(place in places for place, *_ in self._sets) or len(places) > 1:
+            return x
+        change, grid = share * (found - x), self._grid[places]
+        if grid[0]:
+            change = np.trunc(change / grid + 1e-9 * np.sign(change)) * grid
+            # A multiple, as single precision has it, and not x and a rounded step.
+            return np.where(change == 0, x, np.rint((x + change) / grid) * grid)
+        return np.asarray(x + change)
 
     def _single(self, found: Array) -> Array:
         """With what is derived, from the single precision in which rows are handed in."""
         return self.capability.derive(found.astype(np.float32))
+
+
+def repaired(
+    problem: Problem, points: Tensor, *, limited: bool = True, worth: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Candidates (B, M, F) of each row brought into its region, and which the attacker can make.
+
+    In the box, and limited: in the ball of the threat's norm, each for itself, and within the
+    limits on how many features change and at what cost; worth: as in `Repair`.
+    """
+    x, lower, upper = (one.flatten(1) for one in (problem.x, problem.lower, problem.upper))
+    wide = problem.norm == "l0" and bool((problem.eps >= (upper > lower).sum(1)).all())
+    if limited and not wide:
+        shape = problem.x.shape
+        each = [project(problem, one.reshape(shape)).flatten(1) for one in points.unbind(1)]
+        points = torch.stack(each, 1)
+    else:
+        points = torch.clamp(points, lower[:, None], upper[:, None])
+    if problem.capability is None:
+        return points, torch.ones_like(points[..., 0], dtype=torch.bool)
+    repair = _repair_of(problem.capability, limited)
+    before, low, high = (one.cpu().numpy() for one in (x, lower, upper))
+    told = None if worth is None else worth.cpu().numpy()
+    found = repair(before, points.cpu().numpy(), low, high, told)
+    feasible = repair.feasible(before, found)
+    return torch.from_numpy(found).to(points.device), torch.from_numpy(feasible).to(points.device)
+
+
+def units(capability: Capability) -> Tensor:
+    """The change that each feature (F,) is part of, by its first place; F for what is derived."""
+    found = torch.arange(len(capability.features))
+    for group in capability.choices:
+        places = [capability.index[name] for name in group.columns]
+        found[places] = min(places)
+    found[[capability.index[one.name] for one in capability.derived]] = len(found)
+    return found
+
+
+def movable(problem: Problem) -> Tensor:
+    """Which features (B, F) have another value in their range."""
+    lower, upper = (one.flatten(1) for one in (problem.lower, problem.upper))
+    if problem.capability is None:
+        return upper > lower
+    features = problem.capability.features
+    step = torch.tensor([one.step or float(one.integer) for one in features]).to(lower)
+    step = step.where(step > 0, torch.nan)
+    multiples = (upper / step).floor() - (lower / step).ceil()
+    return (upper > lower) & ~(multiples < 1)
+
+
+# A few capabilities are attacked at a time, and a repair takes longer to plan than to do.
+_KNOWN: OrderedDict[tuple[int, bool], tuple[Capability, Repair]] = OrderedDict()
+_MOST_KNOWN = 8
+
+
+def _repair_of(capability: Capability, limited: bool) -> Repair:
+    key = (id(capability), limited)
+    if key not in _KNOWN or _KNOWN[key][0] is not capability:
+        asked = capability if limited else replace(capability, most_changed=None, most_cost=None)
+        _KNOWN[key] = (capability, Repair(asked))
+        while len(_KNOWN) > _MOST_KNOWN:
+            _KNOWN.popitem(last=False)
+    return _KNOWN[key][1]
 
 
 def _nearest(

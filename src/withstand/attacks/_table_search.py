@@ -9,20 +9,27 @@ import torch
 from torch import Tensor
 
 from ..threat import Access
-from ._ball import project
 from ._contract import Attack, Query, Seen
+from ._cuts import Cuts
 from ._noise import uniform
 from ._problem import Problem
-from ._repair import Repair
+from ._repair import movable, repaired
+from ._rows import Donors
 
 # A feature that changes goes to an end of its range, anywhere in it, nearby, or else back.
 _END, _ANYWHERE, _NEARBY = 0.3, 0.6, 0.85
 _NEAR = 0.2
+# How often it goes beside a cut of the trees instead, or to the value of another row.
+_CUT, _DONOR = 0.5, 0.15
+_DONORS = 8
 
 
 class _State(NamedTuple):
     kept: Tensor  # the best rows (B, kept, F) so far
     margin: Tensor  # of each, (B, kept)
+    others: Tensor  # rows (B, n, F) of others,
+    there: Tensor  # and which there are
+    free: Tensor  # the features (B, F) that can change, and with cuts change the answer
     step: Tensor
 
 
@@ -31,10 +38,12 @@ class TableSearch(Attack):
     """A batched evolutionary search under constraints, for tables with a Capability.
 
     Each generation crosses the best rows so far and changes up to `most_moved` features of each
-    child: to an end of its range, anywhere in it, a little up or down, or back to the clean value.
-    Children are repaired (see `Repair`), and only those that the attacker can make are asked about.
-    The setting is that of MOEVA (Simonetto et al. 2022); here each row has its own population, all
-    of them in one call of the model, and one objective, since repairs keep the constraints. At most
+    child: to an end of its range, anywhere in it, a little up or down, or back to the clean value;
+    beside a cut of the trees, where `cuts` tells them; to the value of a row of another class,
+    where `donors` are given, which the first generation copies whole and by halves. Children are
+    repaired (see `Repair`), and only new ones that the attacker can make are asked about. The
+    setting is that of MOEVA (Simonetto et al. 2022); here each row has its own population, all of
+    them in one call of the model, and one objective, since repairs keep the constraints. At most
     `children` forwards a generation.
     """
 
@@ -42,28 +51,39 @@ class TableSearch(Attack):
     children: int = 24
     kept: int = 6
     most_moved: int = 6
+    restarts: int = 1
+    cuts: Cuts | None = None
+    donors: Donors | None = None
     needs: ClassVar[Access] = "scores"
     norms: ClassVar = ("linf", "l2", "l1", "l0")
 
+    @property
+    def lanes(self) -> int:
+        """Restarts."""
+        return self.restarts
+
     def init(self, problem: Problem) -> _State:
-        kept = problem.x.flatten(1)[:, None].expand(-1, self.kept, -1).clone()
+        x = problem.x.flatten(1)
+        kept = x[:, None].expand(-1, self.kept, -1).clone()
         margin = torch.full(kept.shape[:2], torch.inf, device=kept.device)
-        return _State(kept, margin, torch.zeros_like(problem.lane))
+        if self.donors is None:
+            others = x[:, None, :].clone()
+            there = torch.zeros_like(others[..., 0], dtype=torch.bool)
+        else:
+            others, there = self.donors.begin(problem, _DONORS)
+        free = movable(problem)
+        if self.cuts is not None:
+            free &= self.cuts.between(problem.lower.flatten(1), problem.upper.flatten(1))
+        return _State(kept, margin, others, there, free, torch.zeros_like(problem.lane))
 
     def query(self, problem: Problem, state: _State) -> Query:
-        rows = self._projected(problem, self._children(problem, state))
-        live = torch.ones_like(rows[..., 0], dtype=torch.bool)
-        if problem.capability is not None:
-            repair = Repair(problem.capability)
-            x, lower, upper = (
-                one.cpu().numpy() for one in (problem.x, problem.lower, problem.upper)
-            )
-            found = repair(x, rows.cpu().numpy(), lower, upper)
-            live = torch.from_numpy(repair.feasible(x, found)).to(rows.device)
-            rows = torch.from_numpy(found).to(rows.device)
-            # The best one so far stands in: a generation of misfits does not end the search.
-            rows[:, 0] = torch.where(live[:, :1], rows[:, 0], state.kept[:, 0])
-            live[:, 0] = True
+        rows, live = repaired(problem, self._children(problem, state))
+        # Most features of a table are whole numbers: children are often like their parents.
+        live &= ~(rows[:, :, None] == state.kept[:, None]).all(3).any(2)
+        # The best one so far stands in: a generation of misfits does not end the search.
+        idle = ~live.any(1)
+        rows[:, 0] = torch.where(idle[:, None], state.kept[:, 0], rows[:, 0])
+        live[:, 0] |= idle
         going = (state.step < self.generations)[:, None]
         return Query(rows.reshape(*rows.shape[:2], *problem.x.shape[1:]), live & going)
 
@@ -72,19 +92,18 @@ class TableSearch(Attack):
         b, m = seen.points.shape[:2]
         labels = problem.y.repeat_interleave(m, 0)
         margin = problem.goal.margin(seen.scores.flatten(0, 1), labels).reshape(b, m)
-        margin = torch.where(margin.isnan(), torch.inf, margin)
+        # Scores of points that were not asked about are all 0.
+        asked = (seen.scores != 0).any(2)
+        margin = torch.where(margin.isnan() | ~asked, torch.inf, margin)
         all_margins = torch.cat((state.margin, margin), 1)
         best = all_margins.argsort(dim=1, stable=True)[:, : self.kept]
         rows = torch.cat((state.kept, seen.points.flatten(2)), 1)
         kept = rows.gather(1, best[..., None].expand(-1, -1, rows.shape[2]))
-        return _State(kept, all_margins.gather(1, best), state.step + 1)
+        return state._replace(kept=kept, margin=all_margins.gather(1, best), step=state.step + 1)
 
     def _children(self, problem: Problem, state: _State) -> Tensor:
         """Crossed and changed rows (B, children, F), not repaired yet."""
-        x, lower, upper = (
-            one.flatten(1)[:, None] for one in (problem.x, problem.lower, problem.upper)
-        )
-        b, _, f = x.shape
+        b, _, f = state.kept.shape
         shape = (b, self.children, f)
 
         def drawn(tag: int, each: int) -> Tensor:
@@ -95,16 +114,44 @@ class TableSearch(Attack):
         parents[:, ::2, 0] = 0
         mother, father = (state.kept.gather(1, parents[..., n, None].expand(shape)) for n in (0, 1))
         child = torch.where(drawn(2, f) < 0.5, mother, father)
-        free = upper > lower
+        free = state.free[:, None]
         share = (1 + drawn(3, 1) * (self.most_moved - 1)) / free.sum(2, keepdim=True).clamp_min(1)
-        place, kind = drawn(5, f), drawn(6, f)
-        new = torch.where(kind < _NEARBY, child + _NEAR * (place - 0.5) * (upper - lower), x)
-        new = torch.where(kind < _ANYWHERE, lower + place * (upper - lower), new)
-        new = torch.where(kind < _END, torch.where(place < 0.5, lower, upper), new)
-        return torch.where((drawn(4, f) < share) & free & new.isfinite(), new, child)
+        # Of a feature that is chosen, the same number says how it changes.
+        chosen, place = drawn(4, f) / share, drawn(5, f)
+        new = self._changed(problem, state, child, chosen, place)
+        child = torch.where((chosen < 1) & free, new, child)
+        if self.donors is None:
+            return child
+        # The first generation copies the other rows, in all features and then in half of them.
+        whole = torch.arange(self.children, device=child.device)[:, None] < state.there.shape[1]
+        copied = (whole | (drawn(9, f) < 0.5)) & (state.step == 0)[:, None, None]
+        return torch.where(copied, self._given(problem, state, child), child)
 
-    def _projected(self, problem: Problem, rows: Tensor) -> Tensor:
-        """In the box, and in the ball of the threat's norm, each for itself."""
-        shape = problem.x.shape
-        each = [project(problem, one.reshape(shape)).flatten(1) for one in rows.unbind(1)]
-        return torch.stack(each, 1)
+    def _changed(
+        self, problem: Problem, state: _State, child: Tensor, kind: Tensor, place: Tensor
+    ) -> Tensor:
+        """Other values (B, children, F) of each feature, as kind and place, from 0 to 1, say."""
+        x, lower, upper = (
+            one.flatten(1)[:, None] for one in (problem.x, problem.lower, problem.upper)
+        )
+        width = torch.where((upper - lower).isfinite(), upper - lower, x.abs().clamp_min(1))
+        first = _DONOR if self.donors is not None else 0.0
+        second = first + (_CUT if self.cuts is not None else 0.0)
+        rest = (kind - second) / (1 - second)
+        near = child + _NEAR * (place - 0.5) * width
+        new = torch.where(rest < _NEARBY, near, x)
+        new = torch.where(rest < _ANYWHERE, lower + place * (upper - lower), new)
+        new = torch.where(rest < _END, torch.where(place < 0.5, lower, upper), new)
+        if self.cuts is not None:
+            beside = self.cuts.beside(lower[:, 0], upper[:, 0], place)
+            new = torch.where(kind < second, beside, new)
+        if self.donors is not None:
+            new = torch.where(kind < first, self._given(problem, state, child), new)
+        return torch.where(new.isfinite(), new, near)
+
+    def _given(self, problem: Problem, state: _State, child: Tensor) -> Tensor:
+        """The values (B, children, F) of other rows, by turns; the child's where there are none."""
+        turn = torch.arange(self.children, device=child.device) + state.step[:, None]
+        turn = turn % state.there.shape[1]
+        others = state.others.gather(1, turn[..., None].expand_as(child))
+        return torch.where(state.there.gather(1, turn)[..., None], others, child)

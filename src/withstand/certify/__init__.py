@@ -1,8 +1,9 @@
-"""Proofs: randomised smoothing, bounds of the scores, and certificates as files."""
+"""Proofs: randomised smoothing, bounds of the scores, trees, and certificates as files."""
 
 from ._certificate import Certificate, Certificates, load_certificates, proven_share
 from ._certify import Bounds, certify
 from ._classifier import Prediction, SmoothedClassifier
+from ._rows import Trees
 from ._schema import certificates_schema
 from ._show import show
 from ._smoothing import Smoothing
@@ -15,6 +16,7 @@ __all__ = [
     "Prediction",
     "SmoothedClassifier",
     "Smoothing",
+    "Trees",
     "certificates_schema",
     "certify",
     "load_certificates",

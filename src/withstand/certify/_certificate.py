@@ -19,7 +19,7 @@ from ..stats import Interval, wilson
 Array = NDArray[Any]
 
 SCHEMA = "urn:withstand:certificates:1"
-Method = Literal["smoothing", "bounds"]
+Method = Literal["smoothing", "bounds", "trees"]
 Outcome = Literal["certified", "not certified", "abstained", "wrong"]
 
 
@@ -29,9 +29,11 @@ class Certificate:
 
     input: its `content_digest`. radius: within it the answer stays, in the threat's norm and units
     of raw input; 0 where nothing is proven. outcome: certified where the answer is the label and
-    the radius at least the threat's; abstained where votes leave even the answer unsure. method:
-    what proved it. draws, votes, first: of smoothing, the draws that judge the answer, how many
-    gave each answer, and the votes that had chosen it. margin: of bounds, the least margin proven.
+    the radius at least the threat's; abstained where votes leave even the answer unsure, or trees
+    are undecided in time. method: what proved it, or found the witness. draws, votes, first: of
+    smoothing, the draws that judge the answer, how many gave each answer, and the votes that had
+    chosen it. margin: of bounds and trees, the least margin proven. witness: of trees, the row that
+    fools the model, flat.
     """
 
     input: str
@@ -44,6 +46,7 @@ class Certificate:
     votes: dict[str, int] | None = None
     first: dict[str, int] | None = None
     margin: float | None = None
+    witness: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class Certificates:
     model: the certified one, as plain values with its weights' digest. With method smoothing the
     certificates are of its smoothed classifier, never of the model itself. threat: as plain values;
     a radius is in units of raw input. settings: what was asked. engine: versions, type of numbers,
-    device. forwards: of single inputs.
+    device, with trees the forest's digest. forwards: of single inputs. left_out: relations of the
+    attacker's table that proofs do without, so that they hold with or without them.
     """
 
     method: Method
@@ -65,6 +69,7 @@ class Certificates:
     engine: dict[str, Any]
     forwards: int
     certificates: tuple[Certificate, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def certified(self) -> NDArray[np.bool_]:
@@ -73,7 +78,7 @@ class Certificates:
 
     @property
     def alpha(self) -> float:
-        """The probability that a certificate is wrong; 0 with bounds."""
+        """The probability that a certificate is wrong; 0 with bounds and trees."""
         return float(self.settings.get("alpha", 0.0))
 
     @property
@@ -97,6 +102,8 @@ class Certificates:
 
     def _content(self) -> dict[str, Any]:
         told = asdict(replace(self, certificates=()))
+        if not self.left_out:
+            del told["left_out"]
         return {
             "schema": SCHEMA,
             "certified_accuracy": self.certified_accuracy.to_dict(),
@@ -145,9 +152,10 @@ def load_certificates(path: str | Path) -> Certificates:
         if told["schema"] != SCHEMA:
             raise ValueError(f"schema {told['schema']!r}, not {SCHEMA}")
         names = {field.name for field in fields(Certificates)}
-        rows = tuple(Certificate(**row) for row in told["certificates"])
+        rows = tuple(_certificate(row) for row in told["certificates"])
         values = {name: value for name, value in told.items() if name in names}
-        found = Certificates(**{**values, "certificates": rows})
+        values |= {"certificates": rows, "left_out": tuple(told.get("left_out", ()))}
+        found = Certificates(**values)
         digest = found.digest
     except FileNotFoundError:
         raise DataError(f"{path} is not there; `withstand certify` writes one") from None
@@ -164,3 +172,8 @@ def load_certificates(path: str | Path) -> Certificates:
             f"{str(told.get('digest'))[:12]}; certify again"
         )
     return found
+
+
+def _certificate(row: dict[str, Any]) -> Certificate:
+    witness = row.get("witness")
+    return Certificate(**{**row, "witness": None if witness is None else tuple(witness)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,22 @@ from ..evidence import content_digest
 from ..models import Model, adapt, describe
 from ..models._torch import device_of
 from ..threat import MultiLabel, Regression, Threat
-from ._certificate import Certificate, Certificates, Outcome
+from ..threat.tabular import Capability
+from ._certificate import Certificate, Certificates, Method, Outcome
 from ._classifier import SmoothedClassifier
 from ._poll import Poll, decide
+from ._rows import Rows, Trees
 from ._smoothing import Smoothing, rule
+from .trees import digest_of
 
 Array = NDArray[Any]
 Progress = Callable[[int, int], None]
 """Told of inputs done, and of all."""
 
 _AT_ONCE = 64
+_OUTCOMES: dict[str, Outcome] = {
+    "proven": "certified", "witness": "not certified", "undecided": "abstained"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +48,14 @@ class Bounds:
     bound: str = "alpha-crown"
 
 
+METHODS: dict[type[Any], Method] = {Smoothing: "smoothing", Bounds: "bounds", Trees: "trees"}
+
+
 def certify(
     model: Model,
     data: Dataset,
     threat: Threat,
-    method: Smoothing | Bounds,
+    method: Smoothing | Bounds | Trees,
     *,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
@@ -54,9 +63,9 @@ def certify(
     """Prove for each input, as far as the method goes, that the threat does not change its answer.
 
     Smoothing certifies the smoothed classifier of the model, at `draws` + `select` forwards an
-    input at most; bounds certify the model itself. checkpoint: a file from which the same call goes
-    on, to the same certificates. Raises ThreatError, ModelError and BudgetError for what cannot be
-    certified.
+    input at most; bounds and trees certify the model itself. checkpoint: a file from which the same
+    call goes on, to the same certificates. Raises ThreatError, ModelError, BudgetError and
+    DataError for what cannot be certified.
     """
     if isinstance(threat.goal, Regression | MultiLabel):
         raise ThreatError(
@@ -80,22 +89,30 @@ def certify(
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, work.fingerprint(method))
+    engine = _engine(work.x)
+    left_out: tuple[str, ...] = ()
+    settings = asdict(method)
     if isinstance(method, Smoothing):
         certificates, forwards = work.smoothed(method, kept, progress)
-        settings = {**asdict(method), "radii": list(method.radii)}
-    else:
+        settings |= {"radii": list(method.radii)}
+    elif isinstance(method, Bounds):
         certificates, forwards = work.bounded(method, kept, progress)
-        settings = asdict(method)
+    else:
+        rows = Rows(model, work.x.cpu().numpy(), work.y, threat)
+        certificates = work.decided(rows, method, kept, progress)
+        forwards, left_out = rows.forwards, rows.left_out
+        engine |= {"forest": digest_of(rows.forest)}
     found = Certificates(
-        method="smoothing" if isinstance(method, Smoothing) else "bounds",
+        method=METHODS[type(method)],
         model=describe(model),
         threat=threat.describe(),
         units=f"raw input, {model.domain.describe()}",
         data={**vars(data.provenance), "shape": list(data.provenance.shape)},
         settings=settings,
-        engine=_engine(work.x),
+        engine=engine,
         forwards=forwards,
         certificates=certificates,
+        left_out=left_out,
     )
     if kept is not None:
         kept.remove()
@@ -115,7 +132,7 @@ class _Work:
         """The threat's radius for each input (N,)."""
         return np.broadcast_to(np.asarray(self.threat.describe()["eps"], float), len(self.x))
 
-    def fingerprint(self, method: Smoothing | Bounds) -> str:
+    def fingerprint(self, method: Smoothing | Bounds | Trees) -> str:
         """What a checkpoint belongs to."""
         told = (
             __version__, describe(self.model), self.threat.describe(), method, self.inputs,
@@ -123,6 +140,9 @@ class _Work:
         )  # fmt: skip
         digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
         for part in self.threat.region:
+            if isinstance(part, Capability):
+                digest.update(repr(part).encode())
+                continue
             for name, value in vars(part).items():
                 digest.update(name.encode() + np.asarray(value).tobytes())
         return digest.hexdigest()
@@ -198,6 +218,42 @@ class _Work:
             if progress is not None:
                 progress(len(done), len(self.x))
         return tuple(done), len(self.x)
+
+    def decided(
+        self, rows: Rows, method: Trees, kept: Checkpoint | None, progress: Progress | None
+    ) -> tuple[Certificate, ...]:
+        """Certificates by decisions, one input after the other."""
+        done: list[Certificate] = []
+        forest = digest_of(rows.forest)
+        if kept is not None and kept.content.get("forest") == forest:
+            done = [Certificate(**row) for row in kept.content["done"]]
+        for i in range(len(done), len(self.x)):
+            done.append(self._decided(i, rows, method))
+            if kept is not None and kept.due:
+                kept.save({"done": [asdict(row) for row in done], "forest": forest})
+            if progress is not None:
+                progress(len(done), len(self.x))
+        return tuple(done)
+
+    def _decided(self, i: int, rows: Rows, method: Trees) -> Certificate:
+        answer = int(rows.answers[i])
+        bare = Certificate(
+            input=self.inputs[i], label=int(self.y[i]), answer=answer, outcome="wrong",
+            radius=0.0, method="trees",
+        )  # fmt: skip
+        if answer != self.y[i]:
+            return bare
+        found = rows.decided(i, method.seconds)
+        told = replace(
+            bare,
+            outcome=_OUTCOMES[found.status],
+            method=found.by or "trees",
+            # The label's lead over the others, the sign of `Goal.margin`.
+            margin=None if found.margin is None else -found.margin,
+        )
+        if found.row is not None:
+            return replace(told, witness=tuple(found.row.tolist()))
+        return replace(told, radius=float(self.eps[i])) if found.status == "proven" else told
 
     def _outcome(
         self, i: int, answer: int, radius: float, unsure: Outcome = "abstained"

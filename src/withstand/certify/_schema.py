@@ -19,6 +19,8 @@ _KINDS: dict[Any, dict[str, Any]] = {
     Method: {"enum": list(get_args(Method))},
     Outcome: {"enum": list(get_args(Outcome))},
     dict[str, Any]: {"type": "object"},
+    tuple[float, ...]: {"type": "array", "items": {"type": "number"}},
+    tuple[str, ...]: {"type": "array", "items": {"type": "string"}},
 }
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
+from .._errors import listed
 from ._certificate import Certificates
 
 
@@ -28,21 +29,45 @@ def show(told: Certificates, console: Console) -> None:
             "sure", f"each certificate is wrong with a probability of at most {told.alpha:g}"
         )
     else:
+        if told.method == "trees":
+            table.add_row("decided", _decided(told))
         methods = Counter(c.method for c in told.certificates if c.outcome == "certified")
         table.add_row("proven by", ", ".join(f"{n:,} {m}" for m, n in methods.items()) or "nothing")
-        table.add_row("sure", "a proof: no chance in it, and floating-point rounding is taken off")
+        table.add_row("sure", f"a proof: no chance in it, {_rounding(methods['programme'])}")
+    if told.left_out:
+        table.add_row("left out", _left_out(told))
     for radius in told.settings.get("radii", ()):
         table.add_row(f"at {radius:g}", str(told.at_least(radius)))
     console.print(table, highlight=False)
 
 
 def _of(told: Certificates) -> str:
-    if told.method == "bounds":
+    if told.method != "smoothing":
         return "the model itself"
     sigma = told.settings["sigma"]
     return (
         f"its smoothed classifier (Gaussian noise, sigma {sigma:g}, most frequent answer), not the "
         "model itself"
+    )
+
+
+def _rounding(solved: int) -> str:
+    words = "and floating-point rounding is taken off"
+    return f"{words}; {solved:,} by programme rest on the solver's word" if solved else words
+
+
+def _decided(told: Certificates) -> str:
+    each = Counter(c.outcome for c in told.certificates)
+    return (
+        f"{each['certified']:,} by a proof, {each['not certified']:,} by a row that fools the "
+        f"model, {each['abstained']:,} not within {told.settings['seconds']:g} s"
+    )
+
+
+def _left_out(told: Certificates) -> str:
+    return (
+        f"{listed(told.left_out, 3)}: not linear, so that a proof does without and holds all the "
+        "same; a row may stay undecided"
     )
 
 

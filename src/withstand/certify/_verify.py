@@ -16,8 +16,9 @@ from ..evidence import content_digest
 from ..models import Model, describe
 from ..threat import Threat
 from ._certificate import Certificate, Certificates
-from ._certify import Bounds, Progress, certify
+from ._certify import METHODS, Bounds, Progress, certify
 from ._classifier import SmoothedClassifier
+from ._rows import Rows, Trees
 from ._smoothing import Smoothing
 
 # What the attacker sees, and how often they ask, changes no proof.
@@ -55,11 +56,25 @@ def verify(
         base, data.take(rows), threat.take(rows), _method(told), checkpoint=checkpoint,
         progress=progress,
     )  # fmt: skip
-    return tuple(
+    forest = told.engine.get("forest")
+    if forest != replayed.engine.get("forest"):
+        now = str(replayed.engine.get("forest"))
+        return (f"another model: the certificates are of trees {str(forest)[:12]}, not {now[:12]}",)
+    compare = _differences if told.method != "trees" else _contradictions
+    lines = [
         line
         for i, new in zip(chosen.tolist(), replayed.certificates, strict=True)
-        for line in _differences(i, told.certificates[i], new)
-    )
+        for line in compare(i, told.certificates[i], new)
+    ]
+    if told.method == "trees":
+        asked = Rows(base, data.x[rows], data.y[rows], threat.take(rows))
+        lines += [
+            f"sample {i}: the witness does not fool the model, or cannot be made"
+            for place, i in enumerate(chosen.tolist())
+            if (found := told.certificates[i].witness) is not None
+            and not asked.fools(place, np.array(found))
+        ]
+    return tuple(lines)
 
 
 def _other(told: Certificates, model: Model, data: Dataset, threat: Threat) -> list[str]:
@@ -84,16 +99,16 @@ def _other(told: Certificates, model: Model, data: Dataset, threat: Threat) -> l
     return lines
 
 
-def _method(told: Certificates) -> Smoothing | Bounds:
-    kind: Any = Smoothing if told.method == "smoothing" else Bounds
+def _method(told: Certificates) -> Smoothing | Bounds | Trees:
+    (kind,) = (kind for kind, name in METHODS.items() if name == told.method)
     names = {field.name for field in fields(kind)}
     if told.settings.keys() != names:
         raise ConfigError(
             f"the certificates' settings are {listed(told.settings)}; this version of withstand "
             f"knows {listed(names)}: certify again"
         )
-    made = kind(**told.settings)
-    return made  # type: ignore[no-any-return]
+    made: Smoothing | Bounds | Trees = kind(**told.settings)
+    return made
 
 
 def _differences(place: int, then: Certificate, now: Certificate) -> list[str]:
@@ -105,6 +120,18 @@ def _differences(place: int, then: Certificate, now: Certificate) -> list[str]:
         if old != new and not (near and isclose(old, new, rel_tol=1e-4, abs_tol=1e-6)):
             lines.append(f"sample {place}: {field.name} is {old} in the file, {new} in the replay")
     return lines
+
+
+def _contradictions(place: int, then: Certificate, now: Certificate) -> list[str]:
+    """Of rows that are decided for some time: which way, and whether at all, may differ."""
+    if then.outcome == "abstained":
+        return []
+    return [
+        f"sample {place}: {name} is {getattr(then, name)} in the file, {getattr(now, name)} in the "
+        "replay"
+        for name in ("label", "answer", "outcome", "radius")
+        if getattr(then, name) != getattr(now, name)
+    ]
 
 
 def _plainly(value: Any) -> Any:

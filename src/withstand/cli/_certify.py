@@ -10,7 +10,7 @@ import typer
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
-    from ..certify import Bounds, Certificates, Smoothing
+    from ..certify import Bounds, Certificates, Smoothing, Trees
     from ..config import CertifyConfig, Config
     from ..evaluate import Setup
 
@@ -94,9 +94,11 @@ def _certified(
     return told, _joined(f"written: {file}", root / configured.evaluate.output, told, setup)
 
 
-def _method(asked: CertifyConfig, seed: int | None) -> Smoothing | Bounds:
-    from ..certify import Bounds, Smoothing
+def _method(asked: CertifyConfig, seed: int | None) -> Smoothing | Bounds | Trees:
+    from ..certify import Bounds, Smoothing, Trees
 
+    if asked.method == "trees":
+        return Trees(seconds=asked.seconds)
     if asked.method == "bounds" or asked.sigma is None:
         return Bounds(bound=asked.bound)
     return Smoothing(

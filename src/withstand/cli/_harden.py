@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def harden(
     config: Annotated[Path, typer.Option(help="The configuration.")] = Path("withstand.yaml"),
     recipe: Annotated[
-        str | None, typer.Option(help="standard, fgsm, nfgsm, pgd, active or trades.")
+        str | None, typer.Option(help="standard, fgsm, nfgsm, pgd, active, trades, tabular.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times through the training data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,

@@ -28,6 +28,7 @@ from ._monitor import monitor
 from ._parity import parity
 from ._redteam import redteam
 from ._streams import tolerant
+from ._table import table
 from ._ui import ui
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app.command()(parity)
 app.command()(harden)
 app.command()(certify)
 app.command()(gate)
+app.add_typer(table, name="table")
 app.add_typer(demo, name="demo")
 app.add_typer(bench, name="bench")
 app.add_typer(corpus, name="corpus")

@@ -43,15 +43,16 @@ Alpha = Annotated[
 _ONLY = {
     "smoothing": ("sigma", "alpha", "draws", "select", "sequential", "radii", "tolerance", "seed"),
     "bounds": ("bound",),
+    "trees": ("seconds",),
 }
 
 
 class CertifyConfig(Section):
     """How it is proven that an attacker cannot succeed, whatever they try."""
 
-    method: Literal["smoothing", "bounds"] = Field(
+    method: Literal["smoothing", "bounds", "trees"] = Field(
         description="smoothing: of the model's most frequent answer under noise; bounds: of the "
-        "model itself",
+        "model itself; trees: of an ensemble of trees, row by row",
         examples=["smoothing"],
     )
     sigma: Positive | None = Field(
@@ -80,6 +81,9 @@ class CertifyConfig(Section):
         default="alpha-crown",
         description="bounds: the dearest that is tried; cheaper ones go first. beta-crown splits "
         "cases, for small networks",
+    )
+    seconds: Positive = Field(
+        default=2.0, description="trees: the longest time for one row, which else is undecided"
     )
     output: str | None = Field(
         default=None, description="folder of certificates.json; that of the report if absent"

@@ -29,7 +29,7 @@ from ._values import (
 )
 
 Norm = Literal["linf", "l2", "l1", "l0"]
-Recipe = Literal["standard", "fgsm", "nfgsm", "pgd", "active", "trades"]
+Recipe = Literal["standard", "fgsm", "nfgsm", "pgd", "active", "trades", "tabular"]
 
 
 class RegionConfig(Section):
@@ -119,10 +119,13 @@ class EvaluateConfig(Section):
 class HardenConfig(Section):
     """How the model is trained to withstand attack, within threat.region."""
 
-    recipe: Recipe = Field(default="fgsm", description="what it is trained on")
+    recipe: Recipe = Field(
+        default="fgsm", description="what it is trained on; tabular is for data.table"
+    )
     steps: Count | None = Field(
         default=None,
-        description="pgd, active, trades: steps of the attack that makes the points, 7 if absent",
+        description="pgd, active, trades, tabular: steps of the attack that makes the points, 7 if "
+        "absent",
     )
     data: DataConfig | None = Field(
         default=None,

@@ -87,7 +87,7 @@ evaluate:
 #   corpus: corpus                # fine-tune on kept adversarial examples instead
 
 # certify:                        # `withstand certify` proves what no attack can change
-#   method: smoothing             # smoothing | bounds (linf, small networks)
+#   method: smoothing             # smoothing | bounds (linf, small networks) | trees
 #   sigma: 0.25                   # smoothing: standard deviation of the noise
 
 # detect:                         # `withstand detect fit` tells inputs that look like an attack

@@ -1,6 +1,7 @@
 """Loaders around any data, with provenance."""
 
 from ._audio import load_audio
+from ._columns import Columns
 from ._dataset import Dataset, Provenance, from_arrays
 from ._images import load_images
 from ._inputs import load_inputs
@@ -8,11 +9,13 @@ from ._load import load
 from ._npz import load_npz, read_npz
 from ._sklearn import load_sklearn
 from ._table import load_csv, load_parquet, read_table
-from ._tabular import load_table, table_of
+from ._tabular import columns_of, load_table, table_of
 
 __all__ = [
+    "Columns",
     "Dataset",
     "Provenance",
+    "columns_of",
     "from_arrays",
     "load",
     "load_audio",

@@ -31,8 +31,8 @@ def load_parquet(
 ) -> Dataset:
     """Rows (N, F) of a parquet file; features: all columns but target and group."""
     path = existing(path)
-    _import("pandas")
-    parquet = _import("pyarrow.parquet")
+    import_extra("pandas")
+    parquet = import_extra("pyarrow.parquet")
     try:
         schema = parquet.read_schema(path)
         stored = (schema.pandas_metadata or {}).get("index_columns", [])
@@ -94,8 +94,8 @@ def read_table(path: str | Path) -> dict[str, Array]:
     """The columns (N,) of a .parquet or .csv file by name; missing numbers are NaN."""
     path = existing(path)
     if path.suffix.lower() == ".parquet":
-        pandas = _import("pandas")
-        _import("pyarrow.parquet")
+        pandas = import_extra("pandas")
+        import_extra("pyarrow.parquet")
         try:
             frame = pandas.read_parquet(path)
         except (OSError, ValueError, NotImplementedError) as error:
@@ -122,7 +122,7 @@ def _numbers(column: Any) -> Array:
 
 
 def _read_csv(path: Path) -> Any:
-    pandas = _import("pandas")
+    pandas = import_extra("pandas")
     try:
         with warnings.catch_warnings():
             # Without an index column pandas drops surplus values, and only warns.
@@ -140,7 +140,8 @@ def _read_csv(path: Path) -> Any:
         ) from None
 
 
-def _import(name: str) -> Any:
+def import_extra(name: str) -> Any:
+    """A module of an extra that may not be installed; raises DataError with the fix."""
     import importlib
 
     try:

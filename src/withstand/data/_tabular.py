@@ -10,9 +10,9 @@ from .._errors import ThreatError
 from ..config import DataConfig, FeatureConfig, TableConfig
 from ..config import load_table as load_table_config
 from ..threat.tabular import Capability, Derived, Feature, OneHot, Relation, Table
+from ._columns import Columns
 from ._dataset import Dataset, from_arrays
-from ._prepare import existing, need
-from ._table import read_table
+from ._prepare import need
 
 
 def load_table(path: str | Path) -> Table:
@@ -84,17 +84,14 @@ def load_tabular(path: Path, spec: DataConfig, root: str | Path = ".") -> Datase
     """Rows (N, F) of a parquet or csv file, with the columns that data.table tells."""
     assert spec.table is not None
     table = load_table(Path(root) / Path(spec.table).expanduser())
-    path = existing(path)
-    columns = read_table(path)
+    columns = columns_of(path, table, limit=None if spec.only else spec.limit)
     for name in (spec.y, spec.group):
         if name is not None:
-            need(name, list(columns), what="column", where=path)
-    limit = None if spec.only else spec.limit
-    columns = {name: column[:limit] for name, column in columns.items()}
+            need(name, columns, what="column", where=columns.path)
     return from_arrays(
         table.encode(columns),
         columns[spec.y],
-        name=path.stem,
+        name=columns.path.stem,
         source=spec.source or str(spec.path),
         licence=spec.licence or "unknown",
         classes=spec.classes,
@@ -102,3 +99,13 @@ def load_tabular(path: Path, spec: DataConfig, root: str | Path = ".") -> Datase
         groups=None if spec.group is None else columns[spec.group],
         table=table,
     )
+
+
+def columns_of(path: str | Path, table: Table, *, limit: int | None = None) -> Columns:
+    """The columns of a .parquet or .csv file as a table knows them: 007 is a text where it says so.
+
+    limit: only the first rows.
+    """
+    texts = {one.name for one in table.capability.features if one.labels is not None or one.date}
+    numbers = set(table.columns) - texts
+    return Columns(path, texts=texts, numbers=numbers, limit=limit)

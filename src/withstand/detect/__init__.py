@@ -51,6 +51,7 @@ from .methods._reconstruction import ReconstructedAnswer, Reconstruction
 from .methods._residual import Residual
 from .methods._squeezing import FeatureSqueezing
 from .methods._stability import NoiseStability
+from .methods._table_rules import TableRules
 
 __all__ = [
     "MODALITIES",
@@ -89,6 +90,7 @@ __all__ = [
     "Residual",
     "Shift",
     "State",
+    "TableRules",
     "Threshold",
     "Traffic",
     "Usual",

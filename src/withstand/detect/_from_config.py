@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._errors import ConfigError, DataError, did_you_mean, listed
-from ..config import Config, DataConfig, DetectConfig, MethodConfig
+from ..config import Config, DataConfig, DetectConfig, MethodConfig, load_table
 from ..data import Dataset, load_inputs
 from ..data import load as load_data
 from ..evaluate import from_config as setup_from
@@ -47,7 +47,7 @@ def from_config(config: Config, root: str | Path = ".") -> DetectSetup:
     an input, by the digest of its content.
     """
     asked = asked_of(config)
-    method = method_of(asked)
+    method = method_of(asked, _rules(config, root))
     model, data, threat, _ = setup_from(config, root)
     benign = _benign(config, asked, root)
     if asked.calibration is None:
@@ -100,9 +100,12 @@ def asked_of(config: Config) -> DetectConfig:
     return config.detect
 
 
-def method_of(asked: DetectConfig) -> Method:
-    """The one method of a section, or several fused; raises ConfigError."""
-    methods = [_method(spec) for spec in asked.methods]
+def method_of(asked: DetectConfig, rules: str = "") -> Method:
+    """The one method of a section, or several fused; raises ConfigError.
+
+    rules: those of data.table, for methods that look at them.
+    """
+    methods = [_method(spec, rules) for spec in asked.methods]
     if len(methods) == 1:
         return methods[0]
     by = {} if asked.by is None else {"by": asked.by}
@@ -130,14 +133,24 @@ def check_disjoint(parts: Mapping[str, NDArray[Any]]) -> None:
         seen |= dict.fromkeys(digests, name)
 
 
-def _method(spec: MethodConfig) -> Method:
+def _rules(config: Config, root: str | Path) -> str:
+    """The file of data.table as JSON, empty where there is none."""
+    if config.data.table is None:
+        return ""
+    return load_table(Path(root) / config.data.table).model_dump_json(exclude_unset=True)
+
+
+def _method(spec: MethodConfig, rules: str) -> Method:
     names = {snake(name): name for name in registry()}
     if spec.name not in names:
         raise ConfigError(
             f"detect.methods has {spec.name!r}{did_you_mean(spec.name, names) or ';'} there are "
             f"{listed(names, 30)}"
         )
-    return _checked(names[spec.name], spec.settings)
+    name, settings = names[spec.name], spec.settings
+    if name == "TableRules":
+        settings.setdefault("rules", rules)
+    return _checked(name, settings)
 
 
 def _checked(name: str, settings: dict[str, Any]) -> Method:

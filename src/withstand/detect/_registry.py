@@ -26,6 +26,7 @@ from .methods._reconstruction import ReconstructedAnswer, Reconstruction
 from .methods._residual import Residual
 from .methods._squeezing import FeatureSqueezing
 from .methods._stability import NoiseStability
+from .methods._table_rules import TableRules
 
 _OURS: tuple[type[Method], ...] = (
     Confidence,
@@ -47,6 +48,7 @@ _OURS: tuple[type[Method], ...] = (
     ReconstructedAnswer,
     Reconstruction,
     Residual,
+    TableRules,
 )
 
 

@@ -11,6 +11,7 @@ from .._errors import ThreatError
 from ..attacks import (
     APGD,
     APGDT,
+    CAPGD,
     CGBA,
     FAB,
     Attack,
@@ -19,7 +20,6 @@ from ..attacks import (
     RayS,
     SigmaZero,
     Square,
-    TableSearch,
     TransferPGD,
 )
 from ..threat import ACCESS, L0, L1, L2, Access, Evading, Targeted, Threat, Untargeted
@@ -42,6 +42,7 @@ class Spend:
     the nearest to a mistake, are attacked `again` times with each loss and once with `probe`
     queries; where the sweep misses many, a quarter of them gets `insist` queries. craft,
     neighbours: steps of making an example on a surrogate, and points beside each of them.
+    generations, rounds: of a search over rows of a table, and of a walk back from one.
     """
 
     noise: int
@@ -61,23 +62,24 @@ class Spend:
     craft: int
     neighbours: int
     generations: int
+    rounds: int
 
 
 PRESETS: dict[str, Spend] = {
     "smoke": Spend(
         noise=5, steps=20, margin_steps=20, restarts=1, targets=1, target_steps=20, sweep=30,
         sweep_targets=1, near=16, again=1, probe=100, queries=500, insist=1000, decisions=500,
-        craft=10, neighbours=2, generations=30,
+        craft=10, neighbours=2, generations=30, rounds=20,
     ),
     "standard": Spend(
         noise=20, steps=100, margin_steps=50, restarts=1, targets=3, target_steps=50, sweep=40,
         sweep_targets=1, near=24, again=2, probe=500, queries=2000, insist=5000, decisions=5000,
-        craft=20, neighbours=5, generations=60,
+        craft=20, neighbours=5, generations=60, rounds=60,
     ),
     "thorough": Spend(
         noise=100, steps=100, margin_steps=100, restarts=5, targets=9, target_steps=100, sweep=300,
         sweep_targets=2, near=256, again=5, probe=1000, queries=10000, insist=20000,
-        decisions=10000, craft=50, neighbours=20, generations=200,
+        decisions=10000, craft=50, neighbours=20, generations=200, rounds=150,
     ),
 }  # fmt: skip
 
@@ -113,8 +115,6 @@ def cascade(spend: Spend, threat: Threat, access: Access, classes: int) -> list[
     """
     if access == "none":
         return []
-    if any(isinstance(part, Capability) for part in threat.region):
-        return [TableSearch(generations=spend.generations)] if access != "labels" else []
     attacks: list[Attack] = [RandomNoise(draws=spend.noise)]
     if access == "gradients":
         attacks += _gradients(spend, threat, classes)
@@ -151,6 +151,8 @@ def crafted(spend: Spend, threat: Threat, x: Tensor) -> list[Attack]:
 
     Raises ThreatError for a norm in which none are made.
     """
+    if any(isinstance(part, Capability) for part in threat.region):
+        return [CAPGD(steps=2 * spend.craft)]
     # As attacks see it, an Linf ball beside another is a box.
     balls = [part.name for part in threat.region if isinstance(part, L0 | L1 | L2)]
     norm = balls[0] if balls else "linf"

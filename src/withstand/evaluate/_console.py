@@ -9,7 +9,8 @@ from rich.text import Text
 
 from ._report import CurvePoint, Report
 from ._show_trust import STYLE, verdict_line
-from ._words import BOUND, by_weight, defended, headline, printable, worst_slices
+from ._words import BOUND, by_weight, defended, headline, implied, printable, worst_slices
+from .business import effort, giving_way, paragraph
 
 _BARS = 8
 
@@ -20,6 +21,7 @@ def show(report: Report, console: Console) -> None:
     parts: list[list[RenderableType]] = [
         [_text(headline({"": report}), "bold")],
         [_figures(report), _details(report)],
+        [] if report.business is None else [_text(paragraph(report.business))],
         _cascade(report),
         [_surrogates(report)] if report.surrogates else [],
         _defences(report),
@@ -63,13 +65,18 @@ def _figures(report: Report) -> Table:
 
 def _details(report: Report) -> Table:
     table, cost = _table(), report.cost
-    rows = [("threat", f"{report.threat['region']}; success is {report.threat['goal']}")]
+    region = report.threat["region"]
+    if implied(report):
+        region = region.partition(" and ")[2]
+    rows = [("threat", f"{region}; success is {report.threat['goal']}")]
     rows += worst_slices(report)
+    if report.business is not None:
+        rows += [*effort(report.business), ("gives way", giving_way(report.business) or "nothing")]
     rows += [
         (f"change, {spread.measure}", f"median {spread.median:.3g}, worst {spread.worst:.3g}")
         for spread in report.perceptibility
     ]
-    if report.median_distance is not None:
+    if report.median_distance is not None and not implied(report):
         rows.append(("nearest mistake", f"median distance {report.median_distance:.3g}"))
     if report.severity is not None:
         loss = report.severity

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attacks import APGD, FGSM
+from ..attacks import APGD, CAPGD, FGSM
 from ..models import Model, adapt
 from ..threat import Access, MultiLabel, Regression, Threat
 from ._cascade import SATURATED, Spend
@@ -16,6 +16,7 @@ from ._probe import Probe, probe
 from ._record import Record
 from ._report import Trust
 from ._stages import Stages
+from ._tables import capability_of
 from .diagnosis import Case, HandedIn, Purse, Trace, handed_in, judge, traced
 
 _PROBED = 64
@@ -72,6 +73,11 @@ class Doubts:
     def attack(self, stages: Stages, spend: Spend) -> None:
         """What sound gradients leave nothing to: a single step, and twice the steps."""
         norm = stages.threat.norm
+        if capability_of(stages.threat) is not None:
+            if not self.blind:
+                attack = CAPGD(steps=2 * spend.craft, restarts=spend.restarts)
+                self.doubled = stages.attack(attack, near=_TRACED, seed=stages.seed + 7)[0]
+            return
         if norm in FGSM.norms:
             saturated = self.probe is not None and self.probe.saturated > SATURATED
             stages.attack(FGSM(loss="tempered" if saturated else "ce"))

@@ -33,6 +33,7 @@ from ._report import Report
 from ._stages import Progress, Stages
 from ._summary import Facts, summarise
 from ._surrogates import Surrogates, fit, sources, steady, together
+from ._tables import Known, capability_of, cheaper, table_again, table_cascade
 
 
 def evaluate(
@@ -137,6 +138,8 @@ class _Evaluation:
         fit(self.sources, self.x, self.y, goal, self.classes, clean.ndim == 2, self.batch)
         self.made_on = together(self.sources)
         self.record.batch_invariant = steady(self.made_on, self.x, self.batch)
+        table = capability_of(self.threat) is not None
+        self.known = Known.of(self.served, self.threat, self.x, self.clean_answer) if table else None
         self.stages = Stages(
             answers=self.answers,
             x=self.x,
@@ -164,9 +167,9 @@ class _Evaluation:
         self.adaptation.attack(self.stages)
         if self.memory is not None:
             self.memory.show(self.stages)
-        attacks = cascade(self.spend, self.threat, self.access, self.classes)
+        attacks = self._cascade()
         # One question for each example is less than any search by questions, and more than noise.
-        turn = len(attacks) if self.access == "gradients" else 1
+        turn = len(attacks) if self.access == "gradients" else int(self.known is None)
         for attack in attacks[:turn]:
             self._follow(attack)
         if self.access != "gradients":
@@ -175,13 +178,32 @@ class _Evaluation:
             self._follow(attack)
         if not self.doubts.blind:
             self._sweep()
-        for number, attack in enumerate(again(self.spend, self.threat, self.access)):
+        for number, attack in enumerate(self._again()):
             fooled = self._follow(attack, near=self.spend.near, seed=self.seed + 1 + number)
             self.doubts.again = (self.doubts.again or 0) + fooled
         self._query()
         if self.access == "gradients":
             self._transfer()
             self.doubts.attack(self.stages, self.spend)
+        if self.known is not None and self.access != "none":
+            self._cheapen()
+
+    def _cascade(self) -> list[Attack]:
+        if self.known is None:
+            return cascade(self.spend, self.threat, self.access, self.classes)
+        return table_cascade(self.spend, self.access, self.known)
+
+    def _again(self) -> list[Attack]:
+        if self.known is None:
+            return again(self.spend, self.threat, self.access)
+        return table_again(self.spend, self.access, self.known)
+
+    def _cheapen(self) -> None:
+        """Rows of a table that fool are brought back to what an attacker would pay for."""
+        index, _ = self.stages.fooled_or_not()
+        if len(index):
+            x_adv = self.record.found.x_adv[index]
+            self.stages.cheapen(cheaper(self.spend, x_adv, self.stages.keys[index]), index)
 
     def _sweep(self) -> None:
         """The smallest change for each, and first for those whose present one is too large."""
@@ -236,8 +258,7 @@ class _Evaluation:
         )  # fmt: skip
         digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
         for part in self.threat.region:
-            for name, value in vars(part).items():
-                digest.update(name.encode() + np.asarray(value).tobytes())
+            digest.update(part.content())
         digest.update(clean.cpu().numpy().tobytes())
         return digest.hexdigest()
 
@@ -248,7 +269,7 @@ class _Evaluation:
     def _query(self) -> None:
         """The black-box part, sized by what the gradients look like."""
         probe = self.doubts.probe
-        if self.threat.norm not in Square.norms or probe is None:
+        if self.threat.norm not in Square.norms or probe is None or self.known is not None:
             return
         full = Square(queries=self.spend.queries)
         if probe.zero_gradients > 0.05:
@@ -294,16 +315,19 @@ class _Evaluation:
             cost=record.cost(),
             provenance=self._provenance(),
             notes=tuple(notes),
+            scores=None if self.clean.ndim == 1 else (self.clean, self.under),
         )
 
     def _answer_all(self) -> None:
         """Ask about the examples whose answers no stage has kept."""
         found = self.record.found
         rows = (~found.answered).nonzero()[:, 0]
+        self.under = torch.full(self.clean.shape, torch.nan)
         if len(rows):
             self.record.asked += len(rows)
-            given = self.answers.read(self.answers.raw(found.x_adv[rows]))
-            found.answer[rows] = given.cpu().to(found.answer.dtype)
+            raw = self.answers.raw(found.x_adv[rows])
+            found.answer[rows] = self.answers.read(raw).cpu().to(found.answer.dtype)
+            self.under[rows] = raw.cpu().to(self.under.dtype)
 
     def _provenance(self) -> dict[str, Any]:
         data = self.data.provenance

@@ -6,12 +6,15 @@ import io
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .._errors import OutputError
 from ._html import page
+from ._pictures import answer
 from ._report import Report
+from .business import sheet
 
 
 def check_writable(folder: str | Path) -> Path:
@@ -32,7 +35,8 @@ def check_writable(folder: str | Path) -> Path:
 def save(report: Report, folder: str | Path) -> list[Path]:
     """Write report.json, report.html and adversarial.npz; raises OutputError.
 
-    adversarial.npz holds x, x_adv, y and fooled for the samples in the data's order, and domain.
+    adversarial.npz holds x, x_adv, y and fooled for the samples in the data's order, and domain. Of
+    a table, adversarial.csv holds the fooled rows as its file has them.
     """
     folder = check_writable(folder)
     arrays = io.BytesIO()
@@ -51,7 +55,29 @@ def save(report: Report, folder: str | Path) -> list[Path]:
         "report.html": page({"": report}).encode(),
         "adversarial.npz": arrays.getvalue(),
     }
+    if report.table is not None and report.business is not None:
+        contents["adversarial.csv"] = _sheet(report).encode("utf-8", "surrogatepass")
     return [write(folder / name, content) for name, content in contents.items()]
+
+
+def _sheet(report: Report) -> str:
+    assert report.table is not None
+    assert report.business is not None
+    rows, samples = report.business.rows, report.samples
+    told: dict[str, list[Any]] = {"row": rows.row.tolist(), "changed": rows.changed.tolist()}
+    told |= {
+        name: [float(f"{value:.6g}") for value in getattr(rows, name)]
+        for name in ("cost", "stake_before", "stake_after")
+        if getattr(rows, name) is not None
+    }
+    answers = {
+        "label": samples.label,
+        "answer_before": samples.clean_answer,
+        "answer_after": samples.adversarial_answer,
+    }
+    for name, values in answers.items():
+        told[name] = [answer(report, value) for value in values[rows.row]]
+    return sheet(told, report.table.decode(report.x_adv[rows.row]))
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -103,6 +103,15 @@ class Found:
         self.backwards[index] = result.ledger.backwards.cpu()
         return len(where)
 
+    def replace(self, index: Tensor, result: Result, good: Tensor, stage: int) -> None:
+        """Put other examples in the place of those of some samples, where they are good."""
+        where = index[good]
+        self.x_adv[where] = result.x_adv[good]
+        self.made[where], self.answered[where] = stage, False
+        self.distance[where] = result.distance.cpu()[good].to(self.distance.dtype)
+        self.forwards[index] = result.ledger.forwards.cpu()
+        self.backwards[index] = result.ledger.backwards.cpu()
+
     def cut_short(self, index: Tensor, result: Result, limit: int | None) -> None:
         """Note whom our budget ended; running out of the attacker's own queries is no such end."""
         cut = torch.tensor([status == Status.BUDGET for status in result.status])

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..stats import Interval
+from ..threat.tabular import Table
+from .business import Business
 
 Array = NDArray[Any]
 Verdict = Literal["green", "amber", "red"]
 VERDICTS: tuple[Verdict, ...] = ("green", "amber", "red")
 
 SCHEMA = "urn:withstand:report:1"
-HIDDEN = ("x", "x_adv", "domain", "class_names", "feature_names", "trust")
+HIDDEN = ("x", "x_adv", "domain", "class_names", "feature_names", "table", "trust")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,8 +212,9 @@ class Report:
     """The result of `evaluate`.
 
     robust_accuracy is an upper bound: a stronger attacker could lower it. certified_accuracy is a
-    lower bound, None where nothing was certified. threat and provenance hold plain values. x and
-    x_adv (N, ...), domain and names are kept for pictures and not part of the JSON.
+    lower bound, None where nothing was certified. threat and provenance hold plain values. business
+    is what the attack means in costs and money, None where the threat is to no table. x and x_adv
+    (N, ...), domain, names and table are kept for pictures and files, and not part of the JSON.
     """
 
     clean_accuracy: Interval
@@ -235,8 +238,10 @@ class Report:
     groups: tuple[Slice, ...] = ()
     perceptibility: tuple[Spread, ...] = ()
     severity: Severity | None = None
+    business: Business | None = None
     class_names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
+    table: Table | None = None
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
@@ -246,7 +251,7 @@ class Report:
         return {"schema": SCHEMA, **values, "trust": trust}
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write report.json, report.html and adversarial.npz to a folder; raises OutputError."""
+        """Write its files to a folder, as `withstand evaluate` does; raises OutputError."""
         from ._files import save
 
         return save(self, folder)

@@ -41,7 +41,7 @@ def sandwich(report: Report, told: Certificates, model: Model | None = None) -> 
     radius = np.asarray([0.0 if c is None else c.radius for c in found])
     label = [None if c is None else c.label for c in found]
     proven = (radius >= eps) & (radius > 0) & (np.asarray(label, object) == report.samples.label)
-    if told.method == "bounds":
+    if told.method != "smoothing":
         fooled = proven & (np.asarray(report.samples.distance, float) <= radius)
         dismissed = 0
     else:
@@ -95,7 +95,7 @@ def _check(report: Report, told: Certificates) -> None:
             f"for {report.threat['goal']} in {report.threat['norm']}; certify again"
         )
     limits, others = (_limits(t["region"]) for t in (told.threat, report.threat))
-    if told.method == "bounds" and limits and limits != others:
+    if told.method != "smoothing" and limits and limits != others:
         raise DataError(
             f"the certificates hold only where {listed(limits)}, and the report's attacker is not "
             "limited so; certify again"
@@ -153,7 +153,7 @@ def _contradiction(
 
 
 def _note(told: Certificates, found: list[Certificate], dismissed: int) -> str:
-    what = "the model" if told.method == "bounds" else "the smoothed classifier"
+    what = "the smoothed classifier" if told.method == "smoothing" else "the model"
     words = (
         f"{_NOTE} is proven of {what} for {len(found):,} inputs with certificates: the true robust "
         "accuracy lies between it and the attacked one, and no attack contradicts a proof."

@@ -85,6 +85,11 @@ class Stages:
         work = partial(self._attacked, attack, index, minimum=True)
         return self._stage(attack, index, work, minimum=True)[1]
 
+    def cheapen(self, attack: Attack, index: Tensor) -> None:
+        """Replace the examples of some samples by those of less effort that the attack finds."""
+        work = partial(self._attacked, attack, index)
+        self._stage(attack, index, work, cheaper=True)
+
     def transfer(self, attack: Attack, source: Model, name: str) -> None:
         """Show those who withstand the examples that the attack makes on a surrogate."""
         index = self._alive()
@@ -122,6 +127,7 @@ class Stages:
         work: Callable[[float | None], Shown],
         *,
         minimum: bool = False,
+        cheaper: bool = False,
         name: str = "",
         kept: bool = True,
         manner: str = "",
@@ -137,7 +143,11 @@ class Stages:
             record.stages.append(_stage(attack, len(index), 0, Cost(), note, name, manner))
             return 0, len(index)
         before = record.cost()
-        fooled = self._merge(index, work(left), minimum)
+        if cheaper:
+            fooled = 0
+            self._replace(index, work(left).result)
+        else:
+            fooled = self._merge(index, work(left), minimum)
         cut = int(found.unfinished[index].sum())
         note = f"the budget ended {cut} samples early" if cut and not minimum else ""
         cost = record.cost() - before
@@ -252,6 +262,14 @@ class Stages:
         if not minimum:
             found.cut_short(index, result, self.threat.queries)
         return fooled
+
+    def _replace(self, index: Tensor, result: Result) -> None:
+        inside = self.threat.take(index.numpy()).region.contains(
+            self.x[index].cpu().numpy(), result.x_adv.cpu().numpy()
+        )
+        good = result.success.cpu() & torch.from_numpy(inside)
+        self.record.batch_invariant &= result.batch_invariant
+        self.record.found.replace(index, result, good, len(self.record.stages))
 
     def _tell(self, name: str) -> _Tell | None:
         if self.progress is None:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ..data import Dataset
 from ..stats import wilson
-from ..threat import Access, MultiLabel, Regression, Threat, techniques
+from ..threat import Access, MultiLabel, Regression, Targeted, Threat, Untargeted, techniques
+from ..threat.tabular import Capability, Table
 from ._found import Found
 from ._measures import perceptibility, severity_of
 from ._report import Cost, CurvePoint, Defences, Report, Samples, Slice, Stage, Surrogate, Trust
+from .business import Attacked, Business, business_of
 
 _POINTS = 41
 
@@ -23,7 +25,8 @@ _POINTS = 41
 class Facts:
     """What an evaluation knows at its end; tensors hold one entry for each sample (N, ...).
 
-    trust: what was found about the number; swept: there is a curve.
+    trust: what was found about the number; swept: there is a curve. scores: the model's at x and at
+    x_adv (N, K), NaN where it was not asked, None where it gives none.
     """
 
     data: Dataset
@@ -42,6 +45,7 @@ class Facts:
     cost: Cost
     provenance: dict[str, Any]
     notes: tuple[str, ...]
+    scores: tuple[Tensor, Tensor] | None = None
 
     @property
     def fooled(self) -> Tensor:
@@ -60,6 +64,7 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
     n, correct = len(facts.x), int(facts.correct.sum())
     label = facts.data.y
     clean, adversarial = facts.clean_answer.numpy(), facts.found.answer.numpy()
+    table = _table(facts)
     return Report(
         clean_accuracy=wilson(correct, n),
         robust_accuracy=wilson(int(robust.sum()), n),
@@ -92,14 +97,60 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
         median_distance=_finite(float(np.median(facts.found.distance.numpy()))),
         classes=_classes(facts),
         groups=_slices(facts, facts.data.groups, str),
-        perceptibility=perceptibility(
+        perceptibility=()
+        if table is not None
+        else perceptibility(
             facts.x[fooled], facts.found.x_adv[fooled], facts.domain[1] - facts.domain[0]
         ),
         severity=None if costs is None else severity_of(costs, label, clean, adversarial),
+        business=None if table is None else _business(facts, *table),
+        table=None if table is None else table[0],
         class_names=facts.data.classes,
         feature_names=facts.data.features,
         notes=facts.notes,
     )
+
+
+def _table(facts: Facts) -> tuple[Table, Capability] | None:
+    """The table that was attacked, with what the threat allows there."""
+    for part in facts.threat.region:
+        if isinstance(part, Capability):
+            return facts.data.table or Table(capability=part), part
+    return None
+
+
+def _business(facts: Facts, table: Table, capability: Capability) -> Business:
+    return business_of(
+        table,
+        capability,
+        Attacked(
+            x=facts.data.x,
+            x_adv=facts.found.x_adv.cpu().numpy(),
+            correct=facts.correct.numpy(),
+            fooled=facts.fooled.numpy(),
+            label=_named(facts, facts.data.y),
+            before=_named(facts, facts.clean_answer.numpy()),
+            after=_named(facts, facts.found.answer.numpy()),
+            confidence=_confidence(facts),
+        ),
+    )
+
+
+def _named(facts: Facts, values: Any) -> list[str]:
+    """Labels or answers (N, ...) in words."""
+    names = facts.data.classes
+    if names and np.ndim(values) == 1 and np.issubdtype(values.dtype, np.integer):
+        return [names[k] if 0 <= k < len(names) else str(k) for k in values.tolist()]
+    return [str(value) for value in values.tolist()]
+
+
+def _confidence(facts: Facts) -> Any:
+    """The share (N, 2) that the scores give the true class at x and x_adv, NaN where unknown."""
+    label = facts.data.y
+    if facts.scores is None or not isinstance(facts.threat.goal, Untargeted | Targeted):
+        return np.full((len(label), 2), np.nan)
+    shares = [scores.double().softmax(1).cpu().numpy() for scores in facts.scores]
+    return np.stack([share[np.arange(len(label)), label] for share in shares], 1)
 
 
 def _status(facts: Facts) -> tuple[str, ...]:

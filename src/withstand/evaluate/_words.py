@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ._report import Finding, Report, Slice
+from .business import attacker_can
 
 _MOVES = {
     "linf": "change every {} by up to {}",
@@ -37,6 +39,8 @@ _ABOUT = {
 _MANNER = {"plain": ", as the model is served", "adaptive": ", through the defences"}
 _TRANSFER = "examples made on another model, shown once each"
 
+_CAPABILITY = re.compile(r"\d+ of \d+ features(,|$)")
+
 VERDICT = {
     "green": "the number can be believed",
     "amber": "read the findings before relying on the number",
@@ -66,12 +70,22 @@ def attacker(report: Report) -> str:
     threat = report.threat
     verb = "try" if threat["access"] == "none" else "ask"
     limit = f", may {verb} {threat['queries']:,} times" if threat["queries"] else ""
-    pixels = report.x.ndim == 4 and (threat["norm"] == "linf" or report.x.shape[1] == 1)
-    move = _MOVES[threat["norm"]].format("pixel" if pixels else "feature", radius(report))
     ball = f"{threat['norm'].capitalize()} <= "
     rest = [part for part in threat["region"].split(" and ") if not part.startswith(ball)]
+    pixels = report.x.ndim == 4 and (threat["norm"] == "linf" or report.x.shape[1] == 1)
+    move = _MOVES[threat["norm"]].format("pixel" if pixels else "feature", radius(report))
+    if report.business is not None:
+        can = attacker_can(report.business)
+        move = can if implied(report) else f"{move}, and {can}"
+        rest = [part for part in rest if not _CAPABILITY.match(part)]
     where = f" ({', '.join(rest)})" if rest else ""
     return f"An attacker {_ACCESS[threat['access']]}{limit} and may {move}{where}"
+
+
+def implied(report: Report) -> bool:
+    """Whether the threat's ball is no limit of its own: a table's attacker has others."""
+    threat, columns = report.threat, report.x[0].size
+    return report.business is not None and threat["norm"] == "l0" and threat["eps"] == columns
 
 
 def headline(reports: dict[str, Report]) -> str:

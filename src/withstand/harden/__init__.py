@@ -1,11 +1,13 @@
 """Robust training: recipes, and the trainer that runs any of them at a cost that it tells."""
 
 from ._active import ActivePGD
+from ._augment import Augmented, Round, augment
 from ._awp import AWP
 from ._certified import IBP, MTLIBP, CrownIBP, ibp_weights
-from ._contract import Lost, Moment, Recipe
+from ._contract import Lost, Moment, Recipe, Withstanding
 from ._cost import Cost
 from ._crafting import Ball, around, climb, crafting, slope
+from ._directions import directions
 from ._distil import RSLAD, DefensiveDistillation, Tempered
 from ._fgsm import FGSM, NFGSM
 from ._finetune import Change, Finetuned, finetune
@@ -20,6 +22,7 @@ from ._schedule import adam, constant, cyclic, flat, restarted, sgd
 from ._several import Alternating, Average, Worst, extreme_norms
 from ._show import show_made
 from ._standard import Standard
+from ._tabular import Tabular
 from ._trades import TRADES
 from ._watch import Seen, withstood
 
@@ -35,6 +38,7 @@ __all__ = [
     "ActivePGD",
     "Alarm",
     "Alternating",
+    "Augmented",
     "Average",
     "Ball",
     "Change",
@@ -53,16 +57,21 @@ __all__ = [
     "NoiseAugmented",
     "Recipe",
     "Replay",
+    "Round",
     "Seen",
     "Standard",
+    "Tabular",
     "Tempered",
+    "Withstanding",
     "Worst",
     "adam",
     "around",
+    "augment",
     "climb",
     "constant",
     "crafting",
     "cyclic",
+    "directions",
     "extreme_norms",
     "finetune",
     "flat",

@@ -57,3 +57,12 @@ class Proving(Recipe, Protocol):
     def proven(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Tensor:
         """Which samples x (N, ...) with labels y are proven right in the whole region, (N,)."""
         ...
+
+
+@runtime_checkable
+class Withstanding(Recipe, Protocol):
+    """A training method whose attacker is in no ball, so that it looks itself at who withstands."""
+
+    def withstands(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Tensor:
+        """Which samples x (N, ...) with labels y are right as they are and attacked, (N,)."""
+        ...

@@ -14,7 +14,8 @@ from ..data import load as load_data
 from ..evaluate import Progress, Report, evaluate, threat_from, write
 from ..evidence import content_digest
 from ..models import TorchModel, load_model
-from ..threat import Budget, Region
+from ..threat import Budget, Threat
+from ..threat.tabular import Capability
 from ._active import ActivePGD
 from ._contract import Recipe
 from ._fgsm import FGSM, NFGSM
@@ -24,9 +25,11 @@ from ._pgd import PGD
 from ._result import Hardened
 from ._schedule import adam, sgd
 from ._standard import Standard
+from ._tabular import Tabular
 from ._trades import TRADES
 
 _STEPS = 7
+_STEPPING = ("pgd", "active", "trades", "tabular")
 _GROWTH = 0.2
 _RATES = {"adam": 2e-3, "sgd": 0.1}
 _FINE_RATES = {"adam": 5e-4, "sgd": 0.01}
@@ -53,7 +56,8 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
     weights = None if model.weights is None else Path(root) / model.weights
     if weights is not None and model.factory is not None and not weights.exists():
         model = model.model_copy(update={"weights": None})
-    net = load_model(model, root)
+    data = _data(config, root)
+    net = load_model(model, root, data.table)
     if not isinstance(net, TorchModel):
         raise ModelError(
             f"{model.factory} gave a {type(net).__name__}; to train it, it must give a torch module"
@@ -72,8 +76,8 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
         "guard": asked.guard,
         "seed": asked.seed,
     }
-    recipe = _recipe(asked, threat_from(config, root).region)
-    return HardenSetup(net, _data(config, root), recipe, training)
+    recipe = _recipe(asked, threat_from(config, root))
+    return HardenSetup(net, data, recipe, training)
 
 
 def run_config(
@@ -126,13 +130,18 @@ def run_config(
     return made, report, files
 
 
-def _recipe(asked: HardenConfig, region: Region) -> Recipe:
-    steps = asked.steps or _STEPS
-    if asked.steps is not None and asked.recipe not in ("pgd", "active", "trades"):
+def _recipe(asked: HardenConfig, threat: Threat) -> Recipe:
+    steps, region = asked.steps or _STEPS, threat.region
+    if asked.steps is not None and asked.recipe not in _STEPPING:
         raise ConfigError(
-            f"harden.steps is only for recipe pgd, active or trades, not {asked.recipe}; take it "
-            "out"
+            f"harden.steps is only for recipe {', '.join(_STEPPING[:-1])} or {_STEPPING[-1]}, not "
+            f"{asked.recipe}; take it out"
         )
+    table = any(isinstance(part, Capability) for part in region)
+    if table != (asked.recipe == "tabular") and asked.recipe != "standard":
+        what = "has a table" if table else "has no table"
+        fix = "tabular or standard" if table else "another one, or give data.table"
+        raise ConfigError(f"harden.recipe is {asked.recipe} and data {what}; write {fix}")
     match asked.recipe:
         case "standard":
             return Standard()
@@ -146,6 +155,8 @@ def _recipe(asked: HardenConfig, region: Region) -> Recipe:
             return ActivePGD(region=region, steps=steps)
         case "trades":
             return TRADES(region=region, steps=steps)
+        case "tabular":
+            return Tabular(threat=threat, steps=steps)
 
 
 def _data(config: Config, root: str | Path) -> Dataset:

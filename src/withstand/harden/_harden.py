@@ -22,7 +22,7 @@ from ..models import TorchModel, describe
 from ..stats import clopper_pearson
 from ..threat import Box
 from ._batches import Batches, held, samples
-from ._contract import Moment, Recipe
+from ._contract import Moment, Recipe, Withstanding
 from ._crafting import around, crafting, faced
 from ._result import Hardened
 from ._schedule import Schedule, adam, cyclic, restarted
@@ -128,6 +128,7 @@ def harden(
     best = training.best
     *_, robust, clean = best["standing"]
     n = len(training.judged[0])
+    attacked = bool(recipe.regions) or isinstance(recipe, Withstanding)
     return Hardened(
         net=net.eval(),
         domain=domain,
@@ -136,7 +137,7 @@ def harden(
         epoch=best["epoch"],
         weights=best["weights"],
         clean=clopper_pearson(clean, n),
-        robust=clopper_pearson(robust, n) if recipe.regions else None,
+        robust=clopper_pearson(robust, n) if attacked else None,
         history=tuple(training.history),
         alarms=tuple(training.alarms),
         cost=training.meter.cost,

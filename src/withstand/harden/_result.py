@@ -65,8 +65,9 @@ class Hardened:
     """A trained module with the weights that did best on what was held out.
 
     net: in eval mode, on raw input behind `preprocess`; epoch, weights: where its weights come
-    from; clean, robust: shares of held-out samples, the latter under PGD of 10 steps and so an
-    upper bound, both of the best of many and so a little flattering: evaluate it on other data.
+    from; clean, robust: shares of held-out samples, the latter under PGD of 10 steps, or a recipe's
+    own attack, and so an upper bound, both of the best of many and so a little flattering: evaluate
+    it on other data.
     """
 
     net: nn.Module

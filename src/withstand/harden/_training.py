@@ -16,7 +16,7 @@ from ..attacks import Checkpoint
 from ..evaluate import Progress
 from ..threat import Box
 from ._batches import Batch, Batches, derived
-from ._contract import Moment, Proving, Recipe
+from ._contract import Moment, Proving, Recipe, Withstanding
 from ._cost import Meter
 from ._guard import Guard, checks, watched
 from ._learner import Learner
@@ -219,7 +219,7 @@ class Training:
         so that the last weights are looked at too only at the end.
         """
         x, y = self.judged
-        attacked = bool(self._last.regions)
+        attacked = bool(self._last.regions) or isinstance(self._last, Withstanding)
         regions = self.recipe.regions if attacked else ()
         nets = self.learner.nets
         if self.learner.average is not None and self.learner.step < self.total:
@@ -228,7 +228,10 @@ class Training:
         for name, net in nets.items():
             at = replace(self._at("judge"), scale=1.0)
             seen = withstood(net, x, y, regions, at, steps=_STEPS)
-            found[name] = (int(seen.multi.sum()), int(seen.clean.sum()))
+            multi = seen.multi
+            if attacked and isinstance(self.recipe, Withstanding):
+                multi = self.recipe.withstands(net, x, y, at)
+            found[name] = (int(multi.sum()), int(seen.clean.sum()))
             proven = 0
             if attacked and isinstance(self.recipe, Proving):
                 proven = int(self.recipe.proven(net, x, y, at).sum())
@@ -247,7 +250,7 @@ class Training:
             loss=loss,
             accuracy=own,
             clean=found[name][1] / len(x),
-            robust=found[name][0] / len(x) if regions else None,
+            robust=found[name][0] / len(x) if attacked else None,
             weights=name,
         )
 

@@ -119,7 +119,7 @@ def trees_model(trees: Any, *, domain: Sequence[float] | Box) -> FunctionModel:
     def scores(x: Any) -> Any:
         return answer(x.reshape(len(x), -1))
 
-    return FunctionModel(scores, domain=domain)
+    return FunctionModel(scores, domain=domain, estimator=trees)
 
 
 def _two(margin: Any) -> Any:

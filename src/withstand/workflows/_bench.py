@@ -126,8 +126,7 @@ def _fingerprint(model: Model, search: Search) -> str:
     digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
     digest.update(search.keys.cpu().numpy().tobytes())
     for part in search.threat.region:
-        for name, value in vars(part).items():
-            digest.update(name.encode() + repr(np.asarray(value).tolist()).encode())
+        digest.update(part.content())
     return digest.hexdigest()
 
 

@@ -2,6 +2,20 @@
 
 from ._decide import Decision, decide
 from ._forest import Forest, Tree
+from ._model import left_out
+from ._nearest import Nearest, nearest
+from ._read_model import digest_of, forest_of
 from ._readers import read_forest
 
-__all__ = ["Decision", "Forest", "Tree", "decide", "read_forest"]
+__all__ = [
+    "Decision",
+    "Forest",
+    "Nearest",
+    "Tree",
+    "decide",
+    "digest_of",
+    "forest_of",
+    "left_out",
+    "nearest",
+    "read_forest",
+]

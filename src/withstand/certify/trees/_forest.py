@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,23 @@ class Tree:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Leaves:
+    """The boxes of all leaves of a forest, by what each of them asks of one feature.
+
+    tree (L,), value (L, K). Of each of the C demands, leaf after leaf: leaf, feature (C,), and
+    after, until (C,): the numbers of the cuts of that feature above the first and not above the
+    second of which a value lies; -1 and how many cuts there are where it has no such end.
+    """
+
+    tree: Array
+    value: Array
+    leaf: Array
+    feature: Array
+    after: Array
+    until: Array
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forest:
     """The sum of trees over rows (B, features) in single precision, and a constant (K,).
 
@@ -48,14 +66,48 @@ class Forest:
             total += tree.value[leaves(tree, x)]
         return total
 
-    def cuts(self) -> list[Array]:
+    @cached_property
+    def cuts(self) -> tuple[Array, ...]:
         """The cuts of each feature, sorted, each once."""
         found: list[list[Array]] = [[] for _ in range(self.features)]
         for tree in self.trees:
             inner = np.flatnonzero(tree.feature >= 0)
             for feature in np.unique(tree.feature[inner]):
                 found[feature].append(tree.cut[inner[tree.feature[inner] == feature]])
-        return [np.unique(np.concatenate(one)) if one else np.empty(0, np.float32) for one in found]
+        return tuple(
+            np.unique(np.concatenate(one)) if one else np.empty(0, np.float32) for one in found
+        )
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """The boxes of all leaves that any row reaches."""
+        owner: list[int] = []
+        value: list[Array] = []
+        demands: list[tuple[int, int, int, int]] = []
+        for number, tree in enumerate(self.trees):
+            places = _places(tree, self.cuts)
+            stack: list[tuple[int, dict[int, tuple[int, int]]]] = [(0, {})]
+            while stack:
+                node, known = stack.pop()
+                feature = int(tree.feature[node])
+                if feature < 0:
+                    demands += [(len(value), one, *ends) for one, ends in known.items()]
+                    owner.append(number)
+                    value.append(tree.value[node])
+                    continue
+                after, until = known.get(feature, (-1, len(self.cuts[feature])))
+                cut = int(places[node])
+                if cut > after:
+                    below = (after, min(until, cut))
+                    stack.append((int(tree.left[node]), {**known, feature: below}))
+                if cut < until:
+                    above = (max(after, cut), until)
+                    stack.append((int(tree.right[node]), {**known, feature: above}))
+        columns = np.array(demands, np.int64).reshape(-1, 4).T
+        return Leaves(
+            tree=np.array(owner), value=np.array(value), leaf=columns[0], feature=columns[1],
+            after=columns[2], until=columns[3],
+        )  # fmt: skip
 
     @property
     def rounding(self) -> float:
@@ -75,6 +127,15 @@ def leaves(tree: Tree, x: Array) -> Array:
         at = node[inner]
         left = x[rows[inner], tree.feature[at]] <= tree.cut[at]
         node[inner] = np.where(left, tree.left[at], tree.right[at])
+
+
+def _places(tree: Tree, cuts: Sequence[Array]) -> Array:
+    """The number of each node's cut among those of its feature."""
+    found = np.zeros(len(tree.feature), np.int64)
+    for feature in np.unique(tree.feature[tree.feature >= 0]):
+        nodes = tree.feature == feature
+        found[nodes] = np.searchsorted(cuts[feature], tree.cut[nodes])
+    return found
 
 
 def at_most(cut: Sequence[float] | Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -234,16 +234,6 @@ def _fitting(trees: list[Tree], features: int, answer: Any, rows: Array, *, two:
         ]  # fmt: skip
         return Forest(trees=tuple(wide), constant=np.array([0.0, constant[0]]), features=features)
     return Forest(trees=tuple(trees), constant=constant, features=features)
-
-
-def corners(forest: Forest, rows: Array) -> Iterator[Array]:
-    """Rows (B, features) with one feature at a cut, and one unit of single precision beside it."""
-    for feature, cuts in enumerate(forest.cuts()):
-        for cut in cuts:
-            for value in (cut, np.nextafter(cut, np.float32(np.inf))):
-                moved = rows.copy()
-                moved[:, feature] = value
-                yield moved
 
 
 _READERS: dict[str, Callable[[Any], Forest]] = {

@@ -163,7 +163,7 @@ def _plateau(case: Case) -> float | None:
 
 def _too_good(case: Case) -> float | None:
     """1 where next to nobody is fooled, even at four times the radius."""
-    if case.access != "gradients" or not bool(torch.isfinite(case.eps).all()):
+    if case.access != "gradients" or not bool(torch.isfinite(case.eps).all()) or case.capability:
         return None
     near = (case.found.distance <= 4 * case.eps.cpu()) & case.correct.cpu()
     return float(int(near.sum()) < 0.01 * case.right)

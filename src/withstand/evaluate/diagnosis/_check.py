@@ -11,9 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ...attacks import reach
 from ...certify import SmoothedClassifier
 from ...models import Differentiable, InputTransform, Model, Smoothed, StraightThrough
 from ...threat import Access, Threat
+from ...threat.tabular import Capability
 from .._found import Found
 from .._probe import Probe
 from .._report import Finding, Stage, Surrogate, Verdict
@@ -132,6 +134,11 @@ class Case:
         return self.access == "gradients"
 
     @property
+    def capability(self) -> Capability | None:
+        """What an attacker of a table can do; None where no table is attacked."""
+        return next((one for one in self.threat.region if isinstance(one, Capability)), None)
+
+    @property
     def restless(self) -> bool:
         """Whether equal calls were answered differently."""
         return self.probe is not None and self.probe.restless
@@ -191,16 +198,32 @@ class Case:
         return self.moved(places, noise.to(x), share)
 
     def moved(self, places: Tensor, direction: Tensor, share: float) -> Tensor:
-        """The samples plus a share of the radius along a direction of entries from -1 to 1."""
+        """The samples plus a share of the radius along a direction of entries from -1 to 1.
+
+        In a table each feature has a radius of its own, half of what it can become.
+        """
+        if self.capability is not None:
+            widths = self.widths(places)
+            return self._cut(self.x[places] + share / 2 * widths * direction)
         x, size = self.x[places], self.x[0].numel()
         eps = self.eps[places].to(x)
         per_feature = {"linf": 1.0, "l2": size**-0.5, "l1": 1 / size}.get(self.threat.norm, 1.0)
         if self.threat.norm == "l0":
             eps = torch.full_like(eps, 0.1 * self.span)
-        reach = (share * per_feature * eps).clamp_max(self.span)
-        moved = x + reach.reshape(-1, *(1,) * (x.ndim - 1)) * direction
-        low, high = (torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in self._bounds)
-        return torch.minimum(torch.maximum(moved, low), high)
+        radius = (share * per_feature * eps).clamp_max(self.span)
+        return self._cut(x + radius.reshape(-1, *(1,) * (x.ndim - 1)) * direction)
+
+    def widths(self, places: Tensor) -> Tensor:
+        """How far each feature (B, ...) can go; where there is no end, as far as it is from 0."""
+        x = self.x[places]
+        region = self.threat.take(places.cpu().numpy()).within(self.model.domain).region
+        lower, upper, *_ = reach(region, x)
+        width = upper - lower
+        return torch.where(width.isfinite(), width, x.abs().clamp_min(1))
+
+    def _cut(self, points: Tensor) -> Tensor:
+        low, high = (torch.as_tensor(b).to(points) for b in self._bounds)
+        return torch.minimum(torch.maximum(points, low), high)
 
     def _margin(self, y: Tensor, scores: Tensor) -> Tensor:
         return self.threat.goal.margin(scores, y)

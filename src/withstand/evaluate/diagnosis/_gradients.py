@@ -51,14 +51,14 @@ def _unfaithful(case: Case) -> float | None:
         return None
     x = case.x[places]
     _, gradient = case.slope(x, places)
-    step = _STEP * case.span
+    step = _STEP * (case.span if case.capability is None else case.widths(places))
     predicted, seen = [], []
     for draw in range(16):
         signs = 2 * torch.randint(0, 2, x.shape, generator=case.generator(90 + draw)) - 1
         signs = signs.to(x)
         ahead, behind = case.margin(x + step * signs, places), case.margin(x - step * signs, places)
-        seen.append((ahead - behind) / (2 * step))
-        predicted.append((gradient * signs).flatten(1).sum(1))
+        seen.append((ahead - behind) / 2)
+        predicted.append((gradient * step * signs).flatten(1).sum(1))
     wanted, found = torch.stack(predicted).double(), torch.stack(seen).double()
     known = wanted.norm(dim=0) > 0
     if not bool(known.any()):
@@ -83,7 +83,7 @@ def _unstable(case: Case) -> float | None:
 def _distorted(case: Case) -> float | None:
     """Share fooled on the way of one full step along the gradient's sign, and not at its end."""
     places = case.sample(128, 10)
-    if not len(places) or not case.gradients or case.threat.norm == "l0":
+    if not len(places) or not case.gradients or case.threat.norm == "l0" or case.capability:
         return None
     _, gradient = case.slope(case.x[places], places)
     inner = torch.zeros(len(places), dtype=torch.bool, device=case.x.device)

@@ -135,6 +135,9 @@ class Capability(Region):
             rows[..., self.index[item.name]] = item.value(rows, self.index)
         return rows
 
+    def content(self) -> bytes:
+        return repr(self).encode()
+
     @property
     def implied(self) -> Region:
         """Distances are told in columns that change; there is no limit but the capability's own."""

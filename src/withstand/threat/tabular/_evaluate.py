@@ -20,10 +20,11 @@ Array = Any
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """The functions of a library of arrays: those of FUNCTIONS by name, and a choice."""
+    """The functions of a library of arrays: those of FUNCTIONS by name, a choice, and numbers."""
 
     functions: Mapping[str, Callable[..., Array]]
     where: Callable[[Array, Array, Array], Array]
+    number: Callable[[float], Array] = np.float64
 
 
 NUMPY = Arithmetic(
@@ -44,7 +45,7 @@ def value(tree: Value, column: Callable[[str], Array], by: Arithmetic = NUMPY) -
     """
     match tree:
         case Number():
-            return np.float64(tree.value)
+            return by.number(tree.value)
         case Column():
             return column(tree.name)
         case Choice():

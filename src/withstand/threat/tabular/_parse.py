@@ -15,7 +15,7 @@ _CHARACTERS = 20_000
 _NODES = 5_000
 _DEPTH = 60
 _TOLERANCE = re.compile(r"~\s*(?P<size>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<percent>%?)")
-_QUOTED = re.compile(r"`([^`]*)`")
+_QUOTED = re.compile(r"`(?P<name>[^`]*)`|(?P<text>'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")")
 _STARRED = re.compile(r"\b([A-Za-z_]\w*)\*(?=\s*[,)])")
 _BINARY: dict[type[ast.operator], str] = {
     ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide",
@@ -58,6 +58,7 @@ class _Reading:
         self.text, self.columns, self.labels = text, list(columns), labels or {}
         self.known = set(self.columns)
         self.quoted: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
         self.bound: dict[str, Value] = {}
         self.sizes: dict[str, int] = {}
         self.depths: dict[str, int] = {}
@@ -82,7 +83,7 @@ class _Reading:
 
     def _named(self, text: str) -> str:
         """The text with stand-ins for quoted and starred names, and without its where."""
-        text = _QUOTED.sub(lambda found: self._stand_in(found[1]), text)
+        text = _QUOTED.sub(self._stand_in, text)
         text = _STARRED.sub(lambda found: f"__starred__({found[1]!r})", text)
         text, _, told = text.partition(" where ")
         for one in re.split(r",(?![^(]*\))", told) if told.strip() else ():
@@ -95,15 +96,24 @@ class _Reading:
             self.depths[name.strip()] = self.deepest
         return text
 
-    def _stand_in(self, name: str) -> str:
-        self._must_know(name)
+    def _stand_in(self, quoted: re.Match[str]) -> str:
+        """For what is quoted, which may hold what means something elsewhere, as ->."""
+        if quoted["name"] is None:
+            found = f"__text{len(self.texts)}__"
+            self.texts[found] = quoted["text"]
+            return repr(found)
+        self._must_know(quoted["name"])
         found = f"__column{len(self.quoted)}__"
-        self.quoted[found] = name
+        self.quoted[found] = quoted["name"]
         return found
 
     def _parsed(self, text: str) -> ast.expr:
         try:
-            return ast.parse(text.strip(), mode="eval").body
+            found = ast.parse(text.strip(), mode="eval").body
+            for node in ast.walk(found):
+                if isinstance(node, ast.Constant) and node.value in self.texts:
+                    node.value = ast.literal_eval(self.texts[node.value])
+            return found
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             why = error.msg if isinstance(error, SyntaxError) else str(error)
             raise self._wrong(f"{one_line(why, 60)} in {one_line(text, 60)!r}") from None

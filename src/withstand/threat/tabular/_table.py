@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -87,8 +89,19 @@ class Table:
                     f"column {name!r} of the table is missing{hint or ';'} there are "
                     f"{listed(columns, 8)}"
                 )
-        found = [_encoded(one, np.asarray(columns[one.name])) for one in self.capability.features]
-        return np.stack(found, 1)
+        found = None
+        for place, one in enumerate(self.capability.features):
+            column = _encoded(one, np.asarray(columns[one.name]))
+            if found is None:
+                found = np.empty((len(column), len(self.columns)), np.float32)
+            elif len(column) != len(found):
+                raise DataError(
+                    f"column {one.name!r} has {len(column)} values and the one before it "
+                    f"{len(found)}; give one for each row"
+                )
+            found[:, place] = column
+        assert found is not None
+        return found
 
     def decode(self, rows: ArrayLike) -> dict[str, Array]:
         """The columns (N,) of rows (N, F): texts, dates, whole numbers and short decimals.
@@ -106,11 +119,15 @@ def _least(one: Any, other: Any) -> Any:
 
 
 def _encoded(feature: Feature, column: Array) -> Array:
-    missing = np.array([one is None or one != one for one in column.tolist()], bool)
-    if missing.any():
-        raise _wrong(feature, missing, "is missing", "fill it in, or drop those rows")
+    if column.ndim != 1:
+        raise DataError(
+            f"column {feature.name!r} has shape {column.shape}; give one value for each row (N,)"
+        )
     if feature.labels is not None:
         return _codes(feature, column, feature.labels)
+    missing = _missing(column)
+    if missing.any():
+        raise _wrong(feature, missing, "is missing", _FILL)
     if feature.date:
         return _days(feature, column)
     if column.dtype.kind not in "biuf":
@@ -119,15 +136,42 @@ def _encoded(feature: Feature, column: Array) -> Array:
         narrow = column.astype(np.float32)
     endless = ~np.isfinite(narrow)
     if endless.any():
-        raise _wrong(feature, endless, "is beyond single precision", "rescale it")
+        told = "is infinite" if np.isinf(column[endless][0]) else "is beyond single precision"
+        raise _wrong(feature, endless, told, "correct it, or drop those rows")
     return narrow
 
 
+_FILL = "fill it in, or drop those rows"
+
+
+def _missing(column: Array) -> Array:
+    """Which values (N,) are none: None, NaN, NaT, and texts without a character."""
+    if column.dtype.kind in "biu":
+        return np.zeros(len(column), bool)
+    if column.dtype.kind in "fmM":
+        return np.isnan(column) if column.dtype.kind == "f" else np.isnat(column)
+    values = column.tolist()
+    if all(issubclass(one, str) for one in set(map(type, values))):
+        return np.array([not one for one in values], bool)
+    return np.array([_is_missing(one) for one in values], bool)
+
+
+def _is_missing(one: object) -> bool:
+    try:
+        return one is None or one == "" or bool(one != one)
+    except (TypeError, ValueError):  # pandas' NA is neither equal to itself nor not
+        return True
+
+
 def _numbers(feature: Feature, column: Array) -> Array:
+    if column.dtype.kind in "mM":
+        raise _wrong(feature, np.ones(len(column), bool), "is a date", "say date: true")
     found = np.full(len(column), np.nan)
     for row, one in enumerate(column.tolist()):
         try:
             found[row] = float(one)
+        except OverflowError:
+            found[row] = np.inf
         except (TypeError, ValueError):
             raise DataError(
                 f"column {feature.name!r} is {one_line(repr(one), 40)} in row {row}, which is no "
@@ -137,41 +181,65 @@ def _numbers(feature: Feature, column: Array) -> Array:
 
 
 def _codes(feature: Feature, column: Array, labels: tuple[str, ...]) -> Array:
-    place = {name: code for code, name in enumerate(labels)}
-    texts = [label_of(one) for one in column.tolist()]
-    for row, text in enumerate(texts):
-        if text not in place:
-            hint = did_you_mean(text, labels) or ";"
-            raise DataError(
-                f"column {feature.name!r} is {one_line(text, 40)!r} in row {row}, which is none of "
-                f"its categories{hint} they are {listed(labels)}; add it to the table's file, or "
-                "drop those rows"
-            )
     values = np.asarray(feature.values, np.float32)
-    return np.asarray(values[[place[text] for text in texts]])
+    place: dict[Any, int] = {name: code for code, name in enumerate(labels)}
+    if column.dtype.kind in "biufmM":
+        # Of single precision 3.1 is 3.1, and not the nearest number of double precision.
+        seen, back = np.unique(column, return_inverse=True)
+        texts = [label_of(one) for one in seen]
+        codes = np.array([place.get(text, -1) for text in texts])[back]
+        known = codes >= 0
+        if not known.all():
+            row = int(np.flatnonzero(~known)[0])
+            raise _unknown(feature, row, texts[back[row]], bool(_missing(column)[row]), labels)
+        return np.asarray(values[codes])
+    rows = column.tolist()
+    if any(not issubclass(one, str) for one in set(map(type, rows))):
+        rows = ["" if _is_missing(one) else label_of(one) for one in rows]
+    try:
+        return np.asarray(values[[place[text] for text in rows]])
+    except KeyError:
+        row = next(row for row, text in enumerate(rows) if text not in place)
+        raise _unknown(feature, row, rows[row], not rows[row], labels) from None
 
 
-def label_of(value: object) -> str:
+def _unknown(
+    feature: Feature, row: int, text: str, missing: bool, labels: tuple[str, ...]
+) -> DataError:
+    if missing:
+        return DataError(f"column {feature.name!r} is missing in row {row}; {_FILL}")
+    hint = did_you_mean(text, labels) or ";"
+    return DataError(
+        f"column {feature.name!r} is {one_line(text, 40)!r} in row {row}, which is none of "
+        f"its categories{hint} they are {listed(labels)}; add it to the table's file, or "
+        "drop those rows"
+    )
+
+
+def label_of(value: Any) -> str:
     """A category's name as it stands in files: 3.0 is 3, True is true."""
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return str(value).lower()
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
 
 
 def _days(feature: Feature, column: Array) -> Array:
     if column.dtype.kind in "iuf":
-        return column.astype(np.float32)
-    try:
-        times = np.asarray(
-            column if column.dtype.kind == "M" else [str(one) for one in column.tolist()],
-            "datetime64[s]",
-        )
-    except ValueError:
-        raise DataError(
-            f"column {feature.name!r} holds no dates; write them as 2026-01-31"
-        ) from None
+        return np.asarray(column.astype(np.float32))
+    if column.dtype.kind == "M":
+        times = column.astype("datetime64[us]")
+    else:
+        texts = [one if isinstance(one, str) else str(one) for one in column.tolist()]
+        read = {text: _moment(text) for text in set(texts)}
+        for row, text in enumerate(texts):
+            if read[text] is None:
+                raise DataError(
+                    f"column {feature.name!r} is {one_line(text, 40)!r} in row {row}, which is no "
+                    "date; write it as 2026-01-31"
+                )
+        times = np.array([read[text] for text in texts], "datetime64[us]")
     days = times.astype("datetime64[D]")
     timed = times != days
     if timed.any():
@@ -181,21 +249,55 @@ def _days(feature: Feature, column: Array) -> Array:
     return days.astype(np.int64).astype(np.float32)
 
 
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text) if _DATED.match(text) else None
+    except ValueError:
+        return None
+    return found and found.replace(tzinfo=None)
+
+
+_DATED = re.compile(r"\d{4}-\d\d-\d\d")
+
+
 def _decoded(feature: Feature, column: Array) -> Array:
     if feature.labels is not None:
-        values = np.asarray(feature.values, np.float32)
-        places = np.abs(column[:, None] - values).argmin(1)
-        return np.array(feature.labels, object)[places]
+        # The nearest one, for rows that are between categories on the way of an attack.
+        order = np.argsort(feature.values or ())
+        values = np.asarray(feature.values, np.float64)[order]
+        places = np.searchsorted((values[1:] + values[:-1]) / 2, column)
+        return np.asarray(np.array(feature.labels, object)[order][places])
     if feature.date:
         return np.array(column.astype("datetime64[D]").astype(str), object)
-    if feature.integer:
-        return np.asarray(column.astype(np.int64))
+    wide = column.astype(np.float64)
+    # Beyond it float64 has no fractions either, and further on int64 ends.
+    if feature.integer and (np.abs(wide) < 2**53).all():
+        return np.asarray(wide.astype(np.int64))
     if feature.step is not None:
         digits = max(0, -int(np.floor(np.log10(feature.step))) + 6)
-        near = np.round(np.rint(column.astype(np.float64) / feature.step) * feature.step, digits)
-        return np.where(near.astype(np.float32) == column, near, column.astype(np.float64))
-    # The shortest decimal that reads back to the same number.
-    return column.astype(str).astype(np.float64)
+        near = np.round(np.rint(wide / feature.step) * feature.step, digits)
+        return np.where(near.astype(np.float32) == column, near, _short(column))
+    return _short(column)
+
+
+def _short(column: Array) -> Array:
+    """The shortest decimals (N,), float64, that read back to the same single precision."""
+    wide = column.astype(np.float64)
+    found, left = wide.copy(), wide != np.rint(wide)
+    for digits in range(1, 10):
+        if not left.any():
+            break
+        part = wide[left]
+        scale = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(part))))
+        # Both exact, so that the quotient is the double nearest to the decimal.
+        near = np.rint(part * scale) / scale
+        same = (near.astype(np.float32) == column[left]) & (scale <= 1e22) & (scale >= 1)
+        rows = np.flatnonzero(left)
+        found[rows[same]] = near[same]
+        left[rows[same]] = False
+    if left.any():
+        found[left] = column[left].astype(str).astype(np.float64)
+    return found
 
 
 def _wrong(feature: Feature, rows: Array, why: str, fix: str) -> DataError:

@@ -1,0 +1,41 @@
+"""What was at stake, what got through, and for whom that pays."""
+
+from __future__ import annotations
+
+from math import fsum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...stats import wilson
+from ._business import Money
+from ._share import weighted_share
+
+Array = NDArray[Any]
+
+
+def known_stakes(before: Array, after: Array) -> Array:
+    """The rows (N,) whose stakes (N,) before and after are numbers of at least 0."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(before) & np.isfinite(after) & (before >= 0) & (after >= 0))
+
+
+def money_of(
+    before: Array, after: Array, correct: Array, fooled: Array, cost: Array | None
+) -> Money:
+    """The sums over rows (N,): their stakes before and after, and what an attack on each costs."""
+    known = known_stakes(before, after)
+    caught, through = known & correct, known & fooled
+    paying = through & (after > cost) if cost is not None else through
+    return Money(
+        at_stake=fsum(before[known]),
+        caught=fsum(before[caught]),
+        passed=fsum(before[through]),
+        passed_changed=fsum(after[through]),
+        rate=weighted_share(before[caught], fooled[caught]),
+        cost=None if cost is None else fsum(cost[through]),
+        paying=None if cost is None else wilson(int(paying.sum()), int(caught.sum())),
+        profit=None if cost is None else fsum((after - cost)[paying]),
+        unknown=int((~known).sum()),
+    )
