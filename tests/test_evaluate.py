@@ -103,7 +103,7 @@ class Interrupted(TorchModel):
         return super().gradient(x, objective)
 
 
-@pytest.mark.parametrize("after", [9, pytest.param(31, marks=pytest.mark.slow), 60])
+@pytest.mark.parametrize("after", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (31, 60))])
 def test_an_interrupted_evaluation_goes_on_to_the_same_report(
     after: int,
     digits: Any,
