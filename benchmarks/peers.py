@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 import types
 from collections.abc import Callable
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ PACKAGES = (
     "pyautoattack",
     "secml-torch",
     "pyod",
+    "pymoo",
 )
 INF = float("inf")
 
@@ -200,6 +202,60 @@ def hopskipjump_on_rows(
     victim = BlackBoxClassifier(one_hot, (features,), 2, clip_values=(0, 1))
     attack = HopSkipJump(victim, norm=2, max_iter=iterations, init_eval=first, verbose=False)
     return lambda x: attack.generate(x)
+
+
+class Evolved(NamedTuple):
+    """Whether a search succeeded, CPU seconds until then, or in all, and how often it asked."""
+
+    success: bool
+    cpu: float
+    forwards: int
+
+
+def rnsga3() -> Callable[[Any, Any, Any, Any, Any, int], Evolved]:
+    """pymoo's R-NSGA-III in the setting of MOEVA (Simonetto et al. 2022), for one row (F,).
+
+    Called with a row, its lower and upper ends (F,), which features are whole numbers, what judges
+    rows (B, F): the true class's probability, the violation and which rows succeed, and a seed.
+    """
+    from pymoo.algorithms.moo.rnsga3 import RNSGA3
+    from pymoo.core.problem import Problem
+    from pymoo.operators.crossover.pntx import TwoPointCrossover
+    from pymoo.operators.mutation.pm import PM
+    from pymoo.optimize import minimize
+    from pymoo.util.ref_dirs import get_reference_directions
+
+    directions = get_reference_directions("energy", 3, 203, seed=1)
+
+    def search(x: Any, low: Any, high: Any, whole: Any, judged: Any, seed: int) -> Evolved:
+        began, free = time.process_time(), np.flatnonzero(high > low)
+        width = (high - low)[free]
+        found: dict[str, float] = {}
+        asked = [0]
+
+        class Rows(Problem):
+            def _evaluate(self, points: Any, out: Any, *_: Any, **__: Any) -> None:
+                rows = np.repeat(x[None], len(points), 0).astype(np.float64)
+                rows[:, free] = points
+                rows[:, whole] = np.rint(rows[:, whole])
+                rows = np.clip(rows, low, high).astype(np.float32)
+                asked[0] += len(rows)
+                probability, violation, good = judged(rows)
+                if good.any():
+                    found.setdefault("at", time.process_time())
+                apart = np.sqrt((((rows - x)[:, free] / width) ** 2).sum(1))
+                out["F"] = np.stack([probability, apart, violation], 1)
+
+        algorithm = RNSGA3(
+            ref_points=directions, pop_per_ref_point=1, mu=0.05, n_offsprings=100,
+            sampling=np.repeat(x[None, free].astype(np.float64), 203, 0),
+            crossover=TwoPointCrossover(), mutation=PM(eta=20), eliminate_duplicates=False,
+        )  # fmt: skip
+        problem = Rows(n_var=len(free), n_obj=3, xl=low[free], xu=high[free])
+        minimize(problem, algorithm, ("n_gen", 100), seed=seed, verbose=False)
+        return Evolved(bool(found), found.get("at", time.process_time()) - began, asked[0])
+
+    return search
 
 
 def smoothing(net: nn.Module, sigma: float) -> Callable[[Any, int, int], Any]:

@@ -10,8 +10,10 @@ from typing import Any
 
 import autoattack
 import canary
+import fraud
 import guard_queries
 import peers
+import tables
 import torch
 from detectors import rejection, stopped
 from detectors_cost import cost
@@ -48,6 +50,8 @@ PARTS = {
     "decisions": decisions,
     "scores": scores,
     "trees": trees,
+    "tables": tables.tables,
+    "tables-valid": tables.valid,
     "trees-exact": exact,
     "endpoint": endpoint,
     "evidence": evidence,
@@ -69,6 +73,10 @@ PARTS = {
     "guard-adaptive": adapting,
     "guard-sweeps": sweeps,
     "canary": canary.rollouts,
+    "fraud": fraud.simulated,
+    "fraud-handbook": fraud.handbook,
+    "fraud-phishing": fraud.phishing,
+    "fraud-factor": fraud.factor,
 }
 
 

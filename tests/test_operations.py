@@ -115,7 +115,7 @@ def test_only_its_owner_reads_it_and_a_newer_one_is_left_alone(tmp_path: Path) -
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / store.path.name).write_bytes(b"x" * 9000)
-    with pytest.raises(WithstandError, match="cannot be used: .*; move it away"):
+    with pytest.raises(WithstandError, match=r"cannot be used: .*; move it away"):
         Store(broken)
     (tmp_path / "file").write_text("")
     with pytest.raises(WithstandError, match=r"give another monitor\.folder"):

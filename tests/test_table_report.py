@@ -6,6 +6,7 @@ import asyncio
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from withstand.evaluate.business import (
 )
 from withstand.models import FunctionModel
 from withstand.stats import wilson
-from withstand.threat import Linf, Threat
+from withstand.threat import L0, Linf, Threat
 from withstand.threat.tabular import Capability, Derived, Feature, OneHot, Relation, Table
 
 HOSTILE = "<script>alert(1)</script>"
@@ -78,7 +79,7 @@ ROWS = [
     ((20, 10, 2, 50, 0, 20000, 1, 0), (18, 10, 1.8, 50, 0, 20030, 1, 0)),
     ((300, 10, 30, 50, 0, 20000, 1, 0), (300, 10, 30, 50, 0, 20000, 1, 0)),
     ((20, 10, 2, 50, 0, 20000, 1, 0), (20, 10, 2, 50, 0, 20000, 1, 0)),
-    ((8, 10, 0.8, 50, 2, 20000, 1, 0), (1, 10, 0.1, 50, 1, 20000, 1, 0)),
+    ((40, 10, 4, 50, 2, 20000, 1, 0), (10, 10, 1, 50, 1, 20000, 1, 0)),
 ]
 FOOLED, WRONG = [0, 1, 2, 3, 6], 5
 
@@ -108,23 +109,23 @@ def test_money_is_what_a_hand_adds_up() -> None:
     found = read()
     money = found.money
     assert money is not None
-    assert (money.at_stake, money.caught) == (508, 488)
-    assert (money.passed, money.passed_changed) == (188, 139)
-    assert money.rate.value == pytest.approx(188 / 488)
+    assert (money.at_stake, money.caught) == (540, 520)
+    assert (money.passed, money.passed_changed) == (220, 148)
+    assert money.rate.value == pytest.approx(220 / 520)
     assert money.rate.n == 6
-    assert money.cost == pytest.approx(40 + 5 + 4 + 5 + 12)
+    assert money.cost == pytest.approx(40 + 5 + 4 + 5 + 35)
     assert money.paying == wilson(4, 6)
     assert money.profit == pytest.approx(20 + 45 + 6 + 13)
     assert money.unknown == 0
-    assert (found.caught, found.fooled) == (6, 5)
+    assert (found.caught, found.classes, found.fooled) == (6, 1, 5)
     assert (found.changeable, found.features_total, found.relations) == (5, 7, 1)
     assert found.rows.row.tolist() == FOOLED
     assert found.rows.changed.tolist() == [1, 1, 2, 2, 2]
     for values, wanted in (
-        (found.rows.cost, [40, 5, 4, 5, 12]),
-        (found.rows.stake_before, [100, 50, 10, 20, 8]),
-        (found.rows.stake_after, [60, 50, 10, 18, 1]),
-        (found.rows.profit, [20, 45, 6, 13, -11]),
+        (found.rows.cost, [40, 5, 4, 5, 35]),
+        (found.rows.stake_before, [100, 50, 10, 20, 40]),
+        (found.rows.stake_after, [60, 50, 10, 18, 10]),
+        (found.rows.profit, [20, 45, 6, 13, -25]),
     ):
         assert values is not None
         assert values.tolist() == pytest.approx(wanted)
@@ -138,8 +139,8 @@ def test_each_feature_says_how_often_how_far_and_at_what_cost() -> None:
     assert (amount.alone, amount.raised, amount.lowered) == (1, 0, 3)
     assert amount.size is not None
     assert amount.cost is not None
-    assert (amount.size.median, amount.size.largest) == pytest.approx((7, 40))
-    assert (amount.cost.median, amount.cost.largest) == pytest.approx((7, 40))
+    assert (amount.size.median, amount.size.largest) == pytest.approx((30, 40))
+    assert (amount.cost.median, amount.cost.largest) == pytest.approx((30, 40))
     assert country.size is None
     assert [(m.before, m.after, m.count) for m in country.moves] == [
         ("PL", "DE", 1),
@@ -152,6 +153,12 @@ def test_each_feature_says_how_often_how_far_and_at_what_cost() -> None:
     assert choice.cost is not None
     assert choice.cost.largest == 2
     assert (opened.unit, opened.size and opened.size.median) == ("days", 30)
+
+
+def test_what_gives_way_alone_comes_before_what_is_cheap() -> None:
+    found = read(attacked([0, 2])).features
+    told = [(one.feature, one.share.value, one.alone) for one in found[:3]]
+    assert told == [("amount", 0.5, 1), ("age", 0.5, 0), ("ios, web", 0.5, 0)]
 
 
 def test_the_parts_costs_are_the_capability_s() -> None:
@@ -178,13 +185,13 @@ def test_a_smaller_budget_gets_through_what_costs_no_more() -> None:
     assert by_cost[6.25].robust_accuracy == wilson(3, 7)
     assert by_cost[6.25].passed == 80
     assert by_cost[6.25].money_rate == weighted_share(
-        np.array([100, 50, 10, 20, 300, 8]), np.array([0, 1, 1, 1, 0, 0])
+        np.array([100, 50, 10, 20, 300, 40]), np.array([0, 1, 1, 1, 0, 0])
     )
     last = by_cost[50]
     assert found.money is not None
     assert (last.fooling_rate, last.money_rate) == (wilson(5, 6), found.money.rate)
     by_changed = [(point.limit, point.fooling_rate, point.passed) for point in found.by_changed]
-    assert by_changed == [(0, wilson(0, 6), 0), (1, wilson(2, 6), 150), (2, wilson(5, 6), 188)]
+    assert by_changed == [(0, wilson(0, 6), 0), (1, wilson(2, 6), 150), (2, wilson(5, 6), 220)]
     wide = read(most_cost=1e6).by_cost
     assert wide[-1].limit == 50
 
@@ -195,13 +202,13 @@ def test_the_cheapest_of_each_way_is_shown_step_by_step() -> None:
     last = shown[3]
     steps = [(s.feature, s.before, s.after, s.cost, s.follows) for s in last.steps]
     assert steps == [
-        ("amount", "8", "1", 7, False),
+        ("amount", "40", "10", 30, False),
         ("country", "PL", "FR", 5, False),
-        ("ratio", "0.8", "0.1", None, True),
+        ("ratio", "4", "1", None, True),
     ]
     assert (last.label, last.answer_before, last.answer_after) == ("fraud", "fraud", "legit")
     assert (last.confidence_before, last.confidence_after) == (0.9, 0.25)
-    assert (last.cost, last.changed, last.profit) == pytest.approx((12, 2, -11))
+    assert (last.cost, last.changed, last.profit) == pytest.approx((35, 2, -25))
     opened = shown[2].steps[0]
     assert (opened.feature, opened.before, opened.after) == ("opened", "2024-10-04", "2024-11-03")
     assert shown[0].steps[0].feature == "age"
@@ -214,6 +221,53 @@ def test_every_way_is_shown_before_any_is_shown_twice() -> None:
     ways = [tuple(sorted(s.feature for s in one.steps)) for one in many.counterfactuals]
     assert len(set(ways)) == 3
     assert ways.count(("amount", "ratio")) == 8
+
+
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(range(17)))
+def test_of_many_ways_the_most_frequent_are_shown_whatever_the_order(order: list[int]) -> None:
+    names = [f"f{place}" for place in range(5)]
+    can = Capability(
+        features=(
+            *(Feature(name=name, lower=0, upper=1, cost=1) for name in names),
+            Feature(name="person", change="none"),
+        )
+    )
+    pairs = list(itertools.combinations(range(5), 2))
+    ways = [*((place,) for place in range(5)), *pairs, pairs[-1], pairs[-1]]
+    x = np.zeros((17, 6), np.float32)
+    # Rows of other people cost the same and are worth the same.
+    x[:, 5] = [*range(15), 30, 20]
+    x_adv = x.copy()
+    for row, way in enumerate(ways):
+        x_adv[row, list(way)] = 1
+    every, texts = np.ones(17, bool), ["a"] * 17
+    rows = Attacked(
+        x=x[order], x_adv=x_adv[order], correct=every, fooled=every, label=texts, before=texts,
+        after=texts, confidence=np.full((17, 2), np.nan),
+    )  # fmt: skip
+    shown = business_of(Table(capability=can), can, rows).counterfactuals
+    assert [one.cost for one in shown] == sorted(one.cost or 0 for one in shown)
+    # Ten of fifteen ways: the one of three rows, and of the others the first by their features.
+    wanted = {*sorted(set(ways) - {pairs[-1]})[:9], pairs[-1]}
+    told = [(tuple(int(s.feature[1]) for s in one.steps), x[order][one.row, 5]) for one in shown]
+    assert {way for way, _ in told} == wanted
+    assert told == _first_told(told)
+    alike = [(pairs[-1], person) for person in (14, 20, 30)]
+    assert [one for one in told if one[0] == pairs[-1]] == _first_told(alike)[:1]
+
+
+def _first_told(told: list[Any]) -> list[Any]:
+    """In the order of their cost, and then of what they were and became."""
+
+    def content(one: Any) -> Any:
+        row = np.zeros(6)
+        row[5] = one[1]
+        after = row.copy()
+        after[list(one[0])] = 1
+        return len(one[0]), row.tobytes() + after.tobytes()
+
+    return sorted(told, key=content)
 
 
 def test_a_last_digit_computed_anew_is_no_change() -> None:
@@ -295,7 +349,7 @@ def test_where_nobody_is_fooled_the_words_say_so() -> None:
     assert (found.cost, found.changed, found.by_cost, found.by_changed) == (None, None, (), ())
     assert paragraph(found) == (
         "With up to 50 EUR a row, the attacks tried here got none of the 6 rows through that the "
-        "model gets right, with 488 EUR at stake."
+        "model gets right, with 520 EUR at stake."
     )
 
 
@@ -307,27 +361,72 @@ def test_where_nothing_is_right_there_is_no_share() -> None:
     assert "no row right" in paragraph(found)
 
 
-@pytest.mark.parametrize("stake", ["log(amount - 50)", "amount - 50", "1 / (amount - 20)"])
-def test_a_stake_that_is_no_sum_of_money_is_counted_and_left_out(stake: str) -> None:
+@pytest.mark.parametrize(
+    ("stake", "unknown"),
+    [("amount - 35", 4), ("log(amount - 20)", 4), ("1 / (amount - 20)", 4)],
+)
+def test_a_stake_that_is_no_sum_of_money_is_counted_and_left_out(stake: str, unknown: int) -> None:
     found = read(stake=stake)
     assert found.money is not None
-    assert found.money.unknown >= 2
+    assert found.money.unknown == unknown
     assert np.isfinite(found.money.at_stake)
     assert np.isfinite(found.money.passed_changed)
-    assert f"{found.money.unknown} rows with a stake that is no number" in paragraph(found)
+    assert f"{unknown} rows with a stake that is no number of at least 0" in paragraph(found)
+    jsonable = json.dumps(dataclasses.asdict(found)["money"], allow_nan=False)
+    assert "NaN" not in jsonable
 
 
 def test_the_paragraph_says_what_an_analyst_needs() -> None:
     assert paragraph(read()) == (
         "With up to 50 EUR a row, an attacker gets 5 of the 6 rows through that the model gets "
-        "right without an attack, and with them 188 EUR of the 488 EUR at stake in those: 38.5 % "
-        "of the money (95 % interval 6.6 to 84.8). It takes 2 changed features and 5 EUR in a "
+        "right without an attack, and with them 220 EUR of the 520 EUR at stake in those: 42.3 % "
+        "of the money (95 % interval 8.4 to 85.4). It takes 2 changed features and 5 EUR in a "
         "typical row, 40 EUR in the dearest. What gives way, by the share of these rows in which "
         "it changed: amount (60 %), country (40 %), age (20 %), and 2 more. As they were handed "
-        "in, after the changes, those rows are worth 139 EUR. It pays for 4 of them, which bring "
+        "in, after the changes, those rows are worth 148 EUR. It pays for 4 of them, which bring "
         "84 EUR more than they cost. This is the least: a better search gets more through, or "
         "for less."
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (wilson(0, 5), "0 %"),
+        (wilson(1, 100000), "0.001 %"),
+        (wilson(1, 8), "12.5 %"),
+        (wilson(99999, 100000), "99.9 %"),
+        (wilson(5, 5), "100 %"),
+    ],
+)
+def test_rounding_makes_no_share_nothing_or_all(found: Any, told: str) -> None:
+    assert business.share(found) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0, "0"),
+        (3, "3"),
+        (3.5, "3.50"),
+        (999.99, "999.99"),
+        (12345.6, "12,346"),
+        (0.0004, "0.0004"),
+    ],
+)
+def test_sums_are_written_as_people_do(value: float, told: str) -> None:
+    assert business.amount(value, "EUR") == f"{told} EUR"
+    assert business.amount(value, "") == told
+
+
+def test_bars_show_what_gave_way_and_what_did_alone() -> None:
+    drawn = business.bars(read().features)
+    assert drawn is not None
+    amount = drawn.bars[0]
+    assert (amount.label, amount.told) == ("amount", "60 %")
+    assert amount.alone == pytest.approx(amount.width / 3, abs=0.1)
+    assert all(drawn.left + bar.width < drawn.width for bar in drawn.bars)
+    assert business.bars(read(attacked(fooled=np.zeros(7, bool))).features) is None
 
 
 def test_equal_weights_have_wilson_s_interval() -> None:
@@ -339,6 +438,15 @@ def test_equal_weights_have_wilson_s_interval() -> None:
         assert found.value == pytest.approx(wanted.value)
         assert found.low == pytest.approx(wanted.low, abs=slack)
         assert found.high == pytest.approx(wanted.high, abs=slack)
+
+
+def test_the_interval_has_the_variance_of_the_ratio() -> None:
+    # Share 3/7; its variance is 5/4 * (9 * 16 + 4 * 9) / 7**4, that of 12 * 49 / 225 even rows.
+    found = weighted_share(np.array([3, 1, 1, 1, 1]), np.array([1, 0, 0, 0, 0]))
+    share, z = 3 / 7, 1.959963984540054
+    z_n = z * z / (12 * 49 / 225)
+    ends = np.sort(np.roots([1 + z_n, -2 * share - z_n, share * share]))
+    assert [found.low, found.high] == pytest.approx(ends.tolist())
 
 
 def test_one_large_sum_makes_the_interval_wide() -> None:
@@ -381,7 +489,7 @@ def evaluated(
     *, hostile: bool = False, priced: bool = True, stake: str | None = "amount"
 ) -> Report:
     rng = np.random.default_rng(0)
-    n = 60
+    n = 30
     amount = np.round(rng.uniform(60, 200, n), 2).astype(np.float32)
     usual, ios = np.full(n, 10.0), rng.integers(0, 2, n)
     columns = (
@@ -419,9 +527,11 @@ def hostile() -> Report:
 def test_an_evaluation_of_a_table_has_its_reading(report: Report) -> None:
     found = report.business
     assert found is not None
-    assert found.fooled == sum(status == "fooled" for status in report.samples.status) > 20
+    assert found.fooled == sum(status == "fooled" for status in report.samples.status) > 8
     assert report.fooling_rate == wilson(found.fooled, found.caught)
     assert found.by_cost[-1].robust_accuracy == report.robust_accuracy
+    assert found.classes == 2
+    assert "rows of 2 classes" in paragraph(found)
     assert report.perceptibility == ()
     one = found.counterfactuals[0]
     row = np.array([report.x[one.row], report.x_adv[one.row]])
@@ -484,6 +594,9 @@ def test_a_norm_beside_the_table_is_said_too(report: Report) -> None:
     both = Threat(region=Linf(0.5) & capability(most_cost=60), access="scores").describe()
     told = headline({"": dataclasses.replace(report, threat={**report.threat, **both})})
     assert "may change every feature by up to 0.5, and change 5 of 7 features" in told
+    few = Threat(region=L0(2) & capability(most_cost=60), access="scores").describe()
+    told = headline({"": dataclasses.replace(report, threat={**report.threat, **few})})
+    assert "may change up to 2 features of an input, and change 5 of 7 features" in told
 
 
 @pytest.mark.parametrize("names", [("",), ("standard", "hardened model")])
@@ -499,6 +612,14 @@ def test_the_page_shows_rows_and_curves_to_everybody(
     for words in ("Rows that get through", "The features that give way", "What smaller budgets"):
         assert html.count(words) == len(names)
     assert "Nearest mistake" not in html
+    assert report.business is not None
+    for row, changed in zip(report.business.rows.row, report.business.rows.changed, strict=True):
+        line = next(
+            one
+            for one in html.splitlines()
+            if f'<th scope="row" class="n">{row}</th>' in one and "<td>fooled</td>" in one
+        )
+        assert f'<td class="n">{changed}</td>' in line
     assert "Inputs that fool the model" not in html
 
 
@@ -558,6 +679,13 @@ def test_the_sheet_reads_back_to_identical_rows(
         *("label", "answer_before", "answer_after"),
     ]
     assert [int(line[0]) for line in lines] == fooled.tolist()
+    names, samples = np.array(["legit", "fraud"]), found.samples
+    for place, values in (
+        (5, samples.label),
+        (6, samples.clean_answer),
+        (7, samples.adversarial_answer),
+    ):
+        assert [line[place] for line in lines] == names[values[fooled]].tolist()
     assert [float(line[2]) for line in lines] == pytest.approx(found.business.rows.cost, rel=1e-5)
     for cell in [*head, *(cell for line in lines for cell in line)]:
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))

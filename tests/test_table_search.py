@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tables import capability, linear, plain, rows
+
 from withstand import attacks
 from withstand.attacks._repair import Repair
 from withstand.models import FunctionModel

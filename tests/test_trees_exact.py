@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -13,8 +14,9 @@ from withstand._errors import ModelError, ThreatError
 from withstand.certify.trees import Forest, Tree, decide, nearest, read_forest
 from withstand.certify.trees._axes import axes_of
 from withstand.certify.trees._cells import reach_of
+from withstand.certify.trees._model import Model
 from withstand.certify.trees._programme import Programme
-from withstand.models import sklearn_model, trees_model
+from withstand.models import trees_model
 from withstand.threat.tabular import Capability, Derived, Feature, OneHot, Relation
 
 DRAW = np.random.default_rng(0)
@@ -46,12 +48,13 @@ def fitted(kind: str, classes: int) -> tuple[Any, Any]:
             "forest": ensemble.RandomForestClassifier(6, random_state=0),
             "extra": ensemble.ExtraTreesClassifier(6, random_state=0),
             "boosting": ensemble.GradientBoostingClassifier(n_estimators=6, random_state=0),
+            "histograms": ensemble.HistGradientBoostingClassifier(max_iter=6),
             "tree": tree.DecisionTreeClassifier(random_state=0),
         }[kind].fit(X, y)
     if kind in ("xgboost", "lightgbm", "catboost"):
         model = trees_model(made, domain=(-9, 9))
         return made, model.function
-    if kind == "boosting":
+    if kind in ("boosting", "histograms"):
         return made, lambda x: _two(made.decision_function(x))
     return made, made.predict_proba
 
@@ -62,7 +65,8 @@ def _two(margin: Any) -> Any:
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize(
-    "kind", ["xgboost", "lightgbm", "catboost", "forest", "extra", "boosting", "tree"]
+    "kind",
+    ["xgboost", "lightgbm", "catboost", "forest", "extra", "boosting", "histograms", "tree"],
 )
 def test_a_reader_answers_as_its_library_at_and_beside_every_cut(kind: str, classes: int) -> None:
     made, scores = fitted(kind, classes)
@@ -83,17 +87,26 @@ def test_a_reader_answers_as_its_library_at_and_beside_every_cut(kind: str, clas
 
 
 def test_what_is_not_read_exactly_is_named() -> None:
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier as Histograms
     from sklearn.linear_model import LogisticRegression
+    from sklearn.tree import DecisionTreeClassifier
 
-    made = HistGradientBoostingClassifier(max_iter=2).fit(X, LABELS[2])
-    with pytest.raises(ModelError, match="HistGradientBoostingClassifier is not read"):
-        read_forest(made)
+    y = LABELS[2]
+    # Each has trees, and does not answer with their mean.
+    for made in (AdaBoostClassifier(n_estimators=2), BaggingClassifier(n_estimators=2)):
+        with pytest.raises(ModelError, match=f"{type(made).__name__} is not read"):
+            read_forest(made.fit(X, y))
+    with pytest.raises(ModelError, match="DecisionTreeClassifier is not read"):
+        read_forest(DecisionTreeClassifier(max_depth=2).fit(X, np.stack((y, y), 1)))
     with pytest.raises(ModelError, match="LogisticRegression is not read"):
-        read_forest(LogisticRegression().fit(X, LABELS[2]))
+        read_forest(LogisticRegression().fit(X, y))
+    whole = np.round(np.abs(X))
+    categories = Histograms(max_iter=2, categorical_features=[0]).fit(whole, whole[:, 0] == 1)
+    with pytest.raises(ModelError, match="tree 0 splits by categories"):
+        read_forest(categories)
     with pytest.raises(ModelError, match="object is no ensemble"):
         read_forest(object())
-    assert sklearn_model(made, domain=(0, 1)) is not None
 
 
 def grown(draw: Any, depth: int, features: int, values: int) -> Tree:
@@ -135,6 +148,8 @@ CASES: list[dict[str, Any]] = [
     {"derived": ("c", "a + b")},
     {"choice": ("b", "c")},
     {"relations": ["a * b <= 3"]},
+    {"relations": ["a + b == c", "a + c >= 3"], "most_changed": 2},
+    {"relations": ["a + b == c"], "most_cost": 2.0},
 ]
 
 
@@ -195,9 +210,81 @@ def test_a_decision_is_that_of_trying_every_row(case: int, trees: int, count: in
             assert forest.scores(found.row[None])[0].argmax() != label
         if found.status == "proven":
             assert not exists
+            assert found.margin is not None
+            assert found.margin < 0
     assert counted["undecided"] == 0 or case in UNSURE
     assert counted["witness"] > 0
     assert counted["proven"] > 0 or count < 10
+
+
+@pytest.mark.parametrize("case", [n for n in range(len(CASES)) if n not in UNSURE])
+def test_the_programme_knows_the_highest_margin_there_is(case: int) -> None:
+    asked, draw = capability_of(CASES[case]), np.random.default_rng(case)
+    starts = possible(asked)
+    for _ in range(3):
+        forest = Forest(
+            trees=tuple(grown(draw, 3, 3, 5) for _ in range(2)), constant=np.zeros(3), features=3
+        )
+        x = starts[draw.integers(len(starts))].astype(float)
+        rows = TABLE[asked.contains(np.repeat(x[None], len(TABLE), 0), TABLE)]
+        lower, upper = (end[0] for end in asked.box(x[None]))
+        axes = axes_of(forest.cuts, x, np.maximum(lower, 0), np.minimum(upper, 8), asked)
+        cells = reach_of(forest, axes).towards(1, 0)
+        if not len(cells.gain):
+            continue
+        parts = np.stack([axis.part(rows[:, n]) for n, axis in enumerate(axes)], 1)
+        margins, model = cells.margins(parts), Model(cells, axes, x, asked)
+        relaxed = cells.constant + model.programme.relaxed(20).bound
+        assert margins.max() <= relaxed + 1e-9
+        assert relaxed <= cells.highest + 1e-6
+        leaves = np.stack([cells.there(one) for one in parts])
+        for forbidden in ("cell", "leaves", ""):
+            found = model.programme.solved(20)
+            if not len(margins):
+                assert found.status == 2
+                break
+            assert cells.constant - found.fun == pytest.approx(margins.max(), abs=1e-5)
+            best, row = model.read(found.x)
+            assert asked.contains(x[None], row[None])[0]
+            if forbidden == "cell":
+                model.forbid(best)
+                left = (parts != best).any(1)
+            else:
+                model.forbid_leaves(best)
+                left = (leaves != cells.there(best)).any(1)
+            margins, parts, leaves = margins[left], parts[left], leaves[left]
+
+
+@pytest.mark.parametrize("limit", ["most_changed", "most_cost"])
+@pytest.mark.parametrize("up", [True, False])
+def test_what_follows_a_change_counts_against_the_limits(limit: str, up: bool) -> None:
+    # Only the first feature has a cut; the rules make the other two follow it.
+    sign = 1 if up else -1
+    forest = Forest(
+        trees=(
+            Tree(
+                feature=np.array([0, -1, -1]), cut=np.array([2 if up else 1, 0, 0], np.float32),
+                left=np.array([1, -1, -1]), right=np.array([2, -1, -1]),
+                value=np.array([[0, 0], [0, -sign], [0, sign]]),
+            ),
+        ),
+        constant=np.zeros(2), features=3,
+    )  # fmt: skip
+    names = ["a", "b", "c"]
+    texts = ("a <= b", "a <= c") if up else ("a >= b", "a >= c")
+    x = np.full(3, 2.0)
+    statuses = []
+    for most in (2, 3):
+        asked = Capability(
+            features=tuple(
+                Feature(name=name, integer=True, lower=0, upper=4, cost=1.0) for name in names
+            ),
+            relations=tuple(Relation.read(text, names) for text in texts),
+            **{limit: most},
+        )
+        found = decide(forest, x, 0, np.zeros(3), np.full(3, 4.0), capability=asked, seconds=20)
+        statuses.append(found.status)
+    assert statuses == ["proven", "witness"]
 
 
 def test_a_box_alone_is_decided_on_a_model_of_numbers() -> None:
@@ -276,11 +363,11 @@ def test_cells_answer_as_the_forest_in_every_part() -> None:
             constant=draw.normal(0, 1, 3), features=3,
         )  # fmt: skip
         x = np.array([2.0, 1.25, 1.7], np.float32)
-        lower, upper = np.array([-0.3, 0.5, 0.2]), np.array([4.0, 2.9, 3.5])
+        lower, upper = np.array([-0.3, 0.5, 0.1]), np.array([4.0, 2.9, 3.4])
         axes = axes_of(forest.cuts, x.astype(float), lower, upper, asked)
         cells = reach_of(forest, axes).towards(2, 0)
         rows = np.stack(
-            [draw.integers(0, 5, 50), draw.integers(2, 12, 50) / 4, draw.uniform(0.2, 3.5, 50)], 1
+            [draw.integers(0, 5, 50), draw.integers(2, 12, 50) / 4, draw.uniform(0.1, 3.4, 50)], 1
         ).astype(np.float32)
         parts = np.stack([axis.part(rows[:, n]) for n, axis in enumerate(axes)], 1)
         scores = forest.scores(rows)
@@ -296,6 +383,7 @@ def test_cells_answer_as_the_forest_in_every_part() -> None:
         for each in (moved, parts):
             for side in ("first", "last"):
                 there = np.stack([getattr(a, side)[each[:, n]] for n, a in enumerate(axes)], 1)
+                assert (there == there.astype(np.float32)).all()
                 assert asked.contains(there, there).all()
                 assert ((there >= lower) & (there <= upper)).all()
                 other = forest.scores(there)
@@ -323,6 +411,8 @@ def test_a_bound_of_the_relaxed_programme_holds_whatever_the_solver_says(
             factors = dict(zip(columns.tolist(), draw.normal(0, 1, 6).tolist(), strict=True))
             programme.rule(factors, -1.0, float(draw.uniform(0, 1)))
         programme.rule(dict.fromkeys(columns.tolist(), 1.0), 1.0, 1.0)
+        # Far from binding: a price below 0 here would lower the bound beyond the truth.
+        programme.rule({int(columns[0]): 1.0}, -np.inf, 50.0)
         monkeypatch.setattr(scipy.optimize, "linprog", real)
         best = programme.relaxed(10)
         assert best.solution is not None
@@ -347,3 +437,29 @@ def test_no_time_leaves_a_row_undecided() -> None:
     found = decide(forest, x, label, x - 2, x + 2, seconds=1e-9)
     assert (found.status, found.row, found.by) == ("undecided", None, None)
     assert decide(forest, x, label, x - 2, x + 2, seconds=20).status == "witness"
+
+
+def test_what_rounding_leaves_open_is_asked_of_the_model() -> None:
+    # Class 0 leads by 1 or 2 in the first tree, and loses 1 where two others agree on class 1.
+    def split(feature: int, cut: float, left: float, right: float) -> Tree:
+        return Tree(
+            feature=np.array([feature, -1, -1]), cut=np.array([cut, 0, 0], np.float32),
+            left=np.array([1, -1, -1]), right=np.array([2, -1, -1]),
+            value=np.array([[0, 0], [left, 0], [right, 0]]),
+        )  # fmt: skip
+
+    forest = Forest(
+        trees=(split(0, 0.5, 2, 1), split(1, 0.5, 0, -0.5), split(2, 0.5, 0, -0.5)),
+        constant=np.zeros(2), features=3,
+    )  # fmt: skip
+    x, low, high = np.zeros(3), np.zeros(3), np.ones(3)
+    tied = np.array([1, 1, 1])
+    assert forest.scores(tied[None]).tolist() == [[0, 0]]
+    ahead = replace(forest, constant=np.array([0, 0.3]))
+    assert decide(ahead, x, 0, low, high).status == "witness"
+    # The forest, and most models, take the first class where two have the same score.
+    assert decide(forest, x, 0, low, high).status == "proven"
+    found = decide(forest, x, 0, low, high, fools=lambda row: bool((row > 0.5).all()))
+    assert found.status == "witness"
+    assert found.row is not None
+    assert (found.row > 0.5).all()

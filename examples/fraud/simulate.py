@@ -116,10 +116,14 @@ def _before(
 
 
 def parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """train, validation and test; benign: validation without frauds; leaked: frauds of leaked
-    cards, and own: what the same cards paid otherwise."""
+    """train, validation and test; some: train with ten benign ones for each fraud; benign:
+    validation without frauds; leaked: frauds of leaked cards, and own: what these paid otherwise.
+    """
     spans = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
     found = {name: table[table.day.between(a, b - 1)] for name, (a, b) in spans.items()}
+    frauds = found["train"].fraud == 1
+    benign = found["train"][~frauds].sample(10 * int(frauds.sum()), random_state=0)
+    found["some"] = pd.concat([found["train"][frauds], benign]).sort_values("time")
     found["benign"] = found["validation"][found["validation"].fraud == 0]
     found["leaked"] = table[table.kind == 3]
     found["own"] = table[(table.kind == 0) & table.customer.isin(found["leaked"].customer)]

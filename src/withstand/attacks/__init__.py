@@ -28,7 +28,7 @@ from ._random import RandomNoise
 from ._rays import RayS
 from ._registry import registry
 from ._result import Curve, Ledger, Result, Status
-from ._rows import Donors, Examples
+from ._rows import Donors, Examples, Rows
 from ._sigmazero import SigmaZero
 from ._signopt import SignOPT
 from ._simba import SimBA
@@ -78,6 +78,7 @@ __all__ = [
     "RayS",
     "Reach",
     "Result",
+    "Rows",
     "Seen",
     "SigmaZero",
     "SignOPT",

@@ -23,7 +23,6 @@ from ..evidence import content_digest
 from ..models import Model, adapt, describe
 from ..models._torch import device_of
 from ..threat import MultiLabel, Regression, Threat
-from ..threat.tabular import Capability
 from ._certificate import Certificate, Certificates, Method, Outcome
 from ._classifier import SmoothedClassifier
 from ._poll import Poll, decide
@@ -140,11 +139,7 @@ class _Work:
         )  # fmt: skip
         digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
         for part in self.threat.region:
-            if isinstance(part, Capability):
-                digest.update(repr(part).encode())
-                continue
-            for name, value in vars(part).items():
-                digest.update(name.encode() + np.asarray(value).tobytes())
+            digest.update(part.content())
         return digest.hexdigest()
 
     def smoothed(

@@ -36,6 +36,17 @@ def calibrate(
     norm: Annotated[
         str | None, typer.Option(help="linf, l2, l1 or l0; the threat's if not given.")
     ] = None,
+    factor: Annotated[
+        str | None,
+        typer.Option(
+            help="With --benign and --suspected tables: by what factor this column is multiplied.",
+            metavar="COLUMN",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="With --factor: the column of accounts.", metavar="COLUMN"),
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Columns of tables to compare, with commas; else all.")
     ] = None,
@@ -60,7 +71,8 @@ def calibrate(
     """Find out how far attacks really move inputs, and whether the present radius fits.
 
     Give pairs of originals and attacked inputs (--pairs, or --original and --attacked), unpaired
-    samples (--benign and --suspected), or benign data of two times (--before and --after).
+    samples (--benign and --suspected), or benign data of two times (--before and --after). With
+    --factor and --by, attacked rows are compared with benign ones of the same accounts.
     """
     given = {
         ("--pairs",): (pairs,),
@@ -69,6 +81,9 @@ def calibrate(
         ("--before", "--after"): (before, after),
     }
     with interruptible("nothing is written"):
+        if factor is not None or by is not None:
+            put(_factor(_way(given), factor, by, write or evaluate or norm is not None, json))
+            return
         path, settings = _settings(config, norm, write or evaluate or report is not None)
         way, files = _way(given)
         samples = _read(files, scale, _names(columns), _names(categories))
@@ -87,6 +102,25 @@ def calibrate(
         put(_json(found, judged) if json else _story(found, judged))
         if write and judged is not None:
             _write(path, found, judged, quiet)
+
+
+def _factor(
+    way: tuple[str, tuple[Path, ...]], column: str | None, by: str | None, more: bool, json: bool
+) -> str:
+    from .._errors import ConfigError
+    from ..evaluate.calibration import calibrate_factor, read_factor, show_factor
+
+    option, files = way
+    if column is None or by is None:
+        missing = "--factor" if column is None else "--by"
+        raise ConfigError(f"{missing} is missing; give both --factor COLUMN and --by COLUMN")
+    if option != "--benign" or more:
+        raise ConfigError(
+            "--factor goes with --benign and --suspected, and not with --norm, --write or "
+            "--evaluate; take the others out"
+        )
+    found = calibrate_factor(*read_factor(files[0], files[1], column, by), column=column)
+    return found.to_json() if json else drawn(lambda console: show_factor(found, console))
 
 
 def _settings(config: Path | None, norm: str | None, needed: bool) -> tuple[Path, Config | None]:

@@ -109,7 +109,7 @@ def score(
         from ..detect import load, scored
         from ..evaluate import from_config
 
-        inputs = load_inputs(file, configured.data)
+        inputs = load_inputs(file, configured.data, config.parent)
         detector = load(folder, from_config(configured, config.parent).model)
         rows = scored(detector, inputs)
         put(_lines(rows) if json else _table(rows, limit))

@@ -25,7 +25,7 @@ from ._sections import (
     json_schema,
 )
 from ._sensors import DetectorConfig, ExtractionConfig
-from ._table import ChoiceConfig, FeatureConfig, TableConfig
+from ._table import ChoiceConfig, FeatureConfig, TableConfig, table_schema
 from ._template import template
 from ._tensor import TensorConfig
 from ._ui import UiConfig
@@ -78,5 +78,6 @@ __all__ = [
     "load_table",
     "parse_config",
     "read_yaml",
+    "table_schema",
     "template",
 ]

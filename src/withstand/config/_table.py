@@ -8,21 +8,41 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool, StrictStr, WithJsonSchema, model_validator
 
 from ._section import Section, wrong
-from ._values import Count, Names, Positive, Tolerance, number
+from ._values import Count, Names, Positive, Tolerance, _names, number
 
 
-def _edge(value: object) -> float:
-    """A number, or a date as days since 1970; YAML reads a bare date as one."""
+def _day(value: object) -> date | None:
+    """A date, which YAML reads from bare text; None for anything else."""
     try:
         told = date.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
-        told = value
-    if isinstance(told, date):
+        return None
+    return told if isinstance(told, date) else None
+
+
+def _edge(value: object) -> float:
+    """A number, or a date as days since 1970."""
+    told = _day(value)
+    if told is not None:
         return float((date(told.year, told.month, told.day) - date(1970, 1, 1)).days)
-    return number(value)
+    try:
+        return number(value)
+    except ValueError:
+        raise ValueError("give a finite number, or a date such as 2026-01-31") from None
+
+
+def _others(value: object) -> list[str]:
+    return [] if value == [] else _names(value)
 
 
 Edge = Annotated[float, BeforeValidator(_edge), WithJsonSchema({"type": ["number", "string"]})]
+Others = Annotated[
+    list[str],
+    BeforeValidator(_others),
+    WithJsonSchema(
+        {"type": "array", "items": {"type": ["string", "integer"]}, "uniqueItems": True}
+    ),
+]
 
 
 class FeatureConfig(Section):
@@ -37,9 +57,9 @@ class FeatureConfig(Section):
     step: Positive | None = Field(default=None, description="what its values are multiples of")
     date: StrictBool = Field(default=False, description="dates, written as 2026-01-31")
     values: Names | None = Field(default=None, description="the categories that there are")
-    allow: dict[str, Names] | None = Field(
+    allow: dict[str, Others] | None = Field(
         default=None,
-        description="to which categories each can become, for those that are named",
+        description="what each category can become, for those that are named; [] for none",
         examples=["{DE: [FR]}"],
     )
     most: Positive | None = Field(default=None, description="the largest change")
@@ -48,6 +68,15 @@ class FeatureConfig(Section):
     )
     cost: Tolerance = Field(default=0.0, description="what one unit of change costs the attacker")
     fixed: Tolerance = Field(default=0.0, description="what any change of it costs besides")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dates(cls, raw: Any) -> Any:
+        """Days since 1970 are what nobody means who writes a date."""
+        for key in ("lower", "upper") if isinstance(raw, dict) and not raw.get("date") else ():
+            if _day(raw.get(key)) is not None:
+                raise wrong("date", f"is missing, and {key} is a date; say date: true")
+        return raw
 
     @model_validator(mode="after")
     def _kinds(self) -> FeatureConfig:
@@ -120,3 +149,14 @@ class TableConfig(Section):
         if not self.features:
             raise wrong("features", "is empty; name at least one column")
         return self
+
+
+def table_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of table.yaml."""
+    schema = TableConfig.model_json_schema()
+    features = schema["properties"]["features"]
+    # A column of which nothing is said.
+    features["additionalProperties"] = {
+        "anyOf": [features["additionalProperties"], {"type": "null"}]
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

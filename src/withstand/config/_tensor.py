@@ -64,6 +64,11 @@ class TensorConfig(Section):
     outside: Literal["refuse", "clip"] = Field(
         default="refuse", description="what becomes of values outside the range"
     )
+    table: str | None = Field(
+        default=None,
+        description="file that says what the columns of its rows are, as `data.table`, relative to "
+        "the configuration's folder: rows that break its rules are refused",
+    )
     holds: Literal["image", "text"] | None = Field(
         default=None, description="BYTES: what is in it, to be checked and brought into one form"
     )
@@ -85,6 +90,8 @@ class TensorConfig(Section):
             raise wrong("holds", f"is for BYTES, not {self.datatype}; take it out")
         if self.range is not None and self.datatype in ("BYTES", "BOOL"):
             raise wrong("range", f"is for numbers, not {self.datatype}; take it out")
+        if self.table is not None and self.datatype in ("BYTES", "BOOL"):
+            raise wrong("table", f"is for rows of numbers, not {self.datatype}; take it out")
         for key, holds in _OF.items():
             if key in self.model_fields_set and self.holds != holds:
                 raise wrong(key, f"is for what holds {holds}; add holds: {holds}, or take it out")

@@ -15,13 +15,14 @@ from ._images import load_images
 from ._npz import read_npz
 from ._prepare import arranged, existing, need, rescaled
 from ._table import read_table
+from ._tabular import columns_of, load_table
 
 
-def load_inputs(path: str | Path, spec: DataConfig) -> NDArray[np.float32]:
+def load_inputs(path: str | Path, spec: DataConfig, root: str | Path = ".") -> NDArray[np.float32]:
     """The inputs (N, ...) in an .npz, .csv or .parquet file or a folder of images.
 
-    Read as a data section says: its key, columns, scale, layout and size; labels need not be there.
-    Raises DataError.
+    Read as a data section says: its key, columns, scale, layout, size and table, whose path counts
+    from `root`; labels need not be there. Raises DataError.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -29,6 +30,9 @@ def load_inputs(path: str | Path, spec: DataConfig) -> NDArray[np.float32]:
     path, kind = existing(path), path.suffix.lower()
     if kind == ".npz":
         x = arranged(_array(path, spec), spec.layout)
+    elif kind in (".csv", ".parquet") and spec.table is not None:
+        table = load_table(Path(root) / spec.table)
+        return table.encode(columns_of(path, table))
     elif kind in (".csv", ".parquet"):
         x = _columns(read_table(path), spec, path)
     else:

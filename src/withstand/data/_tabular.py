@@ -33,7 +33,9 @@ def table_of(spec: TableConfig, where: str = "table") -> Table:
             choices=tuple(
                 OneHot(columns=tuple(one.columns), cost=one.cost) for one in spec.choices
             ),
-            derived=tuple(Derived.read(name, text, names) for name, text in spec.derived.items()),
+            derived=tuple(
+                Derived.read(name, text, names, labels) for name, text in spec.derived.items()
+            ),
             relations=tuple(Relation.read(text, names, labels) for text in spec.relations),
             most_changed=spec.most_changed,
             most_cost=spec.most_cost,

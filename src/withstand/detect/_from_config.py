@@ -86,7 +86,7 @@ def calibration_data(
     benign = _benign(config, asked, root)
     if asked.calibration is None:
         benign, _ = _split(benign, asked.held_out)
-    inputs = load_inputs(file, config.data)
+    inputs = load_inputs(file, config.data, root)
     check_disjoint({"detect.data": benign.x, "data": data.x, str(file): inputs})
     return model, torch.from_numpy(inputs), threat
 

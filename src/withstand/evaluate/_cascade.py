@@ -74,7 +74,7 @@ PRESETS: dict[str, Spend] = {
     "standard": Spend(
         noise=20, steps=100, margin_steps=50, restarts=1, targets=3, target_steps=50, sweep=40,
         sweep_targets=1, near=24, again=2, probe=500, queries=2000, insist=5000, decisions=5000,
-        craft=20, neighbours=5, generations=60, rounds=60,
+        craft=20, neighbours=5, generations=100, rounds=60,
     ),
     "thorough": Spend(
         noise=100, steps=100, margin_steps=100, restarts=5, targets=9, target_steps=100, sweep=300,

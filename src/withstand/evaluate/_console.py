@@ -76,7 +76,7 @@ def _details(report: Report) -> Table:
         (f"change, {spread.measure}", f"median {spread.median:.3g}, worst {spread.worst:.3g}")
         for spread in report.perceptibility
     ]
-    if report.median_distance is not None and not implied(report):
+    if report.median_distance is not None:
         rows.append(("nearest mistake", f"median distance {report.median_distance:.3g}"))
     if report.severity is not None:
         loss = report.severity

@@ -75,8 +75,8 @@ class Doubts:
         norm = stages.threat.norm
         if capability_of(stages.threat) is not None:
             if not self.blind:
-                attack = CAPGD(steps=2 * spend.craft, restarts=spend.restarts)
-                self.doubled = stages.attack(attack, near=_TRACED, seed=stages.seed + 7)[0]
+                longer = CAPGD(steps=2 * spend.craft, restarts=spend.restarts)
+                self.doubled = stages.attack(longer, near=_TRACED, seed=stages.seed + 7)[0]
             return
         if norm in FGSM.norms:
             saturated = self.probe is not None and self.probe.saturated > SATURATED

@@ -21,13 +21,14 @@ from ..data import Dataset
 from ..evidence import Corpus
 from ..models import Model, describe
 from ..threat import Budget, Targeted, Threat
+from ..threat.tabular import Capability
 from ._adaptive import Adaptation, judging
 from ._answers import Answers
 from ._cascade import PRESETS, RUGGED, SATURATED, again, cascade, crafted, sweep, weakest
 from ._doubts import Doubts
 from ._found import Found
 from ._memory import Memory
-from ._preflight import check_clean, check_domain, check_rules
+from ._preflight import check_clean, check_domain
 from ._record import Record
 from ._report import Report
 from ._stages import Progress, Stages
@@ -117,7 +118,9 @@ class _Evaluation:
         self.crafts = crafted(self.spend, threat, self.x) if self.sources else []
         self.record = Record(self.sources)
         self.memory = None if corpus is None else Memory(corpus, self.access)
-        check_rules(threat, data)
+        for part in threat.region:
+            if isinstance(part, Capability):
+                part.check(data.x)
         check_domain(model, self.x)
         self.doubts = Doubts.first(model, self.access, self.x, self.record)
         self.notes: list[str] = []
@@ -138,8 +141,9 @@ class _Evaluation:
         fit(self.sources, self.x, self.y, goal, self.classes, clean.ndim == 2, self.batch)
         self.made_on = together(self.sources)
         self.record.batch_invariant = steady(self.made_on, self.x, self.batch)
-        table = capability_of(self.threat) is not None
-        self.known = Known.of(self.served, self.threat, self.x, self.clean_answer) if table else None
+        self.known: Known | None = None
+        if capability_of(self.threat) is not None:
+            self.known = Known.of(self.served, self.threat, self.x, self.clean_answer)
         self.stages = Stages(
             answers=self.answers,
             x=self.x,

@@ -20,7 +20,6 @@ from ._words import (
     by_weight,
     defended,
     headline,
-    implied,
     printable,
 )
 from ._words import worst_slices as worst
@@ -88,7 +87,6 @@ def _part(name: str, report: Report, place: int) -> dict[str, Any]:
         ],
         "examples": examples(report) if report.business is None else [],
         "business": None if report.business is None else _business(report.business, place),
-        "measured": not implied(report),
         "taken": _TAKEN[report.business is not None],
         "rows": _rows(report),
         "hidden": max(len(report.samples.status) - _ROWS, 0),

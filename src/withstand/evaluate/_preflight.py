@@ -5,26 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._errors import DataError, ModelError, one_line
-from ..data import Dataset
+from .._errors import DataError, ModelError
 from ..models import Model
 from ..stats import wilson
-from ..threat import Goal, Targeted, Threat, Untargeted
-from ..threat.tabular import Capability
-
-
-def check_rules(threat: Threat, data: Dataset) -> None:
-    """Raise DataError for rows that break the rules of a table before any attack."""
-    for part in threat.region:
-        if isinstance(part, Capability):
-            wrong = part.wrong(data.x)
-            if wrong:
-                (row, rule), rows = wrong[0], len({row for row, _ in wrong})
-                raise DataError(
-                    f"row {row} breaks the rule {one_line(rule, 120)!r} before any attack, as do "
-                    f"{rows} of {len(data)} rows some rule; correct the rule in the table's file, "
-                    "give it a tolerance (~ 0.01), or drop those rows"
-                )
+from ..threat import Goal, Targeted, Untargeted
 
 
 def check_domain(model: Model, x: Tensor) -> None:

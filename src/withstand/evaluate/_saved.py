@@ -66,6 +66,8 @@ def load_report(folder: str | Path) -> Report:
             x, x_adv, domain = stored["x"], stored["x_adv"], tuple(stored["domain"].tolist())
         hints = get_type_hints(Report)
         fields = [f.name for f in dataclasses.fields(Report) if f.name not in HIDDEN]
+        # A report that was written before there were tables has no such reading.
+        told.setdefault("business", None)
         plain = {name: _made(hints[name], told[name]) for name in fields}
         trust = _made(Trust, told["trust"])
         report = Report(**plain, trust=trust, x=x, x_adv=x_adv, domain=domain)

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..attacks import Attack, Result, run
+from ..attacks import Attack, Cuts, Result, Rows, run
 from ..evidence import Corpus, Entry
 from ..models import Model
 from ..threat import Access, Budget, Threat
@@ -298,7 +298,11 @@ def _stage(
 ) -> Stage:
     return Stage(
         name=_name(attack, source, manner),
-        settings=dict(vars(attack)),
+        # Rows that an attack begins with are told in short, and checkpoints hold plain values.
+        settings={
+            name: repr(value) if isinstance(value, Rows | Cuts) else value
+            for name, value in vars(attack).items()
+        },
         access="none" if source else attack.needs,
         samples=samples,
         fooled=fooled,

@@ -94,7 +94,7 @@ def summarise(facts: Facts, costs: Sequence[Sequence[float]] | None) -> Report:
         x_adv=facts.found.x_adv.cpu().numpy(),
         domain=facts.domain,
         curve=_curve(facts),
-        median_distance=_finite(float(np.median(facts.found.distance.numpy()))),
+        median_distance=None if _unmeasured(facts, table) else _median(facts),
         classes=_classes(facts),
         groups=_slices(facts, facts.data.groups, str),
         perceptibility=()
@@ -202,5 +202,12 @@ def _slices(facts: Facts, groups: Any, name: Callable[[Any], str]) -> tuple[Slic
     return tuple(found)
 
 
-def _finite(value: float) -> float | None:
+def _median(facts: Facts) -> float | None:
+    value = float(np.median(facts.found.distance.numpy()))
     return value if np.isfinite(value) else None
+
+
+def _unmeasured(facts: Facts, table: tuple[Table, Capability] | None) -> bool:
+    """Whether there is no norm but the one that a table's capability stands for."""
+    every = facts.threat.norm == "l0" and facts.threat.describe()["eps"] == facts.x.shape[1]
+    return table is not None and every

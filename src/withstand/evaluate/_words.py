@@ -33,6 +33,9 @@ _ABOUT = {
     "SigmaZero": "the fewest features that fool",
     "Square": "search by questions alone, no gradients",
     "HopSkipJump": "search by the answers alone",
+    "CAPGD": "gradient search among the rows that the table allows",
+    "TableSearch": "search by scores among the rows that the table allows",
+    "TableWalk": "from a row that fools to a cheaper one that fools too",
     "Replay": "examples that earlier runs kept, shown again",
     "Stretch": "kept examples, moved to the edge of the region",
 }
@@ -83,9 +86,10 @@ def attacker(report: Report) -> str:
 
 
 def implied(report: Report) -> bool:
-    """Whether the threat's ball is no limit of its own: a table's attacker has others."""
-    threat, columns = report.threat, report.x[0].size
-    return report.business is not None and threat["norm"] == "l0" and threat["eps"] == columns
+    """Whether the threat has no norm but the one that a table's capability stands for."""
+    threat = report.threat
+    every = threat["norm"] == "l0" and threat["eps"] == report.x[0].size
+    return report.business is not None and every
 
 
 def headline(reports: dict[str, Report]) -> str:

@@ -72,7 +72,7 @@ class Tabular:
         try:
             points = self.craft(net, x, y, at)
             with torch.no_grad():
-                right = (net(points).argmax(1) == y) & (net(x).argmax(1) == y)
+                right: Tensor = (net(points).argmax(1) == y) & (net(x).argmax(1) == y)
         finally:
             net.train(was)
         return right

@@ -112,7 +112,8 @@ def _inward(end: float, value: float, toward: float) -> float:
     if not np.isfinite(end) or end == value:
         return end
     near = np.float32(end)
-    outside = near < end if toward > 0 else near > end
+    # As doubles: numpy would round the end to single precision before it compares.
+    outside = float(near) < end if toward > 0 else float(near) > end
     return float(np.nextafter(near, np.float32(toward)) if outside else near)
 
 

@@ -48,6 +48,12 @@ class Cells:
         missed = np.add.reduceat(outside, _starts(self.leaf), 1) if len(self.leaf) else outside
         return np.asarray(np.where(missed == 0, self.gain, 0.0).sum(1) + self.constant)
 
+    def there(self, parts: Array) -> NDArray[np.bool_]:
+        """The leaves (L,) of a cell (F,), one of each tree."""
+        at = parts[self.feature]
+        outside = (at < self.low) | (at > self.high)
+        return np.asarray(np.bincount(self.leaf, outside, len(self.gain)) == 0)
+
     def moves(self, parts: Array) -> tuple[Array, Array, Array]:
         """All cells that differ from one (F,) in one feature: feature, part and margin (M,)."""
         there = parts[self.feature]

@@ -59,13 +59,22 @@ class Climber:
         return rows, there
 
     def climb(
-        self, cells: Cells, row: Array, enough: Callable[[Array], bool], until: float
+        self,
+        cells: Cells,
+        row: Array,
+        *,
+        enough: Callable[[Array], bool],
+        above: float,
+        until: float,
     ) -> Array | None:
-        """The first row (F,) with a margin above 0 that is `enough`, from an allowed one on."""
+        """The first row (F,) that is `enough`, of those with a margin above one.
+
+        row (F,): an allowed one to begin with. until: of the monotonic clock.
+        """
         parts = self.parts(row[None])[0]
         margin = float(cells.margins(parts[None])[0])
         while time.monotonic() < until:
-            if margin > 0 and enough(row):
+            if margin > above and enough(row):
                 return row
             rows, there = self._steps(cells, row, parts, margin)
             if not len(rows):

@@ -62,11 +62,11 @@ def decide(
     """Whether a row within lower and upper (F,), and of the capability, is not of the label.
 
     All in single precision. targets: the classes that it may then be of; all others if not given.
-    fools: the model's own word on a witness (F,); without it the forest's counts. Relations that
-    are not linear are left out of the proof: what is proven without them is proven, and a witness
-    that breaks one is none. In turn, as long as it takes: the sum of each tree's best leaf; a climb
-    from cell to cell; the relaxed programme, by its bound or a climb from its solution; the
-    programme itself. Raises ThreatError for a row that is outside.
+    fools: the model's own word on a witness (F,), the same for rows in the same leaves; without it
+    the forest's counts. Relations that are not linear are left out of the proof: what is proven
+    without them is proven, and a witness that breaks one is none. In turn, as long as it takes: the
+    sum of each tree's best leaf; a climb from cell to cell; the relaxed programme, by its bound or
+    a climb from its solution; the programme itself. Raises ThreatError for a row that is outside.
     """
     began = time.monotonic()
     asked = _Asked(forest, x, label, lower, upper, capability, fools, began + seconds)
@@ -128,7 +128,9 @@ class _Asked:
 
     def _from(self, cells: Cells, row: Array, by: By) -> Decision:
         """What a climb from an allowed row finds."""
-        found = self.climber.climb(cells, row, self.fools, self.until)
+        found = self.climber.climb(
+            cells, row, enough=self.fools, above=-self.slack, until=self.until
+        )
         if found is None:
             return _UNDECIDED
         margin = float(cells.margins(self.climber.parts(found[None]))[0])
@@ -161,13 +163,24 @@ class _Asked:
             decision = self._read(model, found.x, cells, "programme")
             if decision.status == "witness" or time.monotonic() > self.until:
                 return decision
-            parts, _ = model.read(found.x)
-            if sure and cells.margins(parts[None])[0] >= -self.slack:
+            parts, row = model.read(found.x)
+            if sure and self._harmless(cells, parts, row):
+                model.forbid_leaves(parts)
+                continue
+            if sure:
                 sure = False
                 model.programme.at_least(self.slack - cells.constant)
-            # Below that it was there by the solver's tolerance alone, and nothing is lost.
             model.forbid(parts)
         return _UNDECIDED
+
+    def _harmless(self, cells: Cells, parts: Array, row: Array) -> bool:
+        """Whether no row in the leaves of a cell (F,) fools the model: all get the same answer."""
+        if cells.margins(parts[None])[0] < -self.slack:
+            # It was there by the solver's tolerance alone.
+            return True
+        rows, there = self.climber.allowed(row[None])
+        same = bool(there[0]) and bool((self.climber.parts(rows)[0] == parts).all())
+        return same and not self.fools(rows[0])
 
     def _read(self, model: Model, solution: Array, cells: Cells, by: By) -> Decision:
         rows, there = self.climber.allowed(model.read(solution)[1][None])

@@ -75,6 +75,11 @@ class Model:
         taken = sum(factor < 0 for factor in factors.values())
         self.programme.rule(factors, 1.0 - taken, np.inf)
 
+    def forbid_leaves(self, parts: Array) -> None:
+        """No more solution in the leaves of this cell, all of them together."""
+        chosen = self._leaves[self.cells.there(parts)].tolist()
+        self.programme.rule(dict.fromkeys(chosen, 1.0), -np.inf, len(chosen) - 1)
+
     def _rounded(self, feature: int, wanted: float, low: float, high: float) -> float:
         """The value on the feature's grid nearest to what is wanted, within its part."""
         assert self.capability is not None
@@ -103,7 +108,7 @@ class Model:
     def _forest(self) -> None:
         """Each tree's shares come to 1, and no leaf has one on the wrong side of an end."""
         cells, add = self.cells, self.programme.rules
-        leaves = self.programme.variables(len(cells.gain), 0, 1, gain=cells.gain)
+        leaves = self._leaves = self.programme.variables(len(cells.gain), 0, 1, gain=cells.gain)
         trees = np.cumsum(np.diff(cells.tree, prepend=-1) > 0) - 1
         add(trees, leaves, np.ones(len(leaves)), np.ones(trees[-1] + 1), 1.0)
         # All leaves of a tree that lie before an end, or behind it, exclude each other: one rule.

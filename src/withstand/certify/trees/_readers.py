@@ -171,13 +171,21 @@ def _catboost(estimator: Any) -> Forest:
     return _fitting(trees, features, margin, rows, two=two)
 
 
+_MEAN = ("DecisionTree", "ExtraTree", "RandomForest")
+
+
 def _sklearn(estimator: Any) -> Forest:
     kind = type(estimator).__name__
     if kind.startswith("GradientBoosting"):
         return _sklearn_boosting(estimator)
+    if kind.startswith("HistGradientBoosting"):
+        return _sklearn_histograms(estimator)
+    if not kind.startswith(_MEAN) or estimator.n_outputs_ != 1:
+        raise ModelError(
+            f"{kind} is not read; give a tree, a random forest, extra trees or gradient boosting "
+            "of one output"
+        )
     members = getattr(estimator, "estimators_", [estimator])
-    if not all(hasattr(one, "tree_") for one in members):
-        raise ModelError(f"{kind} is not read; give a tree, a forest or GradientBoosting")
     trees = []
     for one in members:
         found = one.tree_
@@ -197,6 +205,31 @@ def _sklearn_boosting(estimator: Any) -> Forest:
             value = np.zeros((one.tree_.node_count, outputs))
             value[:, output] = estimator.learning_rate * one.tree_.value[:, 0, 0]
             trees.append(_sklearn_tree(one.tree_, value))
+    rows = np.zeros((1, estimator.n_features_in_))
+    answer = getattr(estimator, "decision_function", estimator.predict)(rows)
+    two = outputs == 1 and hasattr(estimator, "classes_")
+    return _fitting(trees, estimator.n_features_in_, answer, rows, two=two)
+
+
+def _sklearn_histograms(estimator: Any) -> Forest:
+    trees = []
+    outputs = len(estimator._predictors[0])
+    for number, one in enumerate(each for stage in estimator._predictors for each in stage):
+        nodes = one.nodes
+        if nodes["is_categorical"].any():
+            raise ModelError(f"tree {number} splits by categories, which is not read; encode them")
+        inner = nodes["is_leaf"] == 0
+        trees.append(
+            _tree(
+                feature=np.where(inner, nodes["feature_idx"].astype(np.int64), -1),
+                cut=at_most(nodes["num_threshold"]),
+                left=nodes["left"].astype(np.int64),
+                right=nodes["right"].astype(np.int64),
+                value=np.where(inner, 0.0, nodes["value"]),
+                output=number % outputs,
+                outputs=outputs,
+            )
+        )
     rows = np.zeros((1, estimator.n_features_in_))
     answer = getattr(estimator, "decision_function", estimator.predict)(rows)
     two = outputs == 1 and hasattr(estimator, "classes_")

@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 _PROBES = 64
 # What so many rows of shuffled columns would break, and no real row breaks, is no accident.
-LEAST = 50.0
+LEAST = 20.0
 _WORDS = {
     *keyword.kwlist, "abs", "log", "exp", "sqrt", "floor", "ceil", "round", "min", "max", "sum",
     "where", "date",

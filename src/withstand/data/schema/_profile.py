@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 _MOST_CATEGORIES, _FEW = 200, 50
 _SINGLE = 2**24
-_ID = re.compile(r"(?i:(^|[_.\- ])(id|uuid|guid|key|nr|index))$|(?<=[a-z])I[dD]$")
+_ID = re.compile(r"(?i:(^|[_.\- ])(id|uuid|guid|key|nr))$|(?i:^index)$|(?<=[a-z])I[dD]$")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]00:00(:00)?)?$")
 
 

@@ -22,11 +22,13 @@ from ...attacks import (
     RayS,
     Spatial,
     Square,
+    TableSearch,
     WeightedPGD,
 )
 from ...evaluate import weakest
 from ...models import Model
 from ...threat import L2, Access, Linf, Targeted, Threat
+from ...threat.tabular import Capability
 from .._detector import Detector
 from ._attempt import Attempt
 from ._keep import endless
@@ -89,6 +91,11 @@ class Target:
     slack: float
 
 
+def tabular(threat: Threat) -> bool:
+    """Whether what the attacker can do is told by a table, in which norms mean nothing."""
+    return any(isinstance(part, Capability) for part in threat.region)
+
+
 def unaware(target: Target, threat: Threat, radius: float, spend: Spend) -> Iterator[Attempt]:
     """The attacks that do not know of the detector, at one radius."""
     norm, access = threat.norm, target.access
@@ -103,6 +110,11 @@ def unaware(target: Target, threat: Threat, radius: float, spend: Spend) -> Iter
         rows=target.rows,
         of=target.of,
     )
+    if tabular(threat):
+        if access in ("gradients", "scores"):
+            asking = replace(tried, threat=_open(threat, "scores"))
+            yield replace(asking, attack=TableSearch(generations=spend.steps))
+        return
     if access == "gradients":
         on = replace(tried, threat=replace(threat, goal=endless(threat.goal)), kept=SUREST)
         if norm in PGD.norms:
@@ -132,6 +144,8 @@ def beyond(target: Target, threat: Threat, x: Tensor, spend: Spend) -> Iterator[
         of=target.of,
         counts=False,
     )
+    if tabular(threat):
+        return
     if target.access == "gradients":
         yield tried
     if x.ndim == 4:
@@ -158,6 +172,12 @@ def aware(target: Target, threat: Threat, radius: float, spend: Spend) -> Iterat
         of=target.of,
         best=True,
     )
+    if tabular(threat):
+        if access in ("gradients", "scores"):
+            asking = replace(tried, threat=_open(tried.threat, "scores"), best=False)
+            search = TableSearch(generations=steps)
+            yield replace(asking, attack=search, model=Watched(detector, access="scores"))
+        return
     if access == "gradients" and norm in OrthogonalPGD.norms:
         yield tried
         yield replace(tried, attack=WeightedPGD(steps=2 * steps, restarts=restarts))

@@ -31,22 +31,24 @@ def controls(
     surest: Tried | None,
     *,
     norm: str,
-    radius: float,
+    radius: float | None,
     known: Sequence[Tensor],
     seed: int,
 ) -> Iterator[Finding]:
     """The findings on benign inputs x (M, ...) with labels y, of which some are right (M,).
 
     suspicion: their scores' excess (M,). surest: what an attack found that does not know of the
-    detector. known: the inputs that it was fitted and calibrated on.
+    detector. radius: of random changes, None where inputs have no such. known: the inputs that it
+    was fitted and calibrated on.
     """
     yield from _overlap(detector, x, known)
     yield from _mistakes(right, suspicion)
     yield from _alone(detector, x, suspicion)
-    few = torch.linspace(0, len(x) - 1, min(_FEW, len(x))).long()
-    moved = _Moved(detector, x[few], torch.from_numpy(suspicion)[few] > 0, norm, seed)
-    yield moved.tiny(radius)
-    yield moved.random(radius)
+    if radius is not None:
+        few = torch.linspace(0, len(x) - 1, min(_FEW, len(x))).long()
+        moved = _Moved(detector, x[few], torch.from_numpy(suspicion)[few] > 0, norm, seed)
+        yield moved.tiny(radius)
+        yield moved.random(radius)
     if surest is not None:
         yield from _rounding(detector, x, surest, y)
 

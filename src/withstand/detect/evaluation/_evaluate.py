@@ -21,7 +21,7 @@ from ...stats import Interval, clopper_pearson, paired_difference, wilson
 from ...threat import Targeted, Threat
 from .._detector import Detector, inputs_of
 from . import _doubts as doubts
-from ._attacks import FIRST, PRESETS, SUREST, Target, aware, beyond, unaware
+from ._attacks import FIRST, PRESETS, SUREST, Target, aware, beyond, tabular, unaware
 from ._attempt import Attempt, Runner, Tried, scaled
 from ._controls import controls
 from ._figures import Clean, benign_figures, effort, input_cost, row, union, worst
@@ -86,7 +86,8 @@ class _Evaluation:
         check(detector, data, threat, preset, samples, radii)
         self.detector, self.data, self.threat, self.seed = detector, data, threat, seed
         self.preset, self.spend = preset, PRESETS[preset]
-        self.factors = sorted({*radii, 1.0})
+        # What a table allows is not scaled.
+        self.factors = [1.0] if tabular(threat) else sorted({*radii, 1.0})
         self.x, self.y = torch.from_numpy(data.x), torch.from_numpy(data.y)
         self.access = weakest(detector.model.access, threat.access)
         n = min(samples, len(self.x))
@@ -214,7 +215,7 @@ class _Evaluation:
             self.suspicion,
             surest[0] if surest else None,
             norm=self.threat.norm,
-            radius=radius,
+            radius=None if tabular(self.threat) else radius,
             known=[inputs_of(other) for other in known],
             seed=self.seed,
         )

@@ -144,10 +144,10 @@ class Business:
     """An attack on a table in counts, costs and money.
 
     changeable: how many features the attacker can change, of how many; most_changed, most_cost: the
-    limits on a row. caught: rows that are right without an attack; fooled: those of them that got
-    through. cost, changed: of a fooled row. features: those that give way, the most frequent first.
-    by_cost, by_changed: what gets through within less. counterfactuals: a few rows to show. cost is
-    None where the table tells no costs, money where it tells no stake.
+    limits on a row. caught: rows that are right without an attack, of that many classes; fooled:
+    those of them that got through. cost, changed: of a fooled row. features: those that give way,
+    the most frequent first. by_cost, by_changed: what gets through within less. counterfactuals: a
+    few rows to show. cost is None where the table tells no costs, money where it tells no stake.
     """
 
     currency: str
@@ -157,6 +157,7 @@ class Business:
     most_changed: int | None
     most_cost: float | None
     caught: int
+    classes: int
     fooled: int
     changed: Typical | None
     cost: Typical | None

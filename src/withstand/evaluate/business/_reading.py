@@ -64,6 +64,7 @@ def business_of(table: Table, capability: Capability, rows: Attacked) -> Busines
         most_changed=capability.most_changed,
         most_cost=capability.most_cost if priced else None,
         caught=int(rows.correct.sum()),
+        classes=len({rows.label[row] for row in np.flatnonzero(rows.correct).tolist()}),
         fooled=len(hit),
         changed=typical(changed[hit]),
         cost=typical(cost[hit]) if priced else None,

@@ -67,8 +67,6 @@ def _free(name: str, taken: Mapping[str, Array]) -> str:
 def _cell(value: object) -> object:
     if value is None:
         return ""
-    if isinstance(value, bool | np.bool_):
-        return str(value).lower()
     if isinstance(value, int):
         return value
     if isinstance(value, float):

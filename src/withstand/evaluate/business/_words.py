@@ -55,6 +55,11 @@ def paragraph(business: Business) -> str:
         told += [_effort(business), _ways(business)]
         if business.money is not None:
             told += _worth(business, business.money)
+        if business.classes > 1:
+            told.append(
+                f"These are rows of {business.classes:,} classes; to attack those of one alone, "
+                "such as frauds, set data.only."
+            )
         told.append("This is the least: a better search gets more through, or for less.")
     if business.money is not None and business.money.unknown:
         told.append(
@@ -89,10 +94,10 @@ def giving_way(business: Business, most: int = _NAMED) -> str:
 
 def share(found: Interval) -> str:
     """A share as a percentage, which rounding never makes 0 or 100 when it is not."""
-    text = f"{100 * found.value:.1f}"
-    if text in ("0.0", "100.0") and 0 < found.value < 1:
-        text = "0.1" if text == "0.0" else "99.9"
-    return f"{text.removesuffix('.0')} %"
+    text = f"{100 * found.value:.1f}".removesuffix(".0")
+    if text == "0" and found.value > 0:
+        text = f"{100 * found.value:.1g}"
+    return f"{'99.9' if text == '100' and found.value < 1 else text} %"
 
 
 def change(one: Weakness) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ...stats import Interval
 from .._words import printable
+from ._factor import Factor
 from ._judge import Judgement
 from ._result import Calibration, Column
 
@@ -38,6 +39,21 @@ def show(calibration: Calibration, judgement: Judgement | None, console: Console
             console.print()
         for line in part:
             console.print(line)
+
+
+def show_factor(factor: Factor, console: Console) -> None:
+    """Print the factor, its control, and what they rest on."""
+    rows = f"{factor.factor.n:,} attacked rows of {factor.groups:,} accounts"
+    console.print(
+        Text(f"{printable(factor.column)} is multiplied by {told(factor.factor)}, from {rows}"),
+        style="bold",
+    )
+    console.print(Text(f"control {told(factor.control)}: benign rows in their place, so about 1"))
+    if factor.left_out:
+        console.print(Text(f"left out: {factor.left_out:,} rows of accounts with few benign ones"))
+    for note in factor.notes:
+        console.print(Text(f"note: {note}"))
+    console.print(Text(f"{100 * factor.confidence:g} % intervals, over accounts", "dim"))
 
 
 def told(interval: Interval) -> str:

@@ -112,7 +112,7 @@ class Plan:
             version=line.version,
             digest=line.weights,
             policy=self.policy,
-            rules=tuple(rules_of(line, learned.inputs)),
+            rules=tuple(rules_of(line, learned.inputs, self.folder)),
             sensors=tuple(
                 sensors_of(name, line, folder=self.folder, secrets=self.secrets, parts=self.parts)
             ),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from ...config import LineConfig, TensorConfig
+from ...data import load_table
 from .._lines import Rule
-from ..rules import Images, Input, Range, Schema, Text
+from ..rules import Images, Input, Range, Rows, Schema, Text
 from ..upstream import Declared
 
 
-def rules_of(line: LineConfig, declared: tuple[Declared, ...]) -> Iterator[Rule]:
-    """What a request must be: as the file says, else as the server declared, else anything."""
+def rules_of(line: LineConfig, declared: tuple[Declared, ...], folder: Path) -> Iterator[Rule]:
+    """What a request must be: as the file says, else as the server declared, else anything.
+
+    folder: where relative paths of tables count from.
+    """
     known = line.inputs
     if known is None:
         known = [
@@ -54,3 +59,10 @@ def rules_of(line: LineConfig, declared: tuple[Declared, ...]) -> Iterator[Rule]
         }
         if limits:
             yield Rule(name="range", apply=Range(limits=limits, outside=outside))
+    tables = {
+        "" if rows else one.name: load_table(folder / one.table).capability
+        for one in known
+        if one.table is not None
+    }
+    if tables:
+        yield Rule(name="table", apply=Rows(capabilities=tables))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..._errors import ThreatError, listed
+from ..._errors import DataError, ThreatError, listed, one_line
 from .._region import L0, Region
 from ._feature import Feature, OneHot
 from ._relation import Derived, Relation
@@ -96,6 +97,16 @@ class Capability(Region):
         found = [(int(row), why) for why, rows in self.broken(x, x) for row in np.flatnonzero(rows)]
         return sorted(found, key=lambda one: one[0])
 
+    def check(self, x: ArrayLike) -> None:
+        """Raises DataError for rows (B, F) that break a rule before any attack, with the first."""
+        if wrong := self.wrong(x):
+            (row, rule), rows = wrong[0], len({row for row, _ in wrong})
+            raise DataError(
+                f"row {row} breaks the rule {one_line(rule, 120)!r} before any attack, as do "
+                f"{rows} of {len(np.asarray(x))} rows some rule; correct the rule in the table's "
+                "file, give it a tolerance (~ 0.01), or drop those rows"
+            )
+
     def changed(self, x: Array, x_adv: Array) -> Array:
         """How many features have changed (B,): a choice is one, what is derived is none."""
         moved = x_adv != x
@@ -149,11 +160,14 @@ class Capability(Region):
             f"{len(self.features) - held - len(self.derived)} of {len(self.features)} features"
         ]
         if self.relations:
-            parts.append(f"{len(self.relations)} relations hold")
+            some = len(self.relations)
+            parts.append(f"{some} relation{'s hold' if some > 1 else ' holds'}")
         if self.most_changed is not None:
             parts.append(f"at most {self.most_changed} change")
         if self.most_cost is not None:
             parts.append(f"cost <= {self.most_cost:.6g}")
+        # Two reports are of one threat only if all of the rules are the same.
+        parts.append(f"rules {blake2b(self.content(), digest_size=4).hexdigest()}")
         return ", ".join(parts)
 
     def _places(self, group: OneHot) -> list[int]:

@@ -46,9 +46,11 @@ def read_truth(
     return _Reading(text, columns, labels).truth()
 
 
-def read_value(text: str, columns: Sequence[str]) -> Value:
+def read_value(
+    text: str, columns: Sequence[str], labels: Mapping[str, Sequence[str]] | None = None
+) -> Value:
     """A value, such as `amount / max(usual, 1)`; raises ThreatError with the fix."""
-    return _Reading(text, columns).value()
+    return _Reading(text, columns, labels).value()
 
 
 class _Reading:

@@ -68,9 +68,15 @@ class Derived:
     precision: float = 1e-5
 
     @classmethod
-    def read(cls, name: str, text: str, columns: Sequence[str]) -> Derived:
+    def read(
+        cls,
+        name: str,
+        text: str,
+        columns: Sequence[str],
+        labels: Mapping[str, Sequence[str]] | None = None,
+    ) -> Derived:
         """The value in a text; raises ThreatError for one that is none, with the fix."""
-        return cls(name, text, read_value(text, columns))
+        return cls(name, text, read_value(text, columns, labels))
 
     @property
     def columns(self) -> frozenset[str]:

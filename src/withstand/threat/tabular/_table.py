@@ -17,6 +17,7 @@ from ._capability import Capability
 from ._evaluate import column_of, value
 from ._feature import Feature
 from ._parse import read_value
+from ._tree import Value
 
 Array = NDArray[Any]
 
@@ -35,7 +36,7 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.stake is not None:
-            read_value(self.stake, self.columns)
+            self._staked(self.stake)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -71,10 +72,14 @@ class Table:
         if self.stake is None:
             return None
         wide = np.asarray(rows, np.float64)
-        tree = read_value(self.stake, self.columns)
+        tree = self._staked(self.stake)
         found = value(tree, column_of(wide, self.capability.index))
         money: Array = np.broadcast_to(np.asarray(found), wide.shape[:-1])
         return money
+
+    def _staked(self, stake: str) -> Value:
+        labels = {one.name: one.labels for one in self.capability.features if one.labels}
+        return read_value(stake, self.columns, labels)
 
     def encode(self, columns: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
         """Rows (N, F) of columns (N,) by name; others are not looked at.
