@@ -379,3 +379,15 @@ def test_the_configuration_picks_the_loader(tmp_path: Path) -> None:
     assert (told.provenance.source, told.provenance.licence) == ("us", "MIT")
     with pytest.raises(WithstandError, match="not found"):
         load(DataConfig(kind="npz", path="gone.npz"), tmp_path)
+
+
+def test_only_some_classes_are_looked_at_and_the_others_are_kept_beside(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a,y\n1,ok\n2,fraud\n3,ok\n4,fraud\n")
+    spec = DataConfig(kind="csv", path="d.csv", only=["fraud"], limit=1)
+    found = load(spec, tmp_path)
+    assert found.x.tolist() == [[2.0]]
+    assert found.classes == ("fraud", "ok")
+    assert found.others is not None
+    assert [side.tolist() for side in found.others] == [[[1.0], [3.0]], [1, 1]]
+    with pytest.raises(DataError, match="names the class 'fruad', did you mean 'fraud'"):
+        load(DataConfig(kind="csv", path="d.csv", only=["fruad"]), tmp_path)

@@ -114,6 +114,7 @@ def _ran(folder: Path, *words: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_every_command_of_the_page_runs(tmp_path: Path) -> None:
     pytest.importorskip("xgboost")
     folder = tmp_path / "fraud"

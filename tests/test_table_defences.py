@@ -514,7 +514,7 @@ def test_a_detector_of_tables_meets_an_attack_that_knows_of_it_too(data: Dataset
     assert aware.fooled.value > 0.2
     # Who knows of it is flagged no more often.
     assert aware.usr.value >= unaware.usr.value
-    assert {row["attack"] for row in report.rows} == {"TableSearch"}
+    assert {one.name for one in report.rows} == {"TableSearch"}
     assert "tiny change" not in [one.check for one in report.trust.findings]
 
 
@@ -546,7 +546,7 @@ def test_a_network_is_hardened_as_its_file_says(tmp_path: Path) -> None:
     x, fraud = rows(120, 8)
     columns = TABLE.decode(x)
     lines = [
-        ",".join([*map(str, row), str(label)]) for *row, label in zip(*columns.values(), fraud)
+        ",".join([*map(str, row), str(label)]) for *row, label in zip(*columns.values(), fraud, strict=True)
     ]
     (tmp_path / "rows.csv").write_text("\n".join([",".join([*columns, "fraud"]), *lines]))
     (tmp_path / "net.py").write_text(

@@ -45,7 +45,7 @@ texts = st.text(
 DAYS = (date(9999, 12, 31) - date(1970, 1, 1)).days, (date(1, 1, 1) - date(1970, 1, 1)).days
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(texts, min_size=2, max_size=6, unique=True),
     st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=4, max_size=4),

@@ -177,7 +177,7 @@ def test_proofs_agree_with_every_row_of_small_tables() -> None:
     grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3)
     counted: dict[str, int] = {}
     whole = {"integer": True, "lower": 0, "upper": 3}
-    for _ in range(60):
+    for _ in range(30):
         texts = []
         for _ in range(3):
             k = draw.integers(-2, 3, 3)

@@ -585,8 +585,8 @@ def test_the_words_are_a_table_s_and_no_picture_s(report: Report) -> None:
     for line in ("Linf", "L2", "nearest mistake", "L0 <="):
         assert line not in text
     assert headline({"": report}).startswith(
-        "An attacker who sees the model's scores and may change 5 of 7 features, for up to 60 EUR "
-        "a row, where 1 relation holds fools at least"
+        "An attacker who sees the model's scores and may change 5 of 7 features for up to 60 EUR "
+        "a row while 1 relation holds fools at least"
     )
 
 

@@ -36,8 +36,8 @@ def evaluate(
 ) -> None:
     """Find out how easily the configured model is fooled.
 
-    Writes report.json, report.html and adversarial.npz. Interrupted, the same command goes on
-    where it was.
+    Writes report.json, report.html, adversarial.npz and, of a table, adversarial.csv. Interrupted,
+    the same command goes on where it was.
     """
     given = {
         "preset": preset,

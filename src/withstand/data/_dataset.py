@@ -37,6 +37,7 @@ class Dataset:
 
     y: int64 (N,) for classes, float32 (N,) for regression, float32 (N, K) for multi-label;
     groups: (N,), the user behind each row. table: what the columns are, where that is told.
+    others: rows (M, ...) and labels (M,) of classes that are not looked at, but that there are.
     """
 
     x: Array
@@ -46,6 +47,7 @@ class Dataset:
     features: tuple[str, ...] | None = None
     groups: Array | None = None
     table: Table | None = None
+    others: tuple[Array, Array] | None = None
 
     def __len__(self) -> int:
         return len(self.x)

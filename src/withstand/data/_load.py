@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,5 +74,5 @@ def _only(data: Dataset, classes: list[str] | None, limit: int | None) -> Datase
         rows = np.isin(data.y, [data.classes.index(one) for one in classes])
     if not rows.any():
         raise DataError(f"data.only is {listed(classes)}, and no row is of that; correct it")
-    kept = data.take(rows)
+    kept = replace(data.take(rows), others=(data.x[~rows], data.y[~rows]))
     return kept if limit is None else kept.head(limit)

@@ -143,7 +143,9 @@ class _Evaluation:
         self.record.batch_invariant = steady(self.made_on, self.x, self.batch)
         self.known: Known | None = None
         if capability_of(self.threat) is not None:
-            self.known = Known.of(self.served, self.threat, self.x, self.clean_answer)
+            self.known = Known.of(
+                self.served, self.threat, self.x, self.clean_answer, self.data.others
+            )
         self.stages = Stages(
             answers=self.answers,
             x=self.x,

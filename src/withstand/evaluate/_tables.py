@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .._errors import ModelError
@@ -15,6 +17,7 @@ from ..threat import Access, Threat
 from ..threat.tabular import Capability
 from ._cascade import Spend
 
+Others = tuple[NDArray[Any], NDArray[Any]]
 # Of the data, spread over it: more of them take longer to look through than they find.
 _DONORS = 2000
 
@@ -27,11 +30,17 @@ class Known:
     cuts: Cuts | None = None
 
     @classmethod
-    def of(cls, model: Model, threat: Threat, x: Tensor, answer: Tensor) -> Known:
-        """From the samples x (N, F) with the model's answers (N,), and the model itself."""
-        spread = np.unique(np.linspace(0, len(x) - 1, min(_DONORS, len(x))).round().astype(int))
+    def of(
+        cls, model: Model, threat: Threat, x: Tensor, answer: Tensor, others: Others | None
+    ) -> Known:
+        """From the samples x (N, F) with the model's answers (N,), other rows, and the model."""
         labels = answer if answer.ndim == 1 else answer[:, 0]
-        donors = Donors(x[spread].cpu().numpy(), labels[spread].cpu().numpy())
+        rows, names = x.cpu().numpy(), labels.cpu().numpy()
+        if others is not None:
+            rows, names = np.concatenate((rows, others[0])), np.concatenate((names, others[1]))
+        spread = np.linspace(0, len(rows) - 1, min(_DONORS, len(rows))).round().astype(int)
+        spread = np.unique(spread)
+        donors = Donors(rows[spread], names[spread])
         # Whoever sees no more than scores does not know where the trees cut.
         cuts = _cuts(model, x) if threat.access == "gradients" else None
         return cls(donors=donors, cuts=cuts)

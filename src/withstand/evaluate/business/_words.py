@@ -37,12 +37,12 @@ def attacker_can(business: Business) -> str:
     """What the attacker may do, after 'may'."""
     words = f"change {business.changeable:,} of {_count(business.features_total, 'feature')}"
     if business.most_changed is not None:
-        words += f", {business.most_changed:,} in a row"
+        words += f" and {business.most_changed:,} in a row"
     if business.most_cost is not None:
-        words += f", for up to {_limit(business)} a row"
+        words += f" for up to {_limit(business)} a row"
     if business.relations:
         holds = "hold" if business.relations > 1 else "holds"
-        words += f", where {_count(business.relations, 'relation')} {holds}"
+        words += f" while {_count(business.relations, 'relation')} {holds}"
     return words
 
 
