@@ -250,7 +250,7 @@ def test_what_fits_is_chosen_by_norm_and_access(digits: Any) -> None:
 
     white, black = names(Threat(region=L0(3))), names(Threat(region=L0(3), access="scores"))
     assert {"SigmaZero", "FMN", "PDPGD", "evaluate's sweep"} <= white
-    assert black == {"best of all", "RandomNoise", "SparseRS", "TableSearch"}
+    assert black == {"best of all", "RandomNoise", "SparseRS"}
 
 
 @dataclass(frozen=True, kw_only=True)

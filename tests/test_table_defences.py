@@ -546,7 +546,8 @@ def test_a_network_is_hardened_as_its_file_says(tmp_path: Path) -> None:
     x, fraud = rows(120, 8)
     columns = TABLE.decode(x)
     lines = [
-        ",".join([*map(str, row), str(label)]) for *row, label in zip(*columns.values(), fraud, strict=True)
+        ",".join([*map(str, row), str(label)])
+        for *row, label in zip(*columns.values(), fraud, strict=True)
     ]
     (tmp_path / "rows.csv").write_text("\n".join([",".join([*columns, "fraud"]), *lines]))
     (tmp_path / "net.py").write_text(

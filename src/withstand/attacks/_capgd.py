@@ -64,6 +64,7 @@ class CAPGD(Attack):
     restarts: int = 3
     needs: ClassVar[Access] = "gradients"
     norms: ClassVar = ("linf", "l2", "l1", "l0")
+    tables: ClassVar = True
 
     @property
     def lanes(self) -> int:

@@ -61,13 +61,15 @@ class Attack(ABC):
     Rows are in phases of their own: they enter, finish and leave one by one. needs: the least
     access; norms: the geometries it knows; minimum_norm: it looks for the smallest change, so that
     it also attacks unbounded threats, and its problem has an eps that no change reaches; refines:
-    it goes on after a success, within the same region, for an example of less effort.
+    it goes on after a success, within the same region, for an example of less effort; tables: it is
+    made for rows of a table with a capability.
     """
 
     needs: ClassVar[Access]
     norms: ClassVar[tuple[str, ...]]
     minimum_norm: ClassVar[bool] = False
     refines: ClassVar[bool] = False
+    tables: ClassVar[bool] = False
 
     @property
     def lanes(self) -> int:

@@ -56,6 +56,7 @@ class TableSearch(Attack):
     donors: Donors | None = None
     needs: ClassVar[Access] = "scores"
     norms: ClassVar = ("linf", "l2", "l1", "l0")
+    tables: ClassVar = True
 
     @property
     def lanes(self) -> int:

@@ -65,6 +65,7 @@ class TableWalk(Attack):
     restarts: int = 1
     needs: ClassVar[Access] = "labels"
     norms: ClassVar = ("linf", "l2", "l1", "l0")
+    tables: ClassVar = True
     refines: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

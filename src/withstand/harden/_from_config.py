@@ -14,7 +14,7 @@ from ..data import load as load_data
 from ..evaluate import Progress, Report, evaluate, threat_from, write
 from ..evidence import content_digest
 from ..models import TorchModel, load_model
-from ..threat import Budget, Threat
+from ..threat import Budget, Goal, Region, Threat, Untargeted
 from ..threat.tabular import Capability
 from ._active import ActivePGD
 from ._contract import Recipe
@@ -76,7 +76,8 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
         "guard": asked.guard,
         "seed": asked.seed,
     }
-    recipe = _recipe(asked, threat_from(config, root))
+    threat = threat_from(config, root)
+    recipe = _recipe(asked, threat.region, threat.goal)
     return HardenSetup(net, data, recipe, training)
 
 
@@ -130,8 +131,8 @@ def run_config(
     return made, report, files
 
 
-def _recipe(asked: HardenConfig, threat: Threat) -> Recipe:
-    steps, region = asked.steps or _STEPS, threat.region
+def _recipe(asked: HardenConfig, region: Region, goal: Goal | None = None) -> Recipe:
+    steps = asked.steps or _STEPS
     if asked.steps is not None and asked.recipe not in _STEPPING:
         raise ConfigError(
             f"harden.steps is only for recipe {', '.join(_STEPPING[:-1])} or {_STEPPING[-1]}, not "
@@ -156,7 +157,7 @@ def _recipe(asked: HardenConfig, threat: Threat) -> Recipe:
         case "trades":
             return TRADES(region=region, steps=steps)
         case "tabular":
-            return Tabular(threat=threat, steps=steps)
+            return Tabular(threat=Threat(region=region, goal=goal or Untargeted()), steps=steps)
 
 
 def _data(config: Config, root: str | Path) -> Dataset:

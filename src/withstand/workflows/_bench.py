@@ -21,6 +21,7 @@ from ..evaluate import PRESETS, Cost, Progress, check_clean, check_domain, sweep
 from ..models import Model, adapt, describe
 from ..stats import wilson
 from ..threat import ACCESS, Access, MultiLabel, Regression, Targeted, Threat
+from ..threat.tabular import Capability
 from ._bench_result import AttackBench, judged
 from ._bench_search import Search, in_norm, sized
 from ._bench_trail import Trail
@@ -147,12 +148,14 @@ def _entries(
                     f"attack {name!r} is not known{did_you_mean(name, known) or ';'} "
                     f"they are {listed(known, 40)}"
                 )
+        table = any(isinstance(part, Capability) for part in threat.region)
         # A turned picture is far away in every norm.
         chosen = attacks or [name for name, kind in known.items() if kind is not Spatial]
         fitting = [
             name
             for name in chosen
             if threat.norm in known[name].norms
+            and (attacks or known[name].tables == table)
             and ACCESS.index(access) <= ACCESS.index(known[name].needs)
             and (attacks or access != "gradients" or known[name].needs == "gradients")
         ]
