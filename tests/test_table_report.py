@@ -114,8 +114,9 @@ def test_money_is_what_a_hand_adds_up() -> None:
     assert money.rate.value == pytest.approx(220 / 520)
     assert money.rate.n == 6
     assert money.cost == pytest.approx(40 + 5 + 4 + 5 + 35)
-    assert money.paying == wilson(4, 6)
-    assert money.profit == pytest.approx(20 + 45 + 6 + 13)
+    assert money.paying == wilson(5, 6)
+    # Of 40, 5, 4, 5 and 35 that it costs, 40, 2 and 30 are money that is not at stake any more.
+    assert money.profit == pytest.approx(60 + 45 + 6 + 15 + 5)
     assert money.unknown == 0
     assert (found.caught, found.classes, found.fooled) == (6, 1, 5)
     assert (found.changeable, found.features_total, found.relations) == (5, 7, 1)
@@ -125,7 +126,7 @@ def test_money_is_what_a_hand_adds_up() -> None:
         (found.rows.cost, [40, 5, 4, 5, 35]),
         (found.rows.stake_before, [100, 50, 10, 20, 40]),
         (found.rows.stake_after, [60, 50, 10, 18, 10]),
-        (found.rows.profit, [20, 45, 6, 13, -25]),
+        (found.rows.profit, [60, 45, 6, 15, 5]),
     ):
         assert values is not None
         assert values.tolist() == pytest.approx(wanted)
@@ -208,7 +209,7 @@ def test_the_cheapest_of_each_way_is_shown_step_by_step() -> None:
     ]
     assert (last.label, last.answer_before, last.answer_after) == ("fraud", "fraud", "legit")
     assert (last.confidence_before, last.confidence_after) == (0.9, 0.25)
-    assert (last.cost, last.changed, last.profit) == pytest.approx((35, 2, -25))
+    assert (last.cost, last.changed, last.profit) == pytest.approx((35, 2, 5))
     opened = shown[2].steps[0]
     assert (opened.feature, opened.before, opened.after) == ("opened", "2024-10-04", "2024-11-03")
     assert shown[0].steps[0].feature == "age"
@@ -383,8 +384,8 @@ def test_the_paragraph_says_what_an_analyst_needs() -> None:
         "of the money (95 % interval 8.4 to 85.4). It takes 2 changed features and 5 EUR in a "
         "typical row, 40 EUR in the dearest. What gives way, by the share of these rows in which "
         "it changed: amount (60 %), country (40 %), age (20 %), and 2 more. As they were handed "
-        "in, after the changes, those rows are worth 148 EUR. It pays for 4 of them, which bring "
-        "84 EUR more than they cost. This is the least: a better search gets more through, or "
+        "in, after the changes, those rows are worth 148 EUR. It pays for 5 of them, which bring "
+        "131 EUR more than they cost. This is the least: a better search gets more through, or "
         "for less."
     )
 

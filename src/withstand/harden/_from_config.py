@@ -29,7 +29,7 @@ from ._tabular import Tabular
 from ._trades import TRADES
 
 _STEPS = 7
-_STEPPING = ("pgd", "active", "trades", "tabular")
+_STEPPING = ("pgd", "active", "tabular", "trades")
 _GROWTH = 0.2
 _RATES = {"adam": 2e-3, "sgd": 0.1}
 _FINE_RATES = {"adam": 5e-4, "sgd": 0.01}
@@ -135,7 +135,7 @@ def _recipe(asked: HardenConfig, region: Region, goal: Goal | None = None) -> Re
     steps = asked.steps or _STEPS
     if asked.steps is not None and asked.recipe not in _STEPPING:
         raise ConfigError(
-            f"harden.steps is only for recipe {', '.join(_STEPPING[:-1])} or {_STEPPING[-1]}, not "
+            "harden.steps is only for recipe pgd, active, tabular or trades, not "
             f"{asked.recipe}; take it out"
         )
     table = any(isinstance(part, Capability) for part in region)

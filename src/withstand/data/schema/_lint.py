@@ -237,11 +237,11 @@ def _relations(
             continue
         seen[one.tree] = one.text
         if one.columns <= held:
-            yield _problem(
+            yield _note(
                 "immutable-relation",
                 one.text,
                 "speaks only of what nobody can change",
-                "take it out, or let one of its columns change",
+                "let one of its columns change, or keep it for a detector or a guard",
             )
         yield from _verdict(one, capability, low, high, tried, number, dead)
     kept = [n for n, one in enumerate(linear) if one is not None and n not in dead]

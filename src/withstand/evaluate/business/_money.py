@@ -22,12 +22,20 @@ def known_stakes(before: Array, after: Array) -> Array:
 
 
 def money_of(
-    before: Array, after: Array, correct: Array, fooled: Array, cost: Array | None
+    before: Array,
+    after: Array,
+    correct: Array,
+    fooled: Array,
+    cost: Array | None,
+    spent: Array | None,
 ) -> Money:
-    """The sums over rows (N,): their stakes before and after, and what an attack on each costs."""
+    """The sums over rows (N,): their stakes before and after, and what an attack on each costs.
+
+    spent: the part of the cost that the stake after an attack does not show already.
+    """
     known = known_stakes(before, after)
     caught, through = known & correct, known & fooled
-    paying = through & (after > cost) if cost is not None else through
+    paying = through & (after > spent) if spent is not None else through
     return Money(
         at_stake=fsum(before[known]),
         caught=fsum(before[caught]),
@@ -36,6 +44,6 @@ def money_of(
         rate=weighted_share(before[caught], fooled[caught]),
         cost=None if cost is None else fsum(cost[through]),
         paying=None if cost is None else wilson(int(paying.sum()), int(caught.sum())),
-        profit=None if cost is None else fsum((after - cost)[paying]),
+        profit=None if spent is None else fsum((after - spent)[paying]),
         unknown=int((~known).sum()),
     )

@@ -56,6 +56,7 @@ def business_of(table: Table, capability: Capability, rows: Attacked) -> Busines
     points = rows.correct, rows.fooled, stakes
     before, after = table.decode(rows.x[hit]), table.decode(rows.x_adv[hit])
     paid = cost if priced else None
+    spent = table.spent(x, x_adv) if priced else None
     return Business(
         currency=table.currency,
         changeable=sum(part.changeable for part in parts),
@@ -68,18 +69,18 @@ def business_of(table: Table, capability: Capability, rows: Attacked) -> Busines
         fooled=len(hit),
         changed=typical(changed[hit]),
         cost=typical(cost[hit]) if priced else None,
-        money=None if stakes is None else money_of(*stakes, rows.correct, rows.fooled, paid),
+        money=None if stakes is None else money_of(*stakes, rows.correct, rows.fooled, paid, spent),
         features=weaknesses(parts, x[hit], x_adv[hit], before, after),
         by_cost=budget_points(limits, cost, *points) if priced else (),
         by_changed=budget_points(counts, changed, *points),
-        counterfactuals=_counterfactuals(table, capability, rows, changed, paid, stakes),
+        counterfactuals=_counterfactuals(table, capability, rows, changed, paid, spent, stakes),
         rows=Rows(
             row=hit,
             changed=changed[hit],
             cost=None if paid is None else paid[hit],
             stake_before=None if stakes is None else stakes[0][hit],
             stake_after=None if stakes is None else stakes[1][hit],
-            profit=_profit(stakes, paid, hit),
+            profit=_profit(stakes, spent, hit),
         ),
     )
 
@@ -90,8 +91,8 @@ def _stakes(table: Table, x: Array, x_adv: Array) -> tuple[Array, Array] | None:
     return None if before is None or after is None else (before, after)
 
 
-def _profit(stakes: tuple[Array, Array] | None, cost: Array | None, hit: Array) -> Array | None:
-    return None if stakes is None or cost is None else np.asarray((stakes[1] - cost)[hit])
+def _profit(stakes: tuple[Array, Array] | None, spent: Array | None, hit: Array) -> Array | None:
+    return None if stakes is None or spent is None else np.asarray((stakes[1] - spent)[hit])
 
 
 def _counterfactuals(
@@ -100,11 +101,12 @@ def _counterfactuals(
     rows: Attacked,
     changed: Array,
     cost: Array | None,
+    spent: Array | None,
     stakes: tuple[Array, Array] | None,
 ) -> tuple[Counterfactual, ...]:
     parts, hit = parts_of(capability), np.flatnonzero(rows.fooled)
     x, x_adv = (np.asarray(one, np.float64)[hit] for one in (rows.x, rows.x_adv))
-    profit = _profit(stakes, cost, hit)
+    profit = _profit(stakes, spent, hit)
     effort = (changed if cost is None else cost)[hit]
     gain = (
         profit if profit is not None else np.zeros(len(hit)) if stakes is None else stakes[1][hit]

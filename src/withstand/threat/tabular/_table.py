@@ -17,7 +17,7 @@ from ._capability import Capability
 from ._evaluate import column_of, value
 from ._feature import Feature
 from ._parse import read_value
-from ._tree import Value
+from ._tree import Value, names
 
 Array = NDArray[Any]
 
@@ -80,6 +80,33 @@ class Table:
     def _staked(self, stake: str) -> Value:
         labels = {one.name: one.labels for one in self.capability.features if one.labels}
         return read_value(stake, self.columns, labels)
+
+    def spent(self, x: ArrayLike, x_adv: ArrayLike) -> Array:
+        """What changes of rows (N, F) cost besides money that is no longer at stake (N,).
+
+        A unit's cost of a column that the stake is made of is what is given up of it, and the stake
+        after the change is that much less already.
+        """
+        before, after = np.asarray(x, np.float64), np.asarray(x_adv, np.float64)
+        total = self.capability.cost(before, after)
+        for name in self._given_up():
+            place = self.capability.index[name]
+            unit = self.capability.features[place].cost
+            total = total - unit * np.abs(after[:, place] - before[:, place])
+        return np.asarray(np.maximum(total, 0.0))
+
+    def _given_up(self) -> set[str]:
+        """The columns that the stake is made of, through what is derived, too."""
+        made = {one.name: one for one in self.capability.derived}
+        found: set[str] = set()
+        left = set() if self.stake is None else set(names(self._staked(self.stake)))
+        while left:
+            name = left.pop()
+            if name in made:
+                left |= made[name].columns
+            else:
+                found.add(name)
+        return found
 
     def encode(self, columns: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
         """Rows (N, F) of columns (N,) by name; others are not looked at.
