@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from withstand.detect.evaluation import evaluate_detector
 from withstand.detect.methods._table_rules import TableRules
 from withstand.evaluate.calibration import calibrate_factor
 from withstand.guard.rules import Rows
+from withstand.guard.serve._service import _read
 from withstand.harden import Tabular, augment, directions
 from withstand.harden._contract import Moment
 from withstand.models import Ensemble, FunctionModel, Thresholded, TorchModel
@@ -502,6 +504,22 @@ def test_a_guard_with_a_table_refuses_forged_rows_on_its_way(tmp_path: Path) -> 
     assert serving(tmp_path, work, models={"m": {"inputs": [x]}}) == (200, 400, 1.0)
 
 
+def test_a_guards_policy_is_what_its_table_says_too(tmp_path: Path) -> None:
+    table, config = tmp_path / "table.yaml", tmp_path / "withstand.yaml"
+    config.write_text(
+        "guard:\n  upstream: http://127.0.0.1:1\n  keys: keys.json\n  models:\n    m:\n"
+        "      inputs: [{name: x, datatype: FP32, shape: [-1, 7], table: table.yaml}]\n"
+    )
+    told = []
+    for rules in (RULES, RULES + "\n", json.dumps({**json.loads(RULES), "most_changed": 2})):
+        table.write_text(rules)
+        told.append(_read(config)[1])
+    assert told[0] == told[1] != told[2]
+    table.unlink()
+    with pytest.raises(ConfigError, match=r"table\.yaml not found"):
+        _read(config)
+
+
 def test_a_detector_of_tables_meets_an_attack_that_knows_of_it_too(data: Dataset) -> None:
     model, benign = boosted(data.x, data.y), torch.from_numpy(rows(300, 5)[0])
     rare = detect.FeatureAnomaly()
@@ -570,3 +588,21 @@ def test_a_network_is_hardened_as_its_file_says(tmp_path: Path) -> None:
     file.write_text(json.dumps(told))
     with pytest.raises(ConfigError, match=r"harden.recipe is pgd and data has a table"):
         harden.from_config(load_config(file), tmp_path)
+
+
+def test_the_guard_looks_at_columns_in_the_tables_order_only() -> None:
+    rule = Rows(capabilities={"x": TABLE.capability})
+    x, names = rows(1, 6)[0], [one.name for one in TABLE.capability.features]
+    there = named(x)
+    fitting = replace(there, parameters={"columns": names})
+    assert rule(asked(fitting))
+    swapped = replace(there, parameters={"columns": names[::-1]})
+    refused(rule, asked(swapped), "name the columns in order")
+
+
+def test_a_probability_at_the_threshold_is_of_class_1() -> None:
+    table = np.array([[0.7, 0.3], [0.69, 0.31], [0.71, 0.29]])
+    model = FunctionModel(lambda x: np.log(table[: len(x)]), returns="scores")
+    assert Thresholded(model, 0.3).labels(torch.zeros(3, 1)).tolist() == [1, 1, 0]
+    half = FunctionModel(lambda x: np.log(np.full((len(x), 2), 0.5)), returns="scores")
+    assert Thresholded(half, 0.5).labels(torch.zeros(2, 1)).tolist() == [1, 1]

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from random_tables import TEXTS, read_csv, write_csv
 
 from withstand import WithstandError
-from withstand.config import TableConfig, table_schema
-from withstand.data import Columns, columns_of, load_table, table_of
+from withstand._errors import DataError
+from withstand.config import DataConfig, TableConfig, table_schema
+from withstand.data import Columns, columns_of, load, load_table, table_of
 from withstand.threat.tabular import Relation, Table, read_truth, read_value
 
 ROOT = Path(__file__).parents[1]
@@ -289,3 +290,25 @@ def test_every_expression_of_the_reference_reads() -> None:
                 assert all(read_value(f"a {op} b", columns) for op in one.split())
             else:
                 read(one, columns, labels)
+
+
+def test_classes_do_not_depend_on_the_limit_and_none_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "table.yaml").write_text("features: {a: {lower: 0, upper: 9}}\n")
+    rows = "a,y\n1,legit\n2,legit\n3,fraud\n"
+    (tmp_path / "d.csv").write_text(rows)
+    spec = DataConfig(kind="csv", path="d.csv", table="table.yaml", limit=2)
+    found = load(spec, tmp_path)
+    assert (found.classes, found.y.tolist()) == (("fraud", "legit"), [1, 1])
+    (tmp_path / "d.csv").write_text(rows + "4,\n")
+    with pytest.raises(DataError, match="column 'y' is missing in row 3"):
+        load(spec, tmp_path)
+
+
+def test_a_number_of_seconds_is_no_date() -> None:
+    table = table_of(
+        TableConfig.model_validate({"features": {"d": {"date": True, "change": "none"}}})
+    )
+    assert table.encode({"d": np.array([0, 20000])}).tolist() == [[0], [20000]]
+    for wrong in (20260131, 1_700_000_000, 1.5):
+        with pytest.raises(DataError, match="'d' is no day since 1970 in row 1"):
+            table.encode({"d": np.array([0, wrong])})

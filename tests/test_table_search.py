@@ -105,3 +105,22 @@ def test_an_attack_that_knows_no_table_reports_no_impossible_row() -> None:
         result = attacks.run(noise, model, torch.from_numpy(x), y, threat)
         assert result.success.all()
         assert asked.contains(x, result.x_adv.numpy()).all() == some
+
+
+def test_a_value_that_no_cent_is_exactly_stays_and_the_last_cent_is_reached() -> None:
+    for value, change, lower, upper in (
+        (12.34, "increase", 0.0, 20.0), (12.36, "decrease", 0.0, 20.0), (12.36, "both", 0.0, 13.36),
+    ):  # fmt: skip
+        can = Capability(
+            features=(
+                Feature(
+                    name="a", change=change, lower=lower, upper=float(np.float32(upper)), step=0.01
+                ),
+            )
+        )
+        x = np.array([[value]], np.float32)
+        low, high = (end.astype(np.float32) for end in can.box(x))
+        kept = Repair(can)(x, np.stack([x, high[None, 0] * np.ones_like(x)], 1), low, high)
+        assert kept[0, 0] == x[0], (value, kept)
+        if change == "both":
+            assert kept[0, 1] == np.float32(13.36)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from dataclasses import replace
 from itertools import product
@@ -14,6 +15,7 @@ from withstand._errors import ModelError, ThreatError
 from withstand.certify.trees import Forest, Tree, decide, nearest, read_forest
 from withstand.certify.trees._axes import axes_of
 from withstand.certify.trees._cells import reach_of
+from withstand.certify.trees._decide import _Asked
 from withstand.certify.trees._model import Model
 from withstand.certify.trees._programme import Programme
 from withstand.models import trees_model
@@ -463,3 +465,50 @@ def test_what_rounding_leaves_open_is_asked_of_the_model() -> None:
     assert found.status == "witness"
     assert found.row is not None
     assert (found.row > 0.5).all()
+
+
+def test_a_dear_feature_does_not_eat_the_budget_of_another() -> None:
+    """What one feature's farthest part costs is nothing that another must pay."""
+    tree = Tree(
+        feature=np.array([1, 0, -1, -1, -1]), cut=np.array([5, 500, 0, 0, 0], np.float32),
+        left=np.array([1, 2, -1, -1, -1]), right=np.array([4, 3, -1, -1, -1]),
+        value=np.array([[0, 0], [0, 0], [1, 0], [1, 0], [0, 1.0]]),
+    )  # fmt: skip
+    forest = Forest(trees=(tree, tree), constant=np.zeros(2), features=3)
+    can = Capability(
+        features=(
+            Feature(name="amount", lower=0, upper=1000, cost=1),
+            Feature(name="paid", lower=0, upper=10, cost=1),
+            Feature(name="billed", lower=0, upper=10),
+        ),
+        relations=(Relation.read("paid <= billed", ["amount", "paid", "billed"]),),
+        most_cost=100,
+    )
+    x = np.array([10, 1, 9], np.float32)
+    low, high = (end[0] for end in can.box(x[None]))
+    found = decide(forest, x, 0, low, high, capability=can)
+    assert found.status == "witness"
+    alone = _Asked(forest, x, 0, low, high, can, None, time.monotonic() + 5)
+    (cells,) = [reach_of(forest, alone.axes).towards(1, 0)]
+    assert alone._solved(cells).status == "witness"
+    assert alone._relaxed(cells).status != "proven"
+
+
+def test_the_last_multiple_of_a_step_is_there() -> None:
+    for upper, step in ((0.7, 0.1), (13.36, 0.01)):
+        feature = Feature(name="a", lower=0, upper=float(np.float32(upper)), step=step)
+        can = Capability(features=(feature,))
+        end = np.float32(upper)
+        before = np.nextafter(end, np.float32(0))
+        tree = Tree(
+            feature=np.array([0, -1, -1]), cut=np.array([before, 0, 0], np.float32),
+            left=np.array([1, -1, -1]), right=np.array([2, -1, -1]),
+            value=np.array([[0, 0], [1, 0], [0, 1.0]]),
+        )  # fmt: skip
+        forest = Forest(trees=(tree,), constant=np.zeros(2), features=1)
+        x = np.array([0], np.float32)
+        low, high = (side[0] for side in can.box(x[None]))
+        found = decide(forest, x, 0, low, high, capability=can)
+        assert found.status == "witness"
+        assert found.row is not None
+        assert found.row[0] == end

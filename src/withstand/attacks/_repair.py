@@ -115,12 +115,13 @@ class Repair:
         places = np.flatnonzero(self._grid)
         if len(places):
             step, low, high = self._grid[places], lower[..., places], upper[..., places]
-            least, most = np.ceil(low / step), np.floor(high / step)
+            least, most = np.floor(low / step), np.ceil(high / step)
             count = np.clip(np.rint(found[..., places] / step), least, most)
-            # Single precision may round a multiple out of its range.
+            # In single precision a multiple may lie on the other side of an end.
             there = (count * step).astype(np.float32)
             count += (there < low).astype(float) - (there > high)
-            inside = (least <= most) & (count >= least) & (count <= most)
+            there = (count * step).astype(np.float32)
+            inside = (there >= low) & (there <= high)
             found[..., places] = np.where(inside, count * step, x[..., places])
         for place, values, allow in self._sets:
             found[..., place] = _nearest(

@@ -124,12 +124,11 @@ def _differences(place: int, then: Certificate, now: Certificate) -> list[str]:
 
 def _contradictions(place: int, then: Certificate, now: Certificate) -> list[str]:
     """Of rows that are decided for some time: which way, and whether at all, may differ."""
-    if then.outcome == "abstained":
-        return []
+    decided = "abstained" not in (then.outcome, now.outcome)
     return [
         f"sample {place}: {name} is {getattr(then, name)} in the file, {getattr(now, name)} in the "
         "replay"
-        for name in ("label", "answer", "outcome", "radius")
+        for name in ("label", "answer", *(("outcome", "radius") if decided else ()))
         if getattr(then, name) != getattr(now, name)
     ]
 

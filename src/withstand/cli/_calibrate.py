@@ -89,15 +89,15 @@ def calibrate(
         samples = _read(files, scale, _names(columns), _names(categories))
         found = _calibrated(way, samples, coverage)
         judged = None
-        if settings is not None:
-            chosen = norm or settings.threat.region.norm
-            if chosen is None:
-                from .._errors import ConfigError
+        chosen = norm if settings is None else norm or settings.threat.region.norm
+        if chosen is None and (write or evaluate or report is not None):
+            from .._errors import ConfigError
 
-                raise ConfigError(
-                    f"{path}: threat.region has no norm; give --norm, or take --write and "
-                    "--evaluate out"
-                )
+            raise ConfigError(
+                f"{path}: threat.region has no norm; give --norm, or take --write, --evaluate and "
+                "--report out"
+            )
+        if settings is not None and chosen is not None:
             judged = _judged(found, samples, settings, path, chosen, report, evaluate)
         put(_json(found, judged) if json else _story(found, judged))
         if write and judged is not None:

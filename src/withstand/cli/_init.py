@@ -54,6 +54,8 @@ def init(
         typer.echo(f"column {one.name!r} is left out: it {one.left_out}", err=True)
     if found.target is None:
         typer.echo("no column of labels is known; name it as data.y, or give --target", err=True)
+    elif target is None:
+        typer.echo(f"{found.target!r} is taken for the labels; else give --target", err=True)
     typer.echo(
         f"{table} and {config} written; read and correct both, then run: withstand table check",
         err=True,

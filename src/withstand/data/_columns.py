@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ class Columns(Mapping[str, Array]):
                 )
         if not self._source.rows:
             raise DataError(f"{self.path.name} has no rows; give at least one below the header")
+
+    def head(self, limit: int | None) -> Columns:
+        """The first rows only, or all of them."""
+        found = copy(self)
+        found._limit = limit
+        return found
 
     @property
     def rows(self) -> int:
@@ -129,8 +136,8 @@ def text_columns(path: Path) -> dict[str, str]:
     csv = import_extra("pyarrow.csv")
     compute = import_extra("pyarrow.compute")
     forms = {
-        "number": r"^\s*[+-]?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
-        r"|^[+-]?(inf|infinity|nan)$|^$",
+        "number": r"^\s*-?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
+        r"|^-?(inf|infinity|nan)$|^$",
         "date": r"^\d{4}-\d\d-\d\d([T ]00:00(:00)?)?$|^$",
     }
     left: dict[str, list[str]] = {}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .._errors import ThreatError
+from .._errors import DataError, ThreatError
 from ..config import DataConfig, FeatureConfig, TableConfig
 from ..config import load_table as load_table_config
 from ..threat.tabular import Capability, Derived, Feature, OneHot, Relation, Table
 from ._columns import Columns
-from ._dataset import Dataset, from_arrays
+from ._dataset import Dataset, encode, from_arrays
 from ._prepare import need
 
 
@@ -86,21 +88,37 @@ def load_tabular(path: Path, spec: DataConfig, root: str | Path = ".") -> Datase
     """Rows (N, F) of a parquet or csv file, with the columns that data.table tells."""
     assert spec.table is not None
     table = load_table(Path(root) / Path(spec.table).expanduser())
-    columns = columns_of(path, table, limit=None if spec.only else spec.limit)
+    columns = columns_of(path, table)
     for name in (spec.y, spec.group):
         if name is not None:
             need(name, columns, what="column", where=columns.path)
+    # Class indices do not depend on the limit.
+    labels, classes = encode(_whole(columns, spec.y), tuple(spec.classes) if spec.classes else None)
+    columns = columns.head(None if spec.only else spec.limit)
     return from_arrays(
         table.encode(columns),
-        columns[spec.y],
+        labels[: columns.rows],
         name=columns.path.stem,
         source=spec.source or str(spec.path),
         licence=spec.licence or "unknown",
-        classes=spec.classes,
+        classes=classes,
         features=table.columns,
-        groups=None if spec.group is None else columns[spec.group],
+        groups=None if spec.group is None else _whole(columns, spec.group),
         table=table,
     )
+
+
+def _whole(columns: Columns, name: str) -> NDArray[Any]:
+    """A column of labels or groups, none of which is an empty text."""
+    found = columns[name]
+    if found.dtype.kind == "O":
+        empty = np.flatnonzero(found == "")
+        if len(empty):
+            raise DataError(
+                f"column {name!r} is missing in row {empty[0]} and {len(empty) - 1} more; fill it "
+                "in, or drop those rows"
+            )
+    return found
 
 
 def columns_of(path: str | Path, table: Table, *, limit: int | None = None) -> Columns:

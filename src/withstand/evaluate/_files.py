@@ -66,7 +66,7 @@ def _sheet(report: Report) -> str:
     rows, samples = report.business.rows, report.samples
     told: dict[str, list[Any]] = {"row": rows.row.tolist(), "changed": rows.changed.tolist()}
     told |= {
-        name: [float(f"{value:.6g}") for value in getattr(rows, name)]
+        name: [round(float(value), 6) for value in getattr(rows, name)]
         for name in ("cost", "stake_before", "stake_after")
         if getattr(rows, name) is not None
     }

@@ -15,6 +15,7 @@ from ..attacks import Attack, Status, TableSearch, run
 from ..data import Dataset
 from ..models import Model
 from ..threat import Targeted, Threat
+from ..threat.tabular import Capability
 
 Array = NDArray[Any]
 M = TypeVar("M", bound=Model)
@@ -77,6 +78,9 @@ def augment(
     at_risk = np.flatnonzero(data.y != goal.target if isinstance(goal, Targeted) else data.y >= 0)
     if not len(at_risk):
         raise DataError("no row is of a class that can be attacked; give some of them")
+    for part in threat.region:
+        if isinstance(part, Capability):
+            part.check(data.x[at_risk])
     x, y = data.x, data.y
     model, told = _fitted(fit, x, y), []
     for number in range(rounds):

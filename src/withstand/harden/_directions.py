@@ -15,7 +15,7 @@ def directions(capability: Capability, *, leave: Sequence[str] = ()) -> tuple[in
 
     For `monotone_constraints` of XGBoost, LightGBM or scikit-learn where class 1 is what an
     attacker does not want to be: its score must not fall as a feature rises that he can only
-    increase, nor rise as one falls that he can only decrease. What follows from these by a sum has
+    increase, nor as one falls that he can only decrease. What follows from these by a sum has
     their direction; other derived features have none, and are better left out of the model. leave:
     features that stay free, such as an amount whose honest sign is the other one. Raises
     ThreatError for a feature that there is not.

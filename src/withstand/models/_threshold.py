@@ -14,6 +14,9 @@ from ..threat import Access, Box
 from ._protocol import Gradient, Model, Objective
 from ._torch import device_of
 
+TIE = 1e-6
+"""By how much a score must be below its threshold to count as below."""
+
 
 class Thresholded:
     """A model of two classes whose answer is 1 from a probability `threshold` of class 1 on.
@@ -26,7 +29,8 @@ class Thresholded:
         self.model, self.threshold = model, threshold
         self.access: Access = model.access
         self.domain: Box = model.domain
-        self.shift = log(threshold / (1 - threshold))
+        # A little less, so that a probability that is the threshold is at it.
+        self.shift = log(threshold / (1 - threshold)) - TIE
         if model.access in ("labels", "none"):
             raise ModelError(
                 f"the model answers with labels, to which a threshold of {threshold:g} cannot be "

@@ -136,14 +136,16 @@ def _xgboost(trees: Any) -> Answer:
     best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
     span = (0, 0) if best is None else (0, int(best) + 1)
     margins = objective.startswith(("binary:", "multi:"))
+    told = getattr(trees, "missing", None)
+    missing = float("nan") if told is None else told
 
     def ask(x: Any) -> Any:
         if learner["gradient_booster"]["name"] == "gblinear":
-            matrix = importlib.import_module("xgboost").DMatrix(x)
+            matrix = importlib.import_module("xgboost").DMatrix(x, missing=missing)
             return booster.predict(matrix, output_margin=margins, validate_features=False)
         # Safe from several threads at once, and it copies nothing.
         kind = "margin" if margins else "value"
-        return booster.inplace_predict(x, iteration_range=span, predict_type=kind)
+        return booster.inplace_predict(x, iteration_range=span, predict_type=kind, missing=missing)
 
     if objective.startswith("binary:") and int(shape.get("num_target", 1)) == 1:
         return lambda x: _two(ask(x))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,10 @@ def axes_of(
     if capability is not None:
         told = list(capability.features)
         chosen = {capability.index[name] for one in capability.choices for name in one.columns}
+        for one in capability.derived:
+            # What follows from others becomes what it may, whatever it was.
+            place = capability.index[one.name]
+            told[place] = replace(capability.features[place], allow={})
         _follow(capability, low, high)
     return [
         _axis(told[n], n in chosen, float(x[n]), float(low[n]), float(high[n]), cuts[n])
@@ -133,7 +137,8 @@ def _possible(
     elif feature.values is not None:
         found = np.array(sorted(feature.allow.get(value, feature.values)), np.float64)
     elif feature.step is not None:
-        first, last = np.ceil(low / feature.step), np.floor(high / feature.step)
+        # One more at each end: in single precision a multiple may lie on the other side of it.
+        first, last = np.floor(low / feature.step), np.ceil(high / feature.step)
         if not last - first < _MOST:
             # So many that between two cuts there is nearly always one: it is checked at the end.
             return None

@@ -22,6 +22,8 @@ def least(
 
     The bound is infinite where no row is allowed.
     """
+    if (low > FAR).any() or (high < -FAR).any():
+        return 0.0, None
     asked = _Least(np.maximum(low, -FAR), np.minimum(high, FAR), x, capability)
     asked.aim(measure)
     found = asked.programme.solved(seconds)

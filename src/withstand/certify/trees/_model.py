@@ -196,7 +196,7 @@ class Model:
                 for column, factor in factors.items():
                     total[column] = total.get(column, 0.0) + factor
                 continue
-            (spent,) = self.programme.variables(1, 0, max(limit, 0.0)).tolist()
+            (spent,) = self.programme.variables(1, 0, capability.most_cost + FEASIBLE).tolist()
             self.programme.rule(
                 {spent: 1.0, **{column: -factor for column, factor in factors.items()}},
                 constant, np.inf,

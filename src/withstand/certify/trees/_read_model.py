@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..._errors import ModelError
 from ...models import FunctionModel, Model, Thresholded
+from ...models._threshold import TIE
 from ._forest import Forest
 from ._readers import read_forest
 
@@ -29,6 +30,12 @@ def forest_of(model: Model, x: Array) -> Forest:
         raise ModelError(
             f"the model is a {type(inner).__name__}, whose trees cannot be read; method trees is "
             "for an estimator or booster of XGBoost, LightGBM, CatBoost or scikit-learn"
+        )
+    named = hasattr(inner.estimator, "feature_names_in_")
+    if named and type(inner.estimator).__name__.startswith("HistGradientBoosting"):
+        raise ModelError(
+            f"{type(inner.estimator).__name__} compares in double precision what it is given by "
+            "name; fit it to rows of numbers without names"
         )
     forest = read_forest(inner.estimator)
     flat = x.reshape(len(x), -1)
@@ -62,7 +69,7 @@ def _raised(forest: Forest, own: Array, scores: Array, shift: float, threshold: 
     own (N, 2): the trees'; scores (N, 2): the model's, to which the shift belongs.
     """
     if (own >= 0).all() and np.allclose(own.sum(1), 1.0):
-        extra = 2 * threshold - 1
+        extra = 2 * threshold - 1 - TIE
     else:
         margin, wanted = own[:, 1] - own[:, 0], scores[:, -1] - (scores.shape[1] > 1) * scores[:, 0]
         # Some libraries' probability is the sigmoid of a multiple of what their trees add up to.

@@ -34,6 +34,9 @@ def read_forest(estimator: Any) -> Forest:
 
 
 def _xgboost(estimator: Any) -> Forest:
+    missing = getattr(estimator, "missing", np.nan)
+    if missing is not None and not np.isnan(missing):
+        raise ModelError(f"the trees take {missing:g} for missing, which is not read; use NaN")
     booster = estimator.get_booster() if hasattr(estimator, "get_booster") else estimator
     told = json.loads(booster.save_raw("json"))["learner"]
     if told["gradient_booster"]["name"] != "gbtree":
@@ -108,6 +111,8 @@ def _lightgbm_nodes(node: Any, nodes: list[tuple[int, float, int, int, float]], 
             raise ModelError(f"tree {tree} has linear leaves, which are not read")
         nodes.append((-1, 0.0, -1, -1, float(node["leaf_value"])))
         return place
+    if node.get("missing_type") == "Zero":
+        raise ModelError(f"tree {tree} takes 0 for missing, which is not read; fit it without")
     if node["decision_type"] != "<=":
         raise ModelError(f"tree {tree} splits by categories, which is not read; encode them")
     nodes.append((0, 0.0, 0, 0, 0.0))

@@ -50,7 +50,7 @@ def lint(config: TableConfig, table: Table, columns: Columns | None = None) -> l
     found = [
         *_features(config, table, rows),
         *_budget(table.capability),
-        *_relations(table.capability, low, high, rows),
+        *_relations(table.capability, _ends(table, None), (low, high), rows),
         *(_rows(table, rows, columns) if rows is not None and columns is not None else ()),
     ]
     return sorted(found, key=lambda one: one.level == "note")
@@ -219,11 +219,15 @@ def _budget(capability: Capability) -> Iterator[Finding]:
 
 
 def _relations(
-    capability: Capability, low: Array, high: Array, rows: Array | None
-) -> Iterator[Finding]:
+    capability: Capability, ends: tuple[Array, Array], likely: tuple[Array, Array],
+    rows: Array | None,
+) -> Iterator[Finding]:  # fmt: skip
+    """What the relations say; ends: of the ranges, where something is proven; likely: of the data,
+    where rows are drawn."""
+    low, high = ends
     index = dict(capability.index)
     held = _immutable(capability)
-    tried = random_rows(capability, _TRIED, (low, high))
+    tried = random_rows(capability, _TRIED, likely)
     always = derived_halves(capability)
     seen: dict[Any, str] = {}
     linear = [halves(one.tree, index) for one in capability.relations]

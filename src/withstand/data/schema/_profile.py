@@ -175,5 +175,7 @@ def need_target(target: str | None, names: list[str]) -> str | None:
             hint = did_you_mean(target, names) or ";"
             raise DataError(f"--target is {target!r}{hint} there are {listed(names)}")
         return target
-    usual = ("target", "label", "y", "class", "fraud", "is_fraud", "isfraud", "default", "status")
-    return next((name for name in names if name.lower() in usual), None)
+    lower = {name.lower(): name for name in reversed(names)}
+    # A status or a class is often a feature where there is a fraud or a target.
+    usual = ("fraud", "is_fraud", "isfraud", "target", "label", "y", "class", "default", "status")
+    return next((lower[name] for name in usual if name in lower), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +148,34 @@ def _choices(start: Proposal, rows: Array) -> Iterator[tuple[str, ...]]:
     names = [one.name for one in features]
     taken: set[int] = set()
     named = [[place for place in group if place in flags] for _, group in groups(names)]
-    runs = [list(range(a, b)) for a in flags for b in range(len(names), a + 1, -1)]
-    for group in [*named, *runs]:
-        if len(group) < 2 or not taken.isdisjoint(group) or not set(group) <= set(flags):
+    for group in chain(named, _runs(rows[:_SAMPLE], flags)):
+        if len(group) < 2 or not taken.isdisjoint(group):
             continue
         if (rows[:_SAMPLE, group].sum(1) == 1).all() and (rows[:, group].sum(1) == 1).all():
             taken |= set(group)
             yield tuple(names[place] for place in group)
+
+
+def _runs(rows: Array, flags: list[int]) -> Iterator[list[int]]:
+    """Columns beside each other of which exactly one is 1 in every row, of those that are flags."""
+    if not flags:
+        return
+    for run in np.split(np.array(flags), np.flatnonzero(np.diff(flags) > 1) + 1):
+        ones = rows[:, run] > 0
+        # The first 1 at or behind each column, and how many there are before it.
+        behind = np.where(ones, np.arange(len(run)), len(run))
+        behind = np.minimum.accumulate(behind[:, ::-1], 1)[:, ::-1].max(0)
+        before = np.concatenate((np.zeros((len(rows), 1), int), ones.cumsum(1)), 1)
+        begin = 0
+        while begin < len(run):
+            end = int(behind[begin]) + 1
+            if end > len(run) or (before[:, end] - before[:, begin]).max() > 1:
+                begin += 1
+                continue
+            while end < len(run) and not ones[:, end].any():
+                end += 1
+            yield run[begin:end].tolist()
+            begin = end
 
 
 def _ruled(start: Proposal, rows: Array, most: int) -> Proposal:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..._errors import DataError, did_you_mean
-from ...data import read_table
+from ...data import Columns
 from ...stats import Interval
+from ...threat.tabular import label_of
 
 Array = NDArray[Any]
 
@@ -132,13 +133,23 @@ def read_factor(
     """The arguments of `calibrate_factor` from two tables; raises DataError."""
     found = []
     for path in (benign, attacked):
-        table = read_table(path)
+        # An account 007 is none of 7.
+        table = Columns(path, texts=[by])
         for name in (column, by):
             if name not in table:
                 hint = did_you_mean(name, list(table))
                 raise DataError(f"{path} has no column {name!r}{hint or ''}; name one that it has")
-        found += [table[column], table[by]]
+        found += [table[column], _accounts(table, by)]
     return found[0], found[1], found[2], found[3]
+
+
+def _accounts(table: Columns, by: str) -> Array:
+    """The accounts (n,) as texts, none of them missing."""
+    told = table[by].tolist()
+    for row, one in enumerate(told):
+        if one is None or one != one or one == "":
+            raise DataError(f"{table.path} has no {by} in row {row}; fill it in, or drop such rows")
+    return np.array([label_of(one) for one in told], np.str_)
 
 
 def _values(given: ArrayLike, what: str) -> Array:

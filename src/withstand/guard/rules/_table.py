@@ -36,6 +36,10 @@ def _check(named: Named, capability: Capability) -> None:
     count = len(capability.features)
     if named.values.ndim < 2 or named.values.shape[-1] != count:
         raise RequestError(400, "table", f"input {named.name!r} must have rows of {count} columns")
+    told = named.parameters.get("columns")
+    if told is not None and list(told) != [one.name for one in capability.features]:
+        # A server that knows columns by name would see another row than the one that is looked at.
+        raise RequestError(400, "table", f"input {named.name!r} must name the columns in order")
     # As the model sees them: in single precision 0.1 is above 0.1.
     rows: NDArray[Any] = named.values.reshape(-1, count).astype(np.float32)
     wrong = np.flatnonzero(~capability.contains(rows, rows))

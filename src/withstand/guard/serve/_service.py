@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from ..._errors import ConfigError, WithstandError, listed, one_line
 from ..._version import __version__
-from ...config import GuardConfig, load_guard
+from ...config import GuardConfig, load_guard, load_table
 from .._app import App
 from .._guard import Guard
 from .._lines import Line
@@ -319,4 +319,11 @@ async def _asked(upstream: Upstream) -> str:
 
 def _read(path: Path) -> tuple[GuardConfig, str]:
     config = load_guard(path)
-    return config, hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    for line in (config, *config.models.values()):
+        for one in line.inputs or ():
+            if one.table is not None:
+                # What a table's file says is policy as much as what names it.
+                told = load_table(path.parent / one.table)
+                digest.update(told.model_dump_json().encode())
+    return config, digest.hexdigest()[:16]

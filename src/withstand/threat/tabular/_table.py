@@ -22,6 +22,10 @@ from ._tree import Value, names
 Array = NDArray[Any]
 
 
+# The last day of the year 9999, since 1970.
+_LATEST = 2_932_896
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """What the columns of a table are, what can be done to them, and what a row is worth.
@@ -84,16 +88,21 @@ class Table:
     def spent(self, x: ArrayLike, x_adv: ArrayLike) -> Array:
         """What changes of rows (N, F) cost besides money that is no longer at stake (N,).
 
-        A unit's cost of a column that the stake is made of is what is given up of it, and the stake
-        after the change is that much less already.
+        A unit's cost of a column that the stake is made of is what is given up of it, as far as the
+        stake after the change is that much less.
         """
         before, after = np.asarray(x, np.float64), np.asarray(x_adv, np.float64)
-        total = self.capability.cost(before, after)
+        told = np.zeros(len(before))
         for name in self._given_up():
             place = self.capability.index[name]
             unit = self.capability.features[place].cost
-            total = total - unit * np.abs(after[:, place] - before[:, place])
-        return np.asarray(np.maximum(total, 0.0))
+            told += unit * np.abs(after[:, place] - before[:, place])
+        stakes = self.at_stake(before), self.at_stake(after)
+        if stakes[0] is not None and stakes[1] is not None:
+            with np.errstate(invalid="ignore"):
+                lost = np.nan_to_num(np.maximum(stakes[0] - stakes[1], 0.0), posinf=0.0)
+            told = np.minimum(told, lost)
+        return np.asarray(self.capability.cost(before, after) - told)
 
     def _given_up(self) -> set[str]:
         """The columns that the stake is made of, through what is derived, too."""
@@ -259,6 +268,9 @@ def label_of(value: Any) -> str:
 
 def _days(feature: Feature, column: Array) -> Array:
     if column.dtype.kind in "iuf":
+        odd = (column != np.rint(column)) | (np.abs(column.astype(np.float64)) > _LATEST)
+        if odd.any():
+            raise _wrong(feature, odd, "is no day since 1970", "write dates as 2026-01-31")
         return np.asarray(column.astype(np.float32))
     if column.dtype.kind == "M":
         times = column.astype("datetime64[us]")
