@@ -22,7 +22,7 @@ from withstand.config import TableConfig, load_config
 from withstand.data import Dataset, from_arrays, table_of
 from withstand.detect.evaluation import evaluate_detector
 from withstand.detect.methods._table_rules import TableRules
-from withstand.evaluate.calibration import calibrate_factor
+from withstand.evaluate.calibration import calibrate_factor, read_factor
 from withstand.guard.rules import Rows
 from withstand.guard.serve._service import _read
 from withstand.harden import Tabular, augment, directions
@@ -187,6 +187,17 @@ def test_what_cannot_be_augmented_is_said(
     fit: Any = (lambda x, y: {}) if told.pop("fit", None) else boosted
     with pytest.raises(kind, match=said):
         augment(fit, given, threat(), **told)
+
+
+def test_rows_that_break_a_rule_are_named_before_any_is_added(data: Dataset) -> None:
+    x = data.x.copy()
+    x[np.flatnonzero(data.y == 1)[3], 4] += 1
+
+    def never(x: Array, y: Array) -> FunctionModel:
+        raise AssertionError("it was fitted")
+
+    with pytest.raises(DataError, match="row 3 breaks the rule 'all == visits"):
+        augment(never, from_arrays(x, data.y, table=TABLE), threat())
 
 
 def test_directions_follow_from_what_can_be_done() -> None:
@@ -559,6 +570,19 @@ def test_the_command_line_finds_the_factor(tmp_path: Path) -> None:
         assert said in " ".join(refused_.stderr.split())
 
 
+def test_accounts_are_told_apart_as_they_are_written(tmp_path: Path) -> None:
+    pandas: Any = pytest.importorskip("pandas")
+    (tmp_path / "own.csv").write_text("amount,card\n1.5,007\n2,7\n3,1e3\n")
+    pandas.DataFrame({"amount": [4.0, 5.0], "card": [7, 1000]}).to_parquet(tmp_path / "bad.parquet")
+    files = tmp_path / "own.csv", tmp_path / "bad.parquet"
+    own, who, bad, whose = read_factor(*files, "amount", "card")
+    assert (own.tolist(), who.tolist()) == ([1.5, 2, 3], ["007", "7", "1e3"])
+    assert (bad.tolist(), whose.tolist()) == ([4, 5], ["7", "1000"])
+    (tmp_path / "own.csv").write_text("amount,card\n1.5,007\n2,\n")
+    with pytest.raises(DataError, match=r"own\.csv has no card in row 1; fill it in"):
+        read_factor(*files, "amount", "card")
+
+
 def test_a_network_is_hardened_as_its_file_says(tmp_path: Path) -> None:
     (tmp_path / "table.yaml").write_text(RULES)
     x, fraud = rows(120, 8)
@@ -587,6 +611,15 @@ def test_a_network_is_hardened_as_its_file_says(tmp_path: Path) -> None:
     told["harden"] |= {"recipe": "pgd"}  # type: ignore[operator]
     file.write_text(json.dumps(told))
     with pytest.raises(ConfigError, match=r"harden.recipe is pgd and data has a table"):
+        harden.from_config(load_config(file), tmp_path)
+    told["harden"] |= {"recipe": "tabular"}  # type: ignore[operator]
+    file.write_text(json.dumps(told))
+    broken = (tmp_path / "rows.csv").read_text().splitlines()
+    place = broken[0].split(",").index("all")
+    cells = broken[5].split(",")
+    broken[5] = ",".join([*cells[:place], "99", *cells[place + 1 :]])
+    (tmp_path / "rows.csv").write_text("\n".join(broken))
+    with pytest.raises(DataError, match=r"row 4 breaks the rule 'all == visits \+ before'"):
         harden.from_config(load_config(file), tmp_path)
 
 

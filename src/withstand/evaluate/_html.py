@@ -23,7 +23,7 @@ from ._words import (
     printable,
 )
 from ._words import worst_slices as worst
-from .business import Business, amount, bars, change, effort, paragraph, share
+from .business import Business, amount, bars, change, effort, over, paragraph, share
 
 _ROWS = 200
 _SLICES = 100
@@ -104,6 +104,7 @@ def _business(business: Business, place: int) -> dict[str, Any]:
         "axis": f"what is spent on a row, at most ({business.currency or 'in units of costs'})",
         "bars": bars(business.features),
         "money": lambda value: amount(value, business.currency),
+        "over": over,
         "share": share,
         "change": change,
     }

@@ -68,6 +68,9 @@ def load_report(folder: str | Path) -> Report:
         fields = [f.name for f in dataclasses.fields(Report) if f.name not in HIDDEN]
         # A report that was written before there were tables has no such reading.
         told.setdefault("business", None)
+        if told["business"] is not None and told["business"]["money"] is not None:
+            # Nor did the first readings tell of groups.
+            told["business"]["money"] = {"groups": None, **told["business"]["money"]}
         plain = {name: _made(hints[name], told[name]) for name in fields}
         trust = _made(Trust, told["trust"])
         report = Report(**plain, trust=trust, x=x, x_adv=x_adv, domain=domain)

@@ -132,6 +132,7 @@ def _business(facts: Facts, table: Table, capability: Capability) -> Business:
             before=_named(facts, facts.clean_answer.numpy()),
             after=_named(facts, facts.found.answer.numpy()),
             confidence=_confidence(facts),
+            groups=facts.data.groups,
         ),
     )
 

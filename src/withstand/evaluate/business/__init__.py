@@ -15,7 +15,7 @@ from ._business import (
 from ._reading import Attacked, business_of
 from ._share import weighted_share
 from ._sheet import read_sheet, sheet
-from ._words import amount, attacker_can, change, effort, giving_way, paragraph, share
+from ._words import amount, attacker_can, change, effort, giving_way, over, paragraph, share
 
 __all__ = [
     "Attacked",
@@ -36,6 +36,7 @@ __all__ = [
     "change",
     "effort",
     "giving_way",
+    "over",
     "paragraph",
     "read_sheet",
     "share",

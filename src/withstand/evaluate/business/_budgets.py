@@ -33,20 +33,26 @@ def budget_points(
     correct: Array,
     fooled: Array,
     stakes: tuple[Array, Array] | None,
+    groups: Array | None = None,
 ) -> tuple[BudgetPoint, ...]:
-    """A point for each limit on what was taken (N,) to fool each row; stakes: before and after."""
+    """A point for each limit on what was taken (N,) to fool each row; stakes: before and after.
+
+    groups: whose row each is, for the share of the money.
+    """
     n, right = len(fooled), int(correct.sum())
     known = correct & known_stakes(*stakes) if stakes is not None else correct
+    weights = None if stakes is None else stakes[0]
+    own = None if groups is None else groups[known]
     found = []
     for limit in limits:
         hit = fooled & (taken <= limit)
-        weights = None if stakes is None else stakes[0]
+        rate = None if weights is None else weighted_share(weights[known], hit[known], groups=own)
         found.append(
             BudgetPoint(
                 limit=float(limit),
                 fooling_rate=wilson(int(hit.sum()), right),
                 robust_accuracy=wilson(right - int(hit.sum()), n),
-                money_rate=None if weights is None else weighted_share(weights[known], hit[known]),
+                money_rate=rate,
                 passed=None if weights is None else fsum(weights[known & hit]),
             )
         )

@@ -63,6 +63,8 @@ class Money:
     paying: share of the caught rows for which the changed stake is more than its cost; profit: by
     how much, of all of those. cost, paying and profit are None where the table tells no costs.
     unknown: rows whose stake is no number of at least 0, before or after; they are in no sum.
+    groups: of how many customers or other groups the caught rows are, over which the intervals go;
+    None where the data tell no groups and rows are taken as independent.
     """
 
     at_stake: float
@@ -74,6 +76,7 @@ class Money:
     paying: Interval | None
     profit: float | None
     unknown: int
+    groups: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

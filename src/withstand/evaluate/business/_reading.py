@@ -26,7 +26,7 @@ class Attacked:
 
     label, before, after: the true class of each and the answers to x and x_adv, in words;
     confidence (N, 2): the share that the scores give the true class at x and x_adv, NaN where it is
-    not known.
+    not known. groups (N,): whose row each is, None where that is not told.
     """
 
     x: Array
@@ -37,6 +37,7 @@ class Attacked:
     before: Sequence[str]
     after: Sequence[str]
     confidence: Array
+    groups: Array | None = None
 
 
 def business_of(table: Table, capability: Capability, rows: Attacked) -> Business:
@@ -53,7 +54,7 @@ def business_of(table: Table, capability: Capability, rows: Attacked) -> Busines
     hit = np.flatnonzero(rows.fooled)
     limits = cost_limits(cost[hit], capability.most_cost)
     counts = range(int(np.max(changed[hit], initial=0)) + 1) if len(hit) else ()
-    points = rows.correct, rows.fooled, stakes
+    points = rows.correct, rows.fooled, stakes, rows.groups
     before, after = table.decode(rows.x[hit]), table.decode(rows.x_adv[hit])
     paid = cost if priced else None
     spent = table.spent(x, x_adv) if priced else None
@@ -69,7 +70,9 @@ def business_of(table: Table, capability: Capability, rows: Attacked) -> Busines
         fooled=len(hit),
         changed=typical(changed[hit]),
         cost=typical(cost[hit]) if priced else None,
-        money=None if stakes is None else money_of(*stakes, rows.correct, rows.fooled, paid, spent),
+        money=None
+        if stakes is None
+        else money_of(*stakes, rows.correct, rows.fooled, paid, spent, rows.groups),
         features=weaknesses(parts, x[hit], x_adv[hit], before, after),
         by_cost=budget_points(limits, cost, *points) if priced else (),
         by_changed=budget_points(counts, changed, *points),

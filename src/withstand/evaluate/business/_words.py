@@ -111,6 +111,13 @@ def change(one: Weakness) -> str:
     return f"{' and '.join(told)}, {spread(one.size, one.unit)}"
 
 
+def over(money: Money) -> str:
+    """What the intervals of money take as drawn one by one."""
+    if money.groups is None:
+        return "rows taken as independent"
+    return f"over {_count(money.groups, 'group')} of rows"
+
+
 def _through(business: Business) -> str:
     money = business.money
     if not business.fooled:
@@ -128,7 +135,7 @@ def _through(business: Business) -> str:
     return (
         f"{words}, and with them {_sum(money.passed, business)} of the "
         f"{_sum(money.caught, business)} at stake in those: {share(money.rate)} of the money "
-        f"(95 % interval {100 * money.rate.low:.1f} to {100 * money.rate.high:.1f})."
+        f"(95 % interval {100 * money.rate.low:.1f} to {100 * money.rate.high:.1f}, {over(money)})."
     )
 
 
