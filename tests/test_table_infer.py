@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,30 @@ def test_leading_zeros_make_a_text_however_late_they_come(tmp_path: Path) -> Non
     found = told(propose(tmp_path / "a.csv"))
     assert found["code"] == {"values": ["0", "07", "1", "2", "3", "4", "5", "6"]}
     assert found["n"]["integer"] is True
+
+
+def test_a_plus_sign_makes_a_text_of_its_column_and_of_no_other(tmp_path: Path) -> None:
+    rows = "".join(f"{'+' * (n % 2)}{n % 4},{n / 2}\n" for n in range(60))
+    (tmp_path / "a.csv").write_text("change,n\n" + rows)
+    found = told(propose(tmp_path / "a.csv"))
+    assert found["change"] == {"values": ["+1", "+3", "0", "2"]}
+    assert found["n"] == {"step": 0.5, "lower": 0.0, "upper": 29.5}
+
+
+def test_choices_side_by_side_are_found_however_wide_they_are(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    widths = (2, 150, 3, 145)
+    parts = [np.eye(width, dtype=int)[draw.permutation(400) % width] for width in widths]
+    names = [f"{chr(65 + n % 26)}{chr(101 + n // 26)}" for n in range(sum(widths))]
+    frame = pd.DataFrame(np.concatenate(parts, 1), columns=names)
+    frame.insert(2, "between", draw.integers(0, 2, 400))
+    frame.to_parquet(tmp_path / "a.parquet")
+    start = time.process_time()
+    found = propose(tmp_path / "a.parquet").choices
+    assert time.process_time() - start < 6
+    ends = np.cumsum(widths)
+    assert [one[0] for one in found] == [names[0], *(names[end] for end in ends[:-1])]
+    assert [len(one) for one in found] == list(widths)
 
 
 MILLION = """

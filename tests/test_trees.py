@@ -110,8 +110,9 @@ def test_early_stopping_is_honoured_as_the_estimator_does(tmp_path: Path) -> Non
     assert estimator.best_iteration < estimator.get_booster().num_boosted_rounds() - 1
     estimator.save_model(tmp_path / "m.ubj")
     model = load_trees(tmp_path / "m.ubj", "m.ubj", domain=(0, 1))
-    probabilities = model.scores(torch.from_numpy(x)).softmax(1).numpy()
-    assert np.allclose(probabilities, estimator.predict_proba(x), atol=1e-6)
+    for made in (model, trees_model(estimator, domain=(0, 1))):
+        probabilities = made.scores(torch.from_numpy(x)).softmax(1).numpy()
+        assert np.allclose(probabilities, estimator.predict_proba(x), atol=1e-6)
 
 
 def test_other_boosters_of_xgboost() -> None:

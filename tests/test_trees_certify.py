@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import replace
@@ -13,7 +14,12 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.base import clone
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -207,6 +213,12 @@ def test_a_replay_finds_what_was_changed(told: Certificates) -> None:
     # What was undecided says nothing that could be wrong.
     unsure = changed(safe, outcome="abstained", radius=0.0, margin=None, method="trees")
     assert verify(unsure, MODEL, ROWS, THREAT) == ()
+    # Its label and the model's answer are known all the same.
+    wrong = replace(unsure.certificates[safe], label=1 - ROWS.y[safe], answer=1 - ROWS.y[safe])
+    lines = verify(changed(safe, **dataclasses.asdict(wrong)), MODEL, ROWS, THREAT)
+    assert [line.split()[2] for line in lines] == ["label", "answer"]
+    # Nor does a replay that has no time contradict what was decided.
+    assert verify(replace(told, settings={"seconds": 1e-9}), MODEL, ROWS, THREAT) == ()
     other = GradientBoostingClassifier(n_estimators=12, max_depth=3, random_state=1, subsample=0.5)
     model = sklearn_model(other.fit(X, Y), domain=(0, 4))
     assert any("another model: the certificates are of trees" in line
@@ -266,6 +278,16 @@ def test_what_is_no_ensemble_of_trees_is_refused() -> None:
     scaled = FunctionModel(lambda x: FITTED.predict_proba(4 - x), domain=(0, 4), estimator=FITTED)
     with pytest.raises(ModelError, match="it changes rows before its trees see them"):
         certify(scaled, ROWS, THREAT, Trees())
+
+
+def test_histograms_that_know_names_are_refused() -> None:
+    pandas: Any = pytest.importorskip("pandas")
+    made = HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=5, random_state=0)
+    named = made.fit(pandas.DataFrame(X, columns=list(NAMES)), Y)
+    with pytest.raises(ModelError, match=r"by name; fit it to rows of numbers without names"):
+        certify(sklearn_model(named, domain=(0, 4)), ROWS, THREAT, Trees())
+    bare = clone(made).fit(X, Y)
+    assert len(certify(sklearn_model(bare, domain=(0, 4)), ROWS, THREAT, Trees()).certificates)
 
 
 def test_a_row_that_breaks_a_rule_before_the_attack_is_named() -> None:

@@ -512,3 +512,142 @@ def test_the_last_multiple_of_a_step_is_there() -> None:
         assert found.status == "witness"
         assert found.row is not None
         assert found.row[0] == end
+
+
+def test_what_stands_for_missing_is_no_number_that_is_read() -> None:
+    xgboost: Any = pytest.importorskip("xgboost")
+    lightgbm: Any = pytest.importorskip("lightgbm")
+    x, y = np.round(np.abs(X)), LABELS[2]
+    made = xgboost.XGBClassifier(n_estimators=4, max_depth=3, missing=0.0, nthread=1).fit(x, y)
+    margin = trees_model(made, domain=(0, 9)).function(x)[:, 1]
+    np.testing.assert_allclose(1 / (1 + np.exp(-margin)), made.predict_proba(x)[:, 1], atol=1e-6)
+    with pytest.raises(ModelError, match=r"the trees take 0 for missing, .* use NaN"):
+        read_forest(made)
+    settings: dict[str, Any] = {"n_estimators": 4, "verbose": -1, "num_threads": 1}
+    zeros = lightgbm.LGBMClassifier(**settings, zero_as_missing=True).fit(x, y)
+    with pytest.raises(ModelError, match=r"tree 0 takes 0 for missing, .* fit it without"):
+        read_forest(zeros)
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_trees_that_came_after_the_best_are_none(parallel: int) -> None:
+    xgboost: Any = pytest.importorskip("xgboost")
+    y = np.where(np.arange(len(X)) % 3 == 0, 1 - LABELS[2], LABELS[2])
+    made = xgboost.XGBClassifier(
+        n_estimators=30, max_depth=3, subsample=0.5, num_parallel_tree=parallel, nthread=1,
+        early_stopping_rounds=2,
+    ).fit(X[:120], y[:120], eval_set=[(X[120:], y[120:])], verbose=False)  # fmt: skip
+    assert made.best_iteration + 1 < made.get_booster().num_boosted_rounds()
+    forest = read_forest(made)
+    assert len(forest.trees) == (made.best_iteration + 1) * parallel
+    margin = made.predict(X, output_margin=True)
+    assert np.abs(forest.scores(X)[:, 1] - margin).max() <= forest.rounding
+
+
+def test_what_a_model_adds_besides_its_trees_is_not_taken_for_a_constant() -> None:
+    from sklearn.ensemble import GradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    made = GradientBoostingClassifier(n_estimators=4, init=LogisticRegression())
+    with pytest.raises(ModelError, match=r"the sum of its trees and a constant, .* init estimator"):
+        read_forest(made.fit(X, LABELS[2]))
+    xgboost: Any = pytest.importorskip("xgboost")
+    settings: dict[str, Any] = {"n_estimators": 4, "max_depth": 3, "nthread": 1}
+    vectors = xgboost.XGBClassifier(**settings, multi_strategy="multi_output_tree")
+    with pytest.raises(ModelError, match="tree 0 has several values in a leaf"):
+        read_forest(vectors.fit(X, LABELS[3]))
+    both = np.stack((LABELS[2], 1 - LABELS[2]), 1)
+    with pytest.raises(ModelError, match="the trees give 2 labels at once"):
+        read_forest(xgboost.XGBClassifier(**settings).fit(X, both))
+
+
+def test_a_large_constant_leaves_as_much_to_rounding() -> None:
+    leaf = Tree(
+        feature=np.array([0, -1, -1]), cut=np.zeros(3, np.float32), left=np.array([1, -1, -1]),
+        right=np.array([2, -1, -1]), value=np.array([[0, 0], [0, 0.1], [0, -1e-6]]),
+    )  # fmt: skip
+    x, low, high = -np.ones(1), -np.ones(1), np.ones(1)
+    for constant, kept in ((0.0, False), (1e3, True)):
+        # In single precision 1000 - 1e-6 is 1000, as is the score of the other class.
+        forest = Forest(trees=(leaf,), constant=np.array([constant, constant]), features=1)
+        assert forest.rounding > np.spacing(np.float32(constant))
+        found = decide(forest, x, 1, low, high, fools=lambda row, kept=kept: not kept and row[0] > 0)
+        assert found.status == ("proven" if kept else "witness")
+
+
+def test_what_is_derived_becomes_what_allow_would_forbid() -> None:
+    """What follows from others follows, whatever `allow` says of changes by themselves."""
+    names = ["a", "kind"]
+    can = Capability(
+        features=(
+            Feature(name="a", integer=True, lower=0, upper=2),
+            Feature(name="kind", values=(0, 1, 2), allow={0.0: (1.0,)}),
+        ),
+        derived=(Derived.read("kind", "a", names),),
+    )
+    tree = Tree(
+        feature=np.array([1, -1, -1]), cut=np.array([1.5, 0, 0], np.float32),
+        left=np.array([1, -1, -1]), right=np.array([2, -1, -1]),
+        value=np.array([[0, 0], [1, 0], [0, 1.0]]),
+    )  # fmt: skip
+    forest = Forest(trees=(tree,), constant=np.zeros(2), features=2)
+    x = np.zeros(2, np.float32)
+    low, high = (end[0] for end in can.box(x[None]))
+    found = decide(forest, x, 0, low, high, capability=can, seconds=20)
+    assert found.row is not None
+    assert found.row.tolist() == [2, 2]
+    assert can.contains(x[None], found.row[None])[0]
+
+
+@pytest.mark.parametrize(("begin", "cuts", "own"), [(0.0, (2e9, 2.5e9), 0), (3e9, (2e9, 4.5e9), 1)])
+def test_beyond_what_a_programme_takes_no_leaf_is_farther_than_it_is(
+    begin: float, cuts: tuple[float, float], own: int
+) -> None:
+    can = Capability(
+        features=(
+            Feature(name="amount", lower=0, upper=5e9),
+            Feature(name="fee", lower=0, upper=10),
+        ),
+        # The nearest leaf asks for a fee, which no linear rule tells.
+        relations=(
+            Relation.read(f"fee * fee >= 4 or amount == {begin:g} or amount >= {cuts[1]:g}",
+                          ["amount", "fee"]),
+        ),
+    )  # fmt: skip
+    told = [[0, 1.0]] * 3
+    told[own] = [1.0, 0]
+    tree = Tree(
+        feature=np.array([0, -1, 0, -1, -1]), cut=np.array([cuts[0], 0, cuts[1], 0, 0], np.float32),
+        left=np.array([1, -1, 3, -1, -1]), right=np.array([2, -1, 4, -1, -1]),
+        value=np.array([[0, 0], told[0], [0, 0], *told[1:]]),
+    )  # fmt: skip
+    forest = Forest(trees=(tree,), constant=np.zeros(2), features=2)
+    x = np.array([begin, 1], np.float32)
+    low, high = (end[0] for end in can.box(x[None]))
+    found = nearest(forest, x, 0, low, high, capability=can)
+    there = np.array([np.nextafter(np.float32(cuts[0]), np.float32(9e9 * (own == 0))), 2])
+    assert can.contains(x[None], there[None])[0]
+    assert int(forest.scores(there[None])[0].argmax()) == 1
+    assert found.row is not None
+    assert found.distance > np.abs(there - x).max()
+    assert not found.exact
+
+
+def test_numbers_alone_have_a_least_change_too() -> None:
+    can = Capability(
+        features=(Feature(name="a", lower=0, upper=9), Feature(name="b", lower=0, upper=9)),
+        relations=(Relation.read("a + b <= 9", ["a", "b"]),),
+    )
+    tree = Tree(
+        feature=np.array([0, -1, -1]), cut=np.array([5, 0, 0], np.float32),
+        left=np.array([1, -1, -1]), right=np.array([2, -1, -1]),
+        value=np.array([[0, 0], [1, 0], [0, 1.0]]),
+    )  # fmt: skip
+    forest = Forest(trees=(tree,), constant=np.zeros(2), features=2)
+    x = np.array([1, 7], np.float32)
+    low, high = (end[0] for end in can.box(x[None]))
+    # To a above 5 it is 4, and b must give way by 3.
+    for measure, wanted in (("linf", 4.0), ("l1", 7.0), ("l0", 2.0)):
+        found = nearest(forest, x, 0, low, high, measure=measure, capability=can)
+        assert found.exact
+        assert found.distance == pytest.approx(wanted, abs=1e-5)

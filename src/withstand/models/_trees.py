@@ -132,9 +132,7 @@ def _xgboost(trees: Any) -> Answer:
     booster = trees.get_booster() if hasattr(trees, "get_booster") else trees
     learner = json.loads(booster.save_config())["learner"]
     objective, shape = learner["objective"]["name"], learner["learner_model_param"]
-    # As its estimators do; a bare booster answers with all its trees.
-    best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
-    span = (0, 0) if best is None else (0, int(best) + 1)
+    rounds = rounds_of(trees, booster)
     margins = objective.startswith(("binary:", "multi:"))
     told = getattr(trees, "missing", None)
     missing = float("nan") if told is None else told
@@ -145,11 +143,22 @@ def _xgboost(trees: Any) -> Answer:
             return booster.predict(matrix, output_margin=margins, validate_features=False)
         # Safe from several threads at once, and it copies nothing.
         kind = "margin" if margins else "value"
-        return booster.inplace_predict(x, iteration_range=span, predict_type=kind, missing=missing)
+        return booster.inplace_predict(x, iteration_range=rounds, predict_type=kind, missing=missing)
 
     if objective.startswith("binary:") and int(shape.get("num_target", 1)) == 1:
         return lambda x: _two(ask(x))
     return ask
+
+
+def rounds_of(trees: Any, booster: Any) -> tuple[int, int]:
+    """Which rounds of XGBoost answer, as its own `iteration_range`: (0, 0) for all of them.
+
+    An estimator that stopped early answers with the best ones; a bare booster with all it has.
+    """
+    # The estimator's own mark is in its files only.
+    estimator = trees is not booster or booster.attr("scikit_learn")
+    best = booster.attr("best_iteration") if estimator else None
+    return (0, 0) if best is None else (0, int(best) + 1)
 
 
 def _lightgbm(trees: Any) -> Answer:

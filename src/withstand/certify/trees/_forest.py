@@ -113,6 +113,7 @@ class Forest:
     def rounding(self) -> float:
         """By how much a library that sums in single precision may answer otherwise."""
         most = sum(float(np.abs(tree.value).max()) for tree in self.trees)
+        most += float(np.abs(self.constant).max())
         return float(np.finfo(np.float32).eps) * (len(self.trees) + 2) * (1 + most)
 
 

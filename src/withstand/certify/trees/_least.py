@@ -22,14 +22,17 @@ def least(
 
     The bound is infinite where no row is allowed.
     """
-    if (low > FAR).any() or (high < -FAR).any():
-        return 0.0, None
-    asked = _Least(np.maximum(low, -FAR), np.minimum(high, FAR), x, capability)
+    far = np.abs(low) > FAR, np.abs(high) > FAR
+    asked = _Least(np.where(far[0], -np.inf, low), np.where(far[1], np.inf, high), x, capability)
     asked.aim(measure)
     found = asked.programme.solved(seconds)
     if found.x is None:
         return np.inf if found.status == 2 else 0.0, None
-    return float(found.mip_dual_bound) - FEASIBLE, asked.row(found.x)
+    # Where nothing must be whole there is no bound but the solution.
+    bound = found.mip_dual_bound
+    if bound is None:
+        bound = found.fun if found.status == 0 else 0.0
+    return float(bound) - FEASIBLE, np.clip(asked.row(found.x), low, high)
 
 
 class _Least:
@@ -61,7 +64,7 @@ class _Least:
 
     def aim(self, measure: Measure) -> None:
         """Let the distance be what is to be least."""
-        (total,) = self.programme.variables(1, 0, FAR * len(self.x), gain=-1.0).tolist()
+        (total,) = self.programme.variables(1, 0, np.inf, gain=-1.0).tolist()
         if measure == "linf":
             for feature in range(len(self.x)):
                 self.programme.rule({total: 1.0, self._distance(feature): -1.0}, 0, np.inf)
@@ -112,7 +115,7 @@ class _Least:
             (self._moved[unit],) = self.programme.variables(1, 0, 1, whole=True).tolist()
         x = float(self.x[feature])
         far = max(abs(self.low[feature] - x), abs(self.high[feature] - x))
-        if far:
+        if 0 < far < FAR:
             self.programme.rule({self._moved[unit]: far, self._distance(feature): -1.0}, 0, np.inf)
         return self._moved[unit]
 
@@ -133,7 +136,8 @@ class _Least:
                 (moved,) = self.programme.variables(1, 0, 1, whole=True).tolist()
                 x = float(self.x[feature])
                 far = max(abs(self.low[feature] - x), abs(self.high[feature] - x))
-                self.programme.rule({moved: far, self._distance(feature): -1.0}, 0, np.inf)
+                if far < FAR:
+                    self.programme.rule({moved: far, self._distance(feature): -1.0}, 0, np.inf)
                 form[moved] = told.fixed
         for number, group in enumerate(self.capability.choices):
             if group.cost:

@@ -66,7 +66,8 @@ def nearest(
         found = _allowed(forest, climber, point, label)
         reached = np.inf if found is None else far(found)
         if reached > bound * _ABOVE and capability is not None:
-            bound, nearer = least(low, high, x, capability, measure, seconds)
+            farther, nearer = least(low, high, x, capability, measure, seconds)
+            bound = max(bound, farther)
             found = _nearer(
                 found, None if nearer is None else _allowed(forest, climber, nearer, label), far
             )

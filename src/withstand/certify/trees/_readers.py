@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._errors import ModelError
+from ...models._trees import rounds_of
 from ._forest import Forest, Tree, at_most, below
 
 Array = NDArray[Any]
@@ -42,13 +44,21 @@ def _xgboost(estimator: Any) -> Forest:
     if told["gradient_booster"]["name"] != "gbtree":
         raise ModelError(f"booster {told['gradient_booster']['name']} is not read; use gbtree")
     model, shape = told["gradient_booster"]["model"], told["learner_model_param"]
+    labels = int(shape.get("num_target", 1))
+    if labels > 1:
+        raise ModelError(f"the trees give {labels} labels at once, which are not read; give one")
     outputs = max(int(shape["num_class"]), 1)
-    best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
-    most = len(model["trees"]) if best is None else (int(best) + 1) * outputs
+    rounds = rounds_of(estimator, booster)
+    each = outputs * int(model["gbtree_model_param"].get("num_parallel_tree", 1))
     trees = []
-    for number, one in enumerate(model["trees"][:most]):
+    for number, one in enumerate(model["trees"][: rounds[1] * each or None]):
         if any(one.get("split_type", ())) or one.get("categories"):
             raise ModelError(f"tree {number} splits by categories, which is not read; encode them")
+        if int(one["tree_param"].get("size_leaf_vector", 1)) > 1:
+            raise ModelError(
+                f"tree {number} has several values in a leaf, which are not read; fit it with "
+                "multi_strategy one_output_per_tree"
+            )
         left = np.array(one["left_children"])
         conditions = np.array(one["split_conditions"], np.float32)
         inner = left >= 0
@@ -63,17 +73,18 @@ def _xgboost(estimator: Any) -> Forest:
                 outputs=outputs,
             )
         )
-    features = int(shape["num_feature"])
     from xgboost import DMatrix
 
-    rows = np.zeros((1, features), np.float32)
-    span = (0, 0) if best is None else (0, int(best) + 1)
-    margin = booster.predict(
-        DMatrix(rows), output_margin=True, validate_features=False, iteration_range=span
-    )
-    return _fitting(
-        trees, features, margin, rows, two=told["objective"]["name"].startswith("binary:")
-    )
+    def margins(rows: Array) -> Array:
+        return np.asarray(
+            booster.predict(
+                DMatrix(rows, nthread=1), output_margin=True, validate_features=False,
+                iteration_range=rounds,
+            )
+        )  # fmt: skip
+
+    two = told["objective"]["name"].startswith("binary:")
+    return _fitting(trees, int(shape["num_feature"]), margins, two=two)
 
 
 def _lightgbm(estimator: Any) -> Forest:
@@ -96,12 +107,13 @@ def _lightgbm(estimator: Any) -> Forest:
                 outputs=outputs,
             )
         )
-    features = int(told["max_feature_idx"]) + 1
-    rows = np.zeros((1, features))
-    margin = booster.predict(rows, raw_score=True, validate_features=False)
     objective = str(told.get("objective", "")).split() or [""]
-    two = objective[0] in ("binary", "cross_entropy")
-    return _fitting(trees, features, margin, rows, two=two)
+    return _fitting(
+        trees,
+        int(told["max_feature_idx"]) + 1,
+        lambda rows: booster.predict(rows, raw_score=True, validate_features=False, num_threads=1),
+        two=objective[0] in ("binary", "cross_entropy"),
+    )
 
 
 def _lightgbm_nodes(node: Any, nodes: list[tuple[int, float, int, int, float]], tree: int) -> int:
@@ -169,13 +181,15 @@ def _catboost(estimator: Any) -> Forest:
                 right=np.array(right), value=np.stack(value),
             )
         )  # fmt: skip
-    features = max(columns) + 1
-    rows = np.zeros((1, features), np.float32)
-    margin = estimator.predict(rows, prediction_type="RawFormulaVal")
-    two = np.size(margin) == 1 and len(estimator.classes_) == 2
-    return _fitting(trees, features, margin, rows, two=two)
+    return _fitting(
+        trees,
+        max(columns) + 1,
+        lambda rows: estimator.predict(rows, prediction_type="RawFormulaVal"),
+        two=len(bias) == 1 and len(estimator.classes_) == 2,
+    )
 
 
+_PROBES = 16
 _MEAN = ("DecisionTree", "ExtraTree", "RandomForest")
 
 
@@ -210,10 +224,9 @@ def _sklearn_boosting(estimator: Any) -> Forest:
             value = np.zeros((one.tree_.node_count, outputs))
             value[:, output] = estimator.learning_rate * one.tree_.value[:, 0, 0]
             trees.append(_sklearn_tree(one.tree_, value))
-    rows = np.zeros((1, estimator.n_features_in_))
-    answer = getattr(estimator, "decision_function", estimator.predict)(rows)
+    answer = getattr(estimator, "decision_function", estimator.predict)
     two = outputs == 1 and hasattr(estimator, "classes_")
-    return _fitting(trees, estimator.n_features_in_, answer, rows, two=two)
+    return _fitting(trees, estimator.n_features_in_, answer, two=two)
 
 
 def _sklearn_histograms(estimator: Any) -> Forest:
@@ -235,10 +248,9 @@ def _sklearn_histograms(estimator: Any) -> Forest:
                 outputs=outputs,
             )
         )
-    rows = np.zeros((1, estimator.n_features_in_))
-    answer = getattr(estimator, "decision_function", estimator.predict)(rows)
+    answer = getattr(estimator, "decision_function", estimator.predict)
     two = outputs == 1 and hasattr(estimator, "classes_")
-    return _fitting(trees, estimator.n_features_in_, answer, rows, two=two)
+    return _fitting(trees, estimator.n_features_in_, answer, two=two)
 
 
 def _sklearn_tree(found: Any, value: Array) -> Tree:
@@ -258,20 +270,33 @@ def _tree(*, value: Array, output: int, outputs: int, **arrays: Array) -> Tree:
     return Tree(value=wide, **arrays)
 
 
-def _fitting(trees: list[Tree], features: int, answer: Any, rows: Array, *, two: bool) -> Forest:
-    """With the constant that the model itself adds, told by its answer on one row."""
+def _fitting(
+    trees: list[Tree], features: int, answer: Callable[[Array], Any], *, two: bool
+) -> Forest:
+    """With the constant that the model itself adds, told by its answers to some rows."""
     bare = Forest(trees=tuple(trees), constant=np.zeros(trees[0].value.shape[1]), features=features)
-    constant = np.asarray(answer, np.float64).reshape(1, -1)[0] - bare.scores(rows)[0]
-    if two:
-        wide = [
-            Tree(
-                feature=one.feature, cut=one.cut, left=one.left, right=one.right,
-                value=np.concatenate((np.zeros_like(one.value), one.value), 1),
-            )
-            for one in trees
-        ]  # fmt: skip
-        return Forest(trees=tuple(wide), constant=np.array([0.0, constant[0]]), features=features)
-    return Forest(trees=tuple(trees), constant=constant, features=features)
+    rows = _probes(bare)
+    apart = np.asarray(answer(rows), np.float64).reshape(len(rows), -1) - bare.scores(rows)
+    found = replace(bare, constant=apart[0])
+    if np.abs(apart - apart[0]).max() > found.rounding:
+        raise ModelError(
+            "it does not answer with the sum of its trees and a constant, and is not read; fit it "
+            "without what it adds for each row, such as an init estimator"
+        )
+    if not two:
+        return found
+    wide = [replace(one, value=np.concatenate((0 * one.value, one.value), 1)) for one in trees]
+    return Forest(trees=tuple(wide), constant=np.array([0.0, apart[0, 0]]), features=features)
+
+
+def _probes(forest: Forest) -> Array:
+    """Rows (n, F) from one end of the cuts to the other."""
+    rows = np.zeros((_PROBES, forest.features), np.float32)
+    for feature, cuts in enumerate(forest.cuts):
+        if len(cuts):
+            places = np.linspace(0, len(cuts) - 1, _PROBES - 1).astype(int)
+            rows[1:, feature] = np.roll(cuts[places], feature)
+    return rows
 
 
 _READERS: dict[str, Callable[[Any], Forest]] = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ Array = NDArray[Any]
 _PROBES = 64
 # What so many rows of shuffled columns would break, and no real row breaks, is no accident.
 LEAST = 20.0
+# And in so many of the rows it would be another value.
+_MIXED = 0.5
 _WORDS = {
     *keyword.kwlist, "abs", "log", "exp", "sqrt", "floor", "ceil", "round", "min", "max", "sum",
     "where", "date",
@@ -58,14 +61,20 @@ class Sample:
         order = np.random.default_rng(0).permutation(len(self.values))
         object.__setattr__(self, "shuffled", self.values[order])
 
-    def taken(self, places: Sequence[int]) -> Sample:
-        """Some of the columns."""
+    def without(self, names: Container[str | None]) -> Sample:
+        """All but some of the columns."""
+        places = [place for place, name in enumerate(self.names) if name not in names]
         return replace(
             self,
             names=tuple(self.names[place] for place in places),
-            values=self.values[:, list(places)],
-            steps=self.steps[list(places)],
+            values=self.values[:, places],
+            steps=self.steps[places],
         )
+
+    @cached_property
+    def common(self) -> Array:
+        """The columns (c,) that are not 0 too often for shuffled rows to break what gives them."""
+        return np.flatnonzero((self.values != 0).mean(0) >= _MIXED / 2)
 
     def told(self, place: int) -> str:
         """A column as expressions name it."""
@@ -259,7 +268,7 @@ def _given(
         near = np.abs(found - wanted) <= half * 1.0001 + noise
         mixed = np.abs(sample.shuffled[:, place] - wanted) > np.maximum(half, 1e-5) + noise
     evidence = _broken(sample, mixed)
-    if not (exact.all() or near.all()) or mixed.mean() < 0.5 or evidence < LEAST:
+    if not (exact.all() or near.all()) or mixed.mean() < _MIXED or evidence < LEAST:
         return
     most = half * 1.0001 + 4 * float(noise.max())
     size = "" if exact.all() and not half else f" ~ {most:.2g}"
@@ -272,35 +281,19 @@ def _given(
     )
 
 
-def orders(sample: Sample) -> tuple[Array, Array]:
-    """(F, F): where column i is at most column j in all rows, and the rows shuffling breaks."""
-    count = len(sample.names)
-    holds, evidence = np.zeros((count, count), bool), np.zeros((count, count))
-    for place in range(count):
-        one = sample.values[:, place : place + 1]
-        holds[place] = (one <= sample.values).all(0)
-        evidence[place] = (one > sample.shuffled).mean(0) * sample.rows
-    np.fill_diagonal(holds, False)
-    return holds, evidence
-
-
 def _hits(sample: Sample, probes: Array, found: Array) -> Iterator[tuple[int, int]]:
     """Which of some values (R, K) may be which column, by probes (R, F) of them: (k, column)."""
-    room = sample.steps / 2 * 1.001 + 1e-9
+    places = sample.common
+    room, probes = sample.steps[places] / 2 * 1.001 + 1e-9, probes[:, places]
     with np.errstate(all="ignore"):
         # The first few rows rule nearly all of them out.
-        for rows in (slice(0, 6), slice(None)):
-            left = found[rows, :, None] if rows.stop else None
-            if left is not None:
-                near = np.abs(left - probes[rows, None, :]) <= room + 1e-5 * np.maximum(
-                    np.abs(left), 1
-                )
-                pairs = np.argwhere(near.all(0))
-            else:
-                gap = np.abs(found[:, pairs[:, 0]] - probes[:, pairs[:, 1]])
-                most = room[pairs[:, 1]] + 1e-5 * np.maximum(np.abs(found[:, pairs[:, 0]]), 1)
-                pairs = pairs[(gap <= most).all(0)]
-    yield from ((int(k), int(place)) for k, place in pairs)
+        few = found[:6, :, None]
+        near = np.abs(few - probes[:6, None, :]) <= room + 1e-5 * np.maximum(np.abs(few), 1)
+        pairs = np.argwhere(near.all(0))
+        gap = np.abs(found[:, pairs[:, 0]] - probes[:, pairs[:, 1]])
+        most = room[pairs[:, 1]] + 1e-5 * np.maximum(np.abs(found[:, pairs[:, 0]]), 1)
+        pairs = pairs[(gap <= most).all(0)]
+    yield from ((int(k), int(places[place])) for k, place in pairs)
 
 
 def _probes(sample: Sample) -> Array:
