@@ -156,6 +156,15 @@ def test_a_replay_is_the_same_in_any_order(name: str, request: pytest.FixtureReq
     assert verify(found, MODEL, more, threat, sample=10, seed=3) == ()
 
 
+def test_equal_inputs_with_other_labels_are_told_apart() -> None:
+    x, y = np.concatenate((DATA.x[:3], DATA.x[:3])), DATA.y[:3]
+    twice = from_arrays(x, np.concatenate((y, 1 - y)))
+    found = certify.certify(MODEL, twice, LINF, Bounds())
+    assert found.certified[:3].any()
+    assert not found.certified[3:].any()
+    assert verify(found, MODEL, twice, LINF) == ()
+
+
 def test_a_replay_tells_what_is_not_the_same(by_votes: Certificates) -> None:
     forged = list(by_votes.certificates)
     forged[7] = replace(forged[7], radius=9.0)

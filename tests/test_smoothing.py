@@ -20,7 +20,7 @@ from withstand.data import Dataset, from_arrays
 from withstand.harden import Moment, NoiseAugmented
 from withstand.models import FunctionModel, TorchModel
 from withstand.stats import binomial_test, fewest, log_wealth, lower_bound, lower_sequence
-from withstand.threat import L0, L1, L2, Linf, Regression, Threat
+from withstand.threat import L0, L1, L2, Evading, Linf, Regression, Threat, Untargeted
 
 # Statistics
 
@@ -274,6 +274,7 @@ def test_black_boxes_and_crashes_are_counted() -> None:
         ({}, Threat(region=L2(np.inf)), "finite"),
         ({}, Threat(region=L2(100.0)), "ask for less"),
         ({}, Threat(region=L2(0.5), goal=Regression(0.1)), "one class"),
+        ({}, Threat(region=L2(0.5), goal=Evading(Untargeted())), "one class"),
     ],
 )
 def test_what_can_prove_nothing_is_refused(
@@ -283,6 +284,13 @@ def test_what_can_prove_nothing_is_refused(
     with pytest.raises(WithstandError, match=words) as caught:
         certify(model, around(model, 2)[0], threat, Smoothing(**{"sigma": 0.5, **settings}))
     assert "\n" not in str(caught.value)
+
+
+def test_inputs_outside_the_domain_are_not_in_the_units_of_sigma() -> None:
+    model = TorchModel(nn.Linear(4, 2))
+    data = from_arrays(np.full((2, 4), 128.0, np.float32), [0, 1])
+    with pytest.raises(WithstandError, match="outside the model's domain"):
+        certify(model, data, Threat(region=L2(0.1)), Smoothing(sigma=0.5))
 
 
 # The smoothed classifier as a model

@@ -1,11 +1,13 @@
 """Intervals against published values and by simulation."""
 
 import math
+import time
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
-from withstand.stats import bootstrap, clopper_pearson, wilson
+from withstand.stats import Survey, bootstrap, clopper_pearson, mcnemar, wilson
 
 
 def test_clopper_pearson_closed_forms_at_the_ends() -> None:
@@ -44,3 +46,34 @@ def test_bootstrap_is_reproducible_and_near_the_normal_interval() -> None:
     interval = bootstrap(values, seed=5)
     assert interval == bootstrap(values, seed=5)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+def test_a_survey_of_many_is_not_narrower_than_its_evidence() -> None:
+    """Among many samples the least evidence lies between the points of a coarse grid."""
+    from scipy.special import betaln
+
+    survey = Survey(n=200_000, standing=190_000, tried=19_000, fallen=13_000)
+
+    def evidence(share: float) -> float:
+        # 2,000 pairs of shares within 5 standard errors of the observed one.
+        stands = 0.95 + np.linspace(-2.5e-3, 2.5e-3, 2001)
+        falls = 1 - share / stands
+        total = np.zeros(len(stands))
+        for null, k, n, weight in (
+            (stands, survey.standing, survey.n, survey.n / 6),
+            (falls, survey.fallen, survey.tried, 1.0),
+        ):
+            a, b = weight * null, weight * (1 - null)
+            total += betaln(a + k, b + n - k) - betaln(a, b)
+            total -= k * np.log(null) + (n - k) * np.log1p(-null)
+        return float(total.min())
+
+    found = survey.interval(0.975)
+    for end in (found.low, found.high):
+        assert evidence(end) == pytest.approx(-math.log(0.025), abs=0.02)
+
+
+def test_mcnemar_of_many_samples_takes_no_time() -> None:
+    began = time.process_time()
+    assert mcnemar(50_000, 49_000) == pytest.approx(NormalDist().cdf(-999 / 99_000**0.5), rel=1e-3)
+    assert time.process_time() - began < 1

@@ -122,6 +122,10 @@ def test_evading_needs_both() -> None:
         (lambda: Threat(region=Linf(1), access="telepathy"), "gradients, scores, labels, none"),  # type: ignore[arg-type]
         (lambda: Threat(region=Linf(1), queries=0), "at least 1"),
         (lambda: Budget(seconds=0), "more than 0"),
+        (lambda: Regression(0.1, "upwards"), "up, down or any"),
+        (lambda: Regression(-0.1), "at least 0"),
+        (lambda: MultiLabel(0), "at least 1 label"),
+        (lambda: Targeted(-1), "from 0 on"),
     ],
 )
 def test_errors_tell_the_limit_in_one_line(make: object, words: str) -> None:
@@ -152,3 +156,5 @@ def test_regions_that_differ_in_a_rule_differ_in_content() -> None:
     related = replace(table, relations=(Relation.read("a <= b", ["a", "b"]),))
     dearer = replace(table, features=(replace(features[0], cost=1.0), features[1]))
     assert len({one.content() for one in (table, related, dearer, Linf(1.0), L2(1.0))}) == 5
+    row, column = (Mask(np.array([True, False]).reshape(shape)) for shape in ((1, 2), (2, 1)))
+    assert row.content() != column.content()

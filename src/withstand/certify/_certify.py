@@ -22,7 +22,7 @@ from ..data import Dataset
 from ..evidence import content_digest
 from ..models import Model, adapt, describe
 from ..models._torch import device_of
-from ..threat import MultiLabel, Regression, Threat
+from ..threat import Targeted, Threat, Untargeted
 from ._certificate import Certificate, Certificates, Method, Outcome
 from ._classifier import SmoothedClassifier
 from ._poll import Poll, decide
@@ -66,7 +66,7 @@ def certify(
     call goes on, to the same certificates. Raises ThreatError, ModelError, BudgetError and
     DataError for what cannot be certified.
     """
-    if isinstance(threat.goal, Regression | MultiLabel):
+    if not isinstance(threat.goal, Untargeted | Targeted):
         raise ThreatError(
             f"the goal is {threat.goal.describe()}; only an answer that is one class is certified"
         )
@@ -147,6 +147,12 @@ class _Work:
     ) -> tuple[tuple[Certificate, ...], int]:
         """Certificates by votes under noise, and the forwards they took."""
         asked = rule(method, self.threat.norm, self.eps, self.x[0].numel())
+        raw = self.x.cpu().numpy()
+        if not self.model.domain.contains(raw, raw).all():
+            raise ThreatError(
+                f"inputs lie outside the model's domain ({self.model.domain.describe()}); give raw "
+                "inputs, which sigma and radii are of, or set domain"
+            )
         with self.model.held():
             poll = Poll(
                 model=self._classifier(method.batch),
@@ -187,12 +193,13 @@ class _Work:
             done = [Certificate(**row) for row in kept.content.get("done", ())]
         eps = self.eps
         with self.model.held():
-            parts = [decide(self.model, part) for part in torch.split(self.x, _AT_ONCE)]
+            model = self._classifier(_AT_ONCE)
+            parts = [decide(model, part) for part in torch.split(self.x, _AT_ONCE)]
         answers = torch.cat(parts).cpu().numpy()
         for begin in range(len(done), len(self.x), _AT_ONCE):
             rows = np.arange(begin, min(begin + _AT_ONCE, len(self.x)))
             y = torch.from_numpy(self.y[rows]).to(self.x.device)
-            found = prove(self.model, self.x[rows], y, self.threat.take(rows), method=method.bound)
+            found = prove(model, self.x[rows], y, self.threat.take(rows), method=method.bound)
             for place, i in enumerate(rows.tolist()):
                 radius = float(eps[i]) if found.proven[place] else 0.0
                 margin = float(found.margin[place])
@@ -222,10 +229,12 @@ class _Work:
         forest = digest_of(rows.forest)
         if kept is not None and kept.content.get("forest") == forest:
             done = [Certificate(**row) for row in kept.content["done"]]
+            rows.forwards = kept.content.get("forwards", rows.forwards)
         for i in range(len(done), len(self.x)):
             done.append(self._decided(i, rows, method))
             if kept is not None and kept.due:
-                kept.save({"done": [asdict(row) for row in done], "forest": forest})
+                told = {"forest": forest, "forwards": rows.forwards}
+                kept.save({"done": [asdict(row) for row in done], **told})
             if progress is not None:
                 progress(len(done), len(self.x))
         return tuple(done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -68,18 +68,13 @@ class Batches:
         return f"{type(self.source).__name__} of {self.count} batches"
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from the first on; seeds torch for a loader's own order."""
+        """The batches of an epoch, from the first on; seeds torch for what a loader draws."""
         seed = derived(self.seed, "epoch", number)
         if isinstance(self.source, Dataset):
             x, y = samples(self.source)
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
             return ((x[rows], y[rows]) for rows in order.tensor_split(self.count)[first:])
-        torch.manual_seed(seed)
-        batches = iter(self.source)
-        # At once, since a loader draws its order when its first batch is taken.
-        for _ in islice(batches, first):
-            pass
-        return map(_pair, batches)
+        return map(_pair, islice(_seeded(self.source, seed), first, None))
 
     def some(self, n: int) -> Batch:
         """About n samples, the same ones each time, and for a data set a random choice."""
@@ -97,13 +92,26 @@ class Batches:
         return torch.cat([x for x, _ in found])[:n], torch.cat([y for _, y in found])[:n]
 
 
+def _seeded(source: Iterable[Any], seed: int) -> Iterator[Any]:
+    """A loader's batches, each drawn from a seed of its own, whoever draws in between."""
+    torch.manual_seed(seed)
+    batches = iter(source)
+    for place in count():
+        # Its order is drawn with its first batch, which may be one that is passed over.
+        torch.manual_seed(derived(seed, place))
+        try:
+            yield next(batches)
+        except StopIteration:
+            return
+
+
 def held(
     data: Dataset | Iterable[Any], held_out: float | Dataset | Iterable[Any], seed: int
 ) -> tuple[Dataset | Iterable[Any], Dataset]:
     """The data without what is held out, and what is held out.
 
-    A share is taken at random from a data set; raises DataError where that leaves nothing, and for
-    a share of a loader, which cannot be split.
+    A share is taken at random from a data set, whole groups where it has any; raises DataError
+    where that leaves nothing, and for a share of a loader, which cannot be split.
     """
     if isinstance(held_out, Dataset):
         return data, held_out
@@ -116,14 +124,32 @@ def held(
             f"held_out is {held_out}, but a loader cannot be split; give held_out a data set or a "
             "loader of samples that are not trained on"
         )
-    count = round(held_out * len(data))
-    if not 0 < count < len(data):
+    rng = np.random.default_rng(derived(seed, "held out"))
+    least = round(held_out * len(data))
+    if data.groups is None:
+        order = rng.permutation(len(data))
+    else:
+        # Rows of one user are alike: of those trained on none may tell who does best.
+        users, owner = np.unique(data.groups, return_inverse=True)
+        turn = rng.permutation(len(users))[owner]
+        order = np.argsort(turn, kind="stable")
+        least = int((turn <= turn[order[least - 1]]).sum()) if least else 0
+    if not 0 < least < len(data):
         raise DataError(
             f"held_out is {held_out} of {len(data)} samples; give a share that leaves some to "
             "train on and some to choose by, such as 0.05, or a data set"
         )
-    order = np.random.default_rng(derived(seed, "held out")).permutation(len(data))
-    return data.take(order[count:]), data.take(order[:count])
+    return data.take(order[least:]), data.take(order[:least])
+
+
+def judged(kept: Dataset, held_out: float | Dataset | Iterable[Any], most: int, seed: int) -> Batch:
+    """At most so many of the samples held out; by chance where they come in the user's order."""
+    x, y = samples(kept)
+    if len(x) > most and not isinstance(held_out, float | int):
+        noise = torch.Generator().manual_seed(derived(seed, "judged"))
+        rows = torch.randperm(len(x), generator=noise)[:most]
+        return x[rows], y[rows]
+    return x[:most], y[:most]
 
 
 def _pair(batch: Any) -> Batch:

@@ -21,7 +21,7 @@ from ..evaluate import Progress
 from ..models import TorchModel, describe
 from ..stats import clopper_pearson
 from ..threat import Box
-from ._batches import Batches, held, samples
+from ._batches import Batches, held, judged
 from ._contract import Moment, Recipe, Withstanding
 from ._crafting import around, crafting, faced
 from ._result import Hardened
@@ -30,6 +30,11 @@ from ._training import Callback, Settings, Training
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+
+
+_JUDGED = 512
+# Places of a training at which a schedule is told from others.
+_RATES = 128
 
 
 def harden(
@@ -82,6 +87,11 @@ def harden(
         if value < least or (most is not None and value >= most):
             to = f"at least {least}" if most is None else f"from {least} to below {most}"
             raise WithstandError(f"{name} is {value}; give {to}")
+    if start + growth > 1 + 1e-9:
+        raise WithstandError(
+            f"start is {start} and growth {growth}, so that the radius is never reached; give at "
+            "most 1 together"
+        )
     if not any(p.requires_grad for p in net.parameters()):
         raise ModelError("the module has no parameters that learn; set requires_grad on some")
     domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
@@ -101,7 +111,8 @@ def harden(
         domain=domain,
     )
     before = describe(TorchModel(net))
-    training = Training(whole, recipe, batches, samples(kept), settings, optimizer or adam())
+    chosen_by = judged(kept, held_out, _JUDGED, seed)
+    training = Training(whole, recipe, batches, chosen_by, settings, optimizer or adam())
     _fits(training, recipe, settings)
     asked = {
         "recipe": _named(recipe),
@@ -123,7 +134,8 @@ def harden(
     }
     saved = None
     if checkpoint is not None:
-        saved = Checkpoint(checkpoint, hashlib.sha256(repr(provenance).encode()).hexdigest())
+        told = (provenance, *_exactly(training, recipe, settings, preprocess))
+        saved = Checkpoint(checkpoint, hashlib.sha256(repr(told).encode()).hexdigest())
     training.run(saved, callbacks, progress)
     best = training.best
     *_, robust, clean = best["standing"]
@@ -169,6 +181,24 @@ def _fits(training: Training, recipe: Recipe, settings: Settings) -> None:
             f"y runs from {int(y.min())} to {int(y.max())}, but the model has {scores.shape[1]} "
             "classes; give labels from 0 on, or a wider model"
         )
+
+
+def _exactly(
+    training: Training,
+    recipe: Recipe,
+    settings: Settings,
+    preprocess: Callable[[Tensor], Tensor] | None,
+) -> list[Any]:
+    """What tells this training from others in full: functions by what they give."""
+    rates = [settings.schedule(place / _RATES) for place in range(_RATES)]
+    parts = [part.content().hex() for region in recipe.regions for part in region]
+    seen = b""
+    if preprocess is not None:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            seen = preprocess(training.judged[0][:8].clone()).cpu().numpy().tobytes()
+    digest = hashlib.sha256(seen).hexdigest()
+    return [repr(recipe), parts, rates, repr(training.learner.optimizer), digest]
 
 
 def _teachers(recipe: object) -> list[str]:

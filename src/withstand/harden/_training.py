@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 Callback = Callable[[Epoch, nn.Module], bool | None]
-_JUDGED = 512
 _STEPS = 10
 
 
@@ -58,13 +57,13 @@ class Training:
         net: nn.Module,
         recipe: Recipe,
         batches: Batches,
-        held_out: Batch,
+        judged: Batch,
         settings: Settings,
         optimizer: Callable[[Any], Optimizer],
     ) -> None:
         self.net, self.recipe, self.batches, self.settings = net, recipe, batches, settings
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
-        self.judged = self._placed(*(part[:_JUDGED] for part in held_out))
+        self.judged = self._placed(*judged)
         self.learner = Learner(net, optimizer, settings.ema)
         self.meter = Meter(net, optimizer)
         self.count = batches.count
@@ -117,10 +116,10 @@ class Training:
         number, first = divmod(self.learner.step, self.count)
         batches = self.batches.epoch(number, first)
         for place in range(first, self.count):
-            # Each step has its own seeds, so that an interrupted training goes on as it would have.
-            torch.manual_seed(derived(self.settings.seed, "torch", self.learner.step))
             with self.meter.fetch():
                 batch = next(batches, None)
+            # Each step has its own seeds, so that an interrupted training goes on as it would have.
+            torch.manual_seed(derived(self.settings.seed, "torch", self.learner.step))
             if batch is None:
                 raise DataError(
                     f"the loader ended after {place} of {self.count} batches; give one whose "

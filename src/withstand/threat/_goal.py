@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from .._errors import ThreatError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -55,6 +57,10 @@ class Targeted:
 
     target: int
 
+    def __post_init__(self) -> None:
+        if self.target < 0:
+            raise ThreatError(f"target is {self.target}; give a class, from 0 on")
+
     def decide(self, scores: Tensor) -> Tensor:
         return scores.argmax(1)
 
@@ -73,6 +79,10 @@ class MultiLabel:
     """At least `flips` of K labels wrong; y is (B, K) of 0 and 1, a score above 0 means 1."""
 
     flips: int = 1
+
+    def __post_init__(self) -> None:
+        if self.flips < 1:
+            raise ThreatError(f"flips is {self.flips}; give at least 1 label")
 
     def decide(self, scores: Tensor) -> Tensor:
         return scores > 0
@@ -94,6 +104,12 @@ class Regression:
 
     tolerance: float
     direction: str = "any"
+
+    def __post_init__(self) -> None:
+        if not self.tolerance >= 0:
+            raise ThreatError(f"tolerance is {self.tolerance}; give at least 0")
+        if self.direction not in ("up", "down", "any"):
+            raise ThreatError(f"direction is {self.direction!r}; it is up, down or any")
 
     def decide(self, scores: Tensor) -> Tensor:
         return scores.reshape(len(scores))

@@ -41,7 +41,8 @@ class Region:
         told = [type(self).__name__.encode()]
         for name, value in vars(self).items():
             # None as an array is an address, another one in each process.
-            told += [name.encode(), b"" if value is None else np.asarray(value).tobytes()]
+            array = np.asarray(b"" if value is None else value)
+            told += [name.encode(), repr(array.shape).encode(), array.tobytes()]
         return b"\0".join(told)
 
     @property

@@ -20,7 +20,7 @@ _WIDTH = 64
 # A bound so near to a value that the function takes is the minimum.
 _NEAR = 1e-6
 # So many times more steps where nothing is left to split.
-_LAST = 10
+_LAST = 30
 
 Signs = dict[int, Tensor]
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..._errors import ModelError
 from ...models import Model
@@ -81,9 +82,9 @@ def prove(
     x, y = torch.as_tensor(x).to(device), torch.as_tensor(y).to(device)
     if not len(x):
         raise ModelError("there are no samples to prove anything of; give at least one")
-    dtype = _precision(model, x)
-    unit = torch.finfo(dtype).eps / 2 if arithmetic == "served" else 0.0
     with model.held(), torch.no_grad():
+        dtype = _precision(model, x)
+        unit = torch.finfo(dtype).eps / 2 if arithmetic == "served" else 0.0
         graph = exact_graph(model, x[:1].double())
         asked = questions(threat.goal, y, graph.shapes[graph.output][0])
         parts = []
@@ -105,10 +106,30 @@ def prove(
     )
 
 
+class _Types(TorchFunctionMode):
+    """Notes the types of all numbers that are made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for each in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(each, Tensor) and each.is_floating_point():
+                self.seen.add(each.dtype)
+        return found
+
+
 def _precision(model: Model, x: Tensor) -> torch.dtype:
-    """The coarsest type that the model computes in."""
-    types = [p.dtype for p in served(model).parameters() if p.is_floating_point()]
-    return max(types or [x.dtype], key=lambda dtype: torch.finfo(dtype).eps)
+    """The coarsest type that the model computes in, autocast and casts of its own included."""
+    with _Types() as types:
+        model.scores(x[:1])
+    own = {p.dtype for p in served(model).parameters() if p.is_floating_point()}
+    coarsest: torch.dtype = max(
+        own | types.seen or {x.dtype}, key=lambda dtype: torch.finfo(dtype).eps
+    )
+    return coarsest
 
 
 def _proven(

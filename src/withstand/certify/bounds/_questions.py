@@ -50,9 +50,12 @@ def questions(goal: Goal, y: Tensor, classes: int) -> Questions:
     if not bool(((label >= 0) & (label < classes)).all()):
         raise ThreatError(f"labels and target must be 0 to {classes - 1}; the model has no other")
     lead = eye[label][:, None] - eye[rivals(label, classes)]
+    offset = lead.new_zeros(lead.shape[:2])
     if isinstance(goal, Untargeted):
-        return Questions(lead, lead.new_zeros(lead.shape[:2]), _least)
-    return Questions(-lead, lead.new_zeros(lead.shape[:2]), lambda values: values.amax(1))
+        return Questions(lead, offset, _least)
+    # A sample of the target's own class is no target.
+    offset[y == goal.target] = torch.inf
+    return Questions(-lead, offset, lambda values: values.amax(1))
 
 
 def _least(values: Tensor) -> Tensor:

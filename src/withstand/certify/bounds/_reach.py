@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +54,7 @@ class Reach(NamedTuple):
 
 def _few(lost: Tensor, count: Tensor) -> Tensor:
     """The sum (R,) of the `count` (R,) largest of what each feature can lose (R, N)."""
-    most = min(ceil(float(count.max())), lost.shape[1])
+    most = int(count.max().clamp(max=lost.shape[1]))
     if most == 0:
         return lost.new_zeros(len(lost))
     best = lost.topk(most, dim=1).values

@@ -136,8 +136,17 @@ def _tanh(graph: Builder, x: Value, *_: Any) -> Value:
     return graph.add(TANH, x)
 
 
+@_for(functional.dropout)
+def _dropout(
+    graph: Builder, x: Value, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Value:
+    if training:
+        raise ModelError("dropout that is always on depends on chance; give it self.training")
+    return x
+
+
 @_for(
-    *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, functional.dropout, "contiguous"),
+    *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, "contiguous"),
     *("clone", "float", "double", torch.clone),
 )
 def _nothing(graph: Builder, x: Value, *_: Any, **__: Any) -> Value:
@@ -191,7 +200,10 @@ def _pooling_module(graph: Builder, x: Value, module: nn.Module) -> Value:
 
 def _sum(graph: Builder, x: Value, function: Callable[..., Tensor], kernel: int | Shape) -> Value:
     """Sums of the numbers in windows; adaptive ones are at most four times the even share."""
-    even = -(-x.example.numel() // function(x.example).numel())
+    weights = function(torch.ones_like(x.example))
+    if bool((weights < 0).any()):
+        raise ModelError("pooling divides by a number below 0; bounds need one above")
+    even = -(-x.example.numel() // weights.numel())
     terms = max(4 * even, prod(_axes(kernel, len(x.shape) - 1)))
     return graph.add(Nonnegative(function, terms), x)
 

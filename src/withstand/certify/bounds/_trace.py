@@ -8,13 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from ..._errors import ModelError, one_line
 from ...models import Model, Pipeline, TorchModel
+from ...models._adapt import Adapted
 from ._builder import BATCH, Builder, Value
 from ._graph import Graph
 from ._moves import Reshape
 from ._supported import SUPPORTED, supported
+
+# Inputs that a graph is compared on and was not read with; a size that no axis is likely to have.
+_OTHERS = 3
 
 
 class _Reader(fx.Interpreter):
@@ -22,6 +28,8 @@ class _Reader(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, builder: Builder) -> None:
         super().__init__(module)
+        # Else errors get a second line about the step.
+        self.extra_traceback = False
         self.builder = builder
 
     def _read(self, key: Any, name: str, args: Any, kwargs: Any) -> Value | None:
@@ -61,6 +69,37 @@ class _Reader(fx.Interpreter):
         return super().call_method(target, args, kwargs) if found is None else found
 
 
+class _Watched(fx.Interpreter):
+    """Runs a traced module as it is, and refuses what the builder's values would get wrong."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.extra_traceback = False
+        self.written: dict[fx.Node, int] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        for node in n.all_input_nodes:
+            value = self.env[node]
+            if isinstance(value, Tensor) and value._version != self.written[node]:
+                raise ModelError(
+                    f"{node.name} is changed in place and then used once more, by {n.name}; bounds "
+                    "need steps out of place there, such as inplace=False"
+                )
+        found = super().run_node(n)
+        if isinstance(found, Tensor):
+            self.written[n] = found._version
+        return found
+
+
+class _Uncast(TorchFunctionMode):
+    """Leaves numbers in the precision that they have."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.float, Tensor.double):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def _leaves(nested: Any) -> list[Any]:
     if isinstance(nested, Value) or not isinstance(nested, tuple | list | dict):
         return [nested]
@@ -75,10 +114,12 @@ def trace(net: nn.Module, x: Tensor) -> Graph:
     Raises ModelError for an operation that is not supported, and where the graph's answers are not
     the module's.
     """
-    # Inputs of its own, since all samples of a user's batch may be alike.
-    noise = torch.randn(BATCH, *x.shape[1:], generator=torch.Generator().manual_seed(0))
-    example = x[:1] + noise.to(x)
-    with TorchModel(net).held(), torch.no_grad():
+    # Inputs of its own, since all samples of a user's batch may be alike, and as far apart as raw
+    # inputs are, so that every step has something to do.
+    noise = torch.randn(BATCH + _OTHERS, *x.shape[1:], generator=torch.Generator().manual_seed(0))
+    drawn = x[:1] + noise.to(x) * x[:1].abs().amax().clamp(min=1)
+    example, others = drawn[:BATCH], drawn[BATCH:]
+    with TorchModel(net).held(), torch.no_grad(), _Uncast():
         try:
             traced = fx.symbolic_trace(net)
         except ModelError:
@@ -93,13 +134,28 @@ def trace(net: nn.Module, x: Tensor) -> Graph:
         if not isinstance(output, Value) or len(output.shape) > 1:
             raise ModelError("bounds need one tensor of scores (B, K) from the model")
         output = output if output.shape else builder.add(Reshape((1,)), output)
-        expected = net(example.clone()).reshape(output.example.shape)
-        if not torch.allclose(output.example, expected, rtol=1e-4, atol=1e-4):
+        graph = Graph(tuple(x.shape[1:]), tuple(builder.nodes), output.node)
+        try:
+            _Watched(traced).run(others.clone())
+            alike = _alike(graph, net, example) and _alike(graph, net, others)
+        except RuntimeError:
+            # An axis of the samples was taken for another one.
+            alike = False
+        if not alike:
             raise ModelError(
                 "the traced model answers otherwise than the model itself; look for steps that "
                 "depend on values, on the batch or on chance"
             )
-    return Graph(tuple(x.shape[1:]), tuple(builder.nodes), output.node)
+    return graph
+
+
+def _alike(graph: Graph, net: nn.Module, x: Tensor) -> bool:
+    """Whether both give the same scores for x (B, ...), up to rounding."""
+    expected, found = net(x.clone()), graph(x)
+    if len(found) != len(x) or found.numel() != expected.numel():
+        return False
+    apart = (found - expected.reshape(found.shape)).abs().amax()
+    return bool(apart <= torch.finfo(found.dtype).eps ** 0.5 * expected.abs().amax())
 
 
 class Served(nn.Module):
@@ -117,10 +173,33 @@ class Served(nn.Module):
         return out
 
 
+class _Both(nn.Module):
+    """One score of a net as those of two classes, whose lead has the sign that the answer turns on.
+
+    Logarithms of probabilities are left out, which no answer depends on.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, net: nn.Module, kind: str) -> None:
+        super().__init__()
+        probability = kind == "probability"
+        self.net = net
+        self.register_buffer("weight", torch.tensor([[-1.0 if probability else 0.0], [1.0]]))
+        self.register_buffer("bias", torch.tensor([1.0 if probability else 0.0, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(self.net(x).reshape(-1, 1), self.weight, self.bias)
+
+
 def served(model: nn.Module | Model) -> nn.Module:
     """A model from raw input to scores as one module, sharing its parameters."""
     if isinstance(model, nn.Module):
         return model
+    if isinstance(model, Adapted):
+        own = served(model.model)
+        return own if model.kind == "probabilities" else _Both(own, model.kind)
     steps: list[Callable[[Tensor], Tensor]] = []
     inner: object = model
     while isinstance(inner, Pipeline):

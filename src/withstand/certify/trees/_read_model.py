@@ -32,10 +32,11 @@ def forest_of(model: Model, x: Array) -> Forest:
             "for an estimator or booster of XGBoost, LightGBM, CatBoost or scikit-learn"
         )
     named = hasattr(inner.estimator, "feature_names_in_")
-    if named and type(inner.estimator).__name__.startswith("HistGradientBoosting"):
+    kind = type(inner.estimator).__name__
+    if named and kind.startswith(("HistGradientBoosting", "Pipeline")):
         raise ModelError(
-            f"{type(inner.estimator).__name__} compares in double precision what it is given by "
-            "name; fit it to rows of numbers without names"
+            f"{kind} computes in double precision with what it is given by name; fit it to rows "
+            "of numbers without names"
         )
     forest = read_forest(inner.estimator)
     flat = x.reshape(len(x), -1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..._errors import ModelError
 from ...models._trees import rounds_of
 from ._forest import Forest, Tree, at_most, below
+from ._scaled import behind
 
 Array = NDArray[Any]
 
@@ -22,8 +23,9 @@ Array = NDArray[Any]
 def read_forest(estimator: Any) -> Forest:
     """The trees of a fitted estimator or booster, with the scores of `trees_model`'s scale.
 
-    Two classes: 0 and the margin of class 1. Forests of scikit-learn: mean probabilities. Raises
-    ModelError for what is not read exactly: categorical splits, DART, linear leaves.
+    Two classes: 0 and the margin of class 1. Forests of scikit-learn: mean probabilities. Pipelines
+    of scalers and trees are read as trees of raw rows. Raises ModelError for what is not read
+    exactly: categorical splits, DART, linear leaves, other steps.
     """
     libraries = {base.__module__.partition(".")[0] for base in type(estimator).__mro__}
     for name, read in _READERS.items():
@@ -195,6 +197,9 @@ _MEAN = ("DecisionTree", "ExtraTree", "RandomForest")
 
 def _sklearn(estimator: Any) -> Forest:
     kind = type(estimator).__name__
+    if kind == "Pipeline":
+        steps = [step for _, step in estimator.steps]
+        return behind(read_forest(steps[-1]), steps[:-1])
     if kind.startswith("GradientBoosting"):
         return _sklearn_boosting(estimator)
     if kind.startswith("HistGradientBoosting"):

@@ -1,0 +1,89 @@
+"""`withstand harden` from a configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+from training import kept
+from typer.testing import CliRunner
+
+from withstand.cli._main import app
+from withstand.data import load_sklearn
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    digits = load_sklearn("digits", limit=500)
+    np.savez(
+        tmp_path / "digits.npz",
+        x_train=digits.x[:400, 0],
+        y_train=digits.y[:400],
+        x_test=digits.x[400:, 0],
+        y_test=digits.y[400:],
+    )
+    (tmp_path / "model.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    (tmp_path / "withstand.yaml").write_text(
+        "model: {kind: torch, factory: 'model.py:build', weights: w/weights.safetensors}\n"
+        "data: {kind: npz, path: digits.npz, x: x_test, y: y_test, limit: 30}\n"
+        "threat: {region: {norm: linf, eps: 0.05}}\n"
+        "evaluate: {preset: smoke}\n"
+        "harden: {recipe: fgsm, epochs: 2, rate: 0.02, output: w}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_command_trains_evaluates_and_goes_on_from_its_weights(project: Path) -> None:
+    ran = CliRunner().invoke(app, ["harden", "--json", "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.stdout)
+    assert [epoch["recipe"] for epoch in told["harden"]["history"]] == ["FGSM", "FGSM"]
+    assert told["report"]["robust_accuracy"]["n"] == 30
+    assert told["harden"]["cost"]["passes"] > 2
+    names = {file.name for file in (project / "w").iterdir()}
+    assert {"weights.safetensors", "harden.json", "report.json", "report.html"} <= names
+    assert not any("checkpoint" in name for name in names)
+    first = told["harden"]["provenance"]["after"]["digest"]
+
+    ran = CliRunner().invoke(app, ["harden", "--no-evaluate", "--recipe", "pgd", "--epochs", "1"])
+    assert ran.exit_code == 0
+    assert "times standard training" in ran.stdout
+    told = json.loads((project / "w" / "harden.json").read_text())
+    assert told["provenance"]["before"]["digest"] == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("recipe: fgsm", "recipe: fgms", "did you mean 'fgsm'"),
+        ("recipe: fgsm", "recipe: fgsm, steps: 3", "only for recipe pgd"),
+        ("kind: torch", "kind: sklearn", "trains kind torch"),
+        ("digits.npz, x: x_test, y: y_test", "other.npz", "harden.data is missing"),
+        ("epochs: 2", "epochs: 0", "harden.epochs"),
+    ],
+)
+def test_the_command_names_what_is_wrong(project: Path, old: str, new: str, words: str) -> None:
+    np.savez(project / "other.npz", x=np.zeros((4, 8, 8)), y=np.arange(4))
+    path = project / "withstand.yaml"
+    text = path.read_text().replace(old, new)
+    path.write_text(text.replace(", weights: w/weights.safetensors", ""))
+    ran = CliRunner().invoke(app, ["harden", "--quiet"])
+    assert words in str(ran.exception), ran.output
+
+
+def test_the_command_fine_tunes_and_its_exit_code_tells(project: Path) -> None:
+    digits = load_sklearn("digits", limit=500)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    kept(project / "corpus", net, digits.take(np.arange(400, 500)), 0.1)
+    ran = CliRunner().invoke(app, ["harden", "--corpus", "corpus", "--quiet", "--no-evaluate"])
+    told = json.loads((project / "w" / "finetune.json").read_text())
+    assert ran.exit_code == {"pass": 0, "fail": 1, "inconclusive": 3}[told["outcome"]]
+    assert "Regression check" in ran.stdout
+    assert told["outcome"] in ran.stdout
