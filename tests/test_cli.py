@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from processes import script
 from processes import withstand as forked
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from withstand.cli import main
+from withstand.cli._main import app
+from withstand.cli._streams import interruptible, put
 from withstand.config import template
 
 MODEL = """
@@ -85,11 +91,38 @@ def test_evaluate_prints_the_story_and_writes_the_files(project: Path) -> None:
 
 
 def test_json_is_all_there_is_on_standard_output(project: Path) -> None:
+    model = project / "model.py"
+    chatty = model.read_text().replace("def build():\n", "def build():\n    print('built')\n")
+    model.write_text(f"print('imported')\n{chatty}")
     done = withstand("evaluate", "--json", "--output", "other", folder=project)
     report = json.loads(done.stdout)
     assert report == json.loads((project / "other" / "report.json").read_text())
     assert report["threat"]["queries"] == 5000
     assert report["provenance"]["model"]["digest"]
+    assert done.stderr.startswith("imported\nbuilt\n")
+
+
+def test_a_standard_output_that_was_closed_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with interruptible("start it again"):
+        put("a result\n")
+
+
+def test_only_results_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        sys.stdout.write("a word of the model\n")
+        put("a result\n")
+        thread = threading.Thread(target=put, args=("another\n",))
+        thread.start()
+        thread.join()
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit), interruptible("start it again"):
+        work()
+    sys.stdout.write("after it\n")
+    told = capsys.readouterr()
+    assert told.out == "a result\nanother\nafter it\n"
+    assert told.err == "a word of the model\ninterrupted; start it again\n"
 
 
 def test_quiet_is_quiet_and_no_name_is_too_much_for_a_terminal(project: Path) -> None:
@@ -265,11 +298,24 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
         "heavy = {'torch', 'numpy', 'sklearn', 'scipy', 'pydantic', 'PIL', 'jinja2'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
-        "assert time.process_time() < 0.6, time.process_time()\n"
+        "verbs = [name for name in sys.modules if name.startswith('withstand.cli._')]\n"
+        "assert sorted(verbs) == ['withstand.cli._main', 'withstand.cli._streams'], verbs\n"
+        "assert time.process_time() < 0.3, time.process_time()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "evaluate" in done.stdout
+
+
+def test_the_help_says_of_every_verb_what_the_verb_itself_says() -> None:
+    said = get_command(app)
+    assert isinstance(said, TyperGroup)
+    assert len(said.commands) == 20
+    for verb, told in said.commands.items():
+        _, command, _ = said.resolve_command(typer.Context(said), [verb])
+        assert command is not told
+        assert command is not None
+        assert told.help == " ".join((command.help or "").split("\n\n")[0].split()), verb
 
 
 @pytest.mark.slow

@@ -49,6 +49,23 @@ def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, words: str) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "{kind: http, url: 'htp://user:hunter2@host/x'}",
+        "{kind: http, url: 'http://[::1/x?key=hunter2', http: {headers: {A: hunter2}}}",
+        "{kind: http, url: ['http://user:hun/ter2@host/x?key=hunter2']}",
+        "{kind: onnx, weights: ['https://host/x?key=hunter2&more']}",
+    ],
+)
+def test_what_an_address_may_hold_is_told_to_nobody(tmp_path: Path, model: str) -> None:
+    kept = "\n".join(FILE.strip().splitlines()[1:])
+    with pytest.raises(WithstandError, match="model") as caught:
+        load_config(write(tmp_path, f"model: {model}\n{kept}"))
+    assert "ter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_tells_how_to_write_one(tmp_path: Path) -> None:
     with pytest.raises(WithstandError, match="withstand init"):
         load_config(tmp_path / "withstand.yaml")

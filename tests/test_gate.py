@@ -422,6 +422,60 @@ def test_a_report_of_another_threat_is_refused(folder: Path) -> None:
         judge_report(read_report(folder), asked(robust_accuracy={"min": 0}), threat=other)
 
 
+@pytest.mark.parametrize(
+    ("told", "wanted", "given"),
+    [
+        ({"access": "labels"}, {}, None),
+        ({"access": "scores"}, {}, None),
+        ({"queries": 100}, {"queries": 5000}, None),
+        ({"queries": 100}, {}, None),
+        ({"access": "none"}, {}, "labels"),
+    ],
+)
+def test_a_report_of_a_weaker_attacker_is_refused(
+    folder: Path, told: dict[str, object], wanted: dict[str, object], given: str | None
+) -> None:
+    found = read_report(folder)
+    asks = Threat(region=Linf(found["threat"]["eps"]), **wanted)  # type: ignore[arg-type]
+    limits = asked(robust_accuracy={"min": 0})
+    assert judge_report(found, limits, threat=Threat(region=asks.region)).exit_code == 0
+    found["threat"] |= told
+    with pytest.raises(WithstandError, match="run `withstand evaluate` again"):
+        judge_report(found, limits, threat=asks, given=given)  # type: ignore[arg-type]
+
+
+def test_a_report_of_a_stronger_attacker_is_judged(folder: Path) -> None:
+    found = read_report(folder)
+    asks = Threat(region=Linf(found["threat"]["eps"]))
+    limits = asked(robust_accuracy={"min": 0})
+    labels = replace(asks, access="labels")
+    assert judge_report(found, limits, threat=labels).exit_code == 0
+    found["threat"] |= {"access": "scores"}
+    assert judge_report(found, limits, threat=asks, given="scores").exit_code == 0
+
+
+def test_samples_of_a_report_that_were_not_finished_may_all_be_fooled(
+    report: Report, folder: Path
+) -> None:
+    found, before = read_report(folder), Baseline(report=read_report(folder))
+    status = found["samples"]["status"]
+    stood = [k for k, word in enumerate(status) if word == "withstood"][:5]
+    for row in stood:
+        status[row] = "budget spent"
+    n, robust = len(status), status.count("withstood")
+    right = n - status.count("already wrong")
+    told = from_report(found, before).figures
+    assert told["robust_accuracy"].value == report.robust_accuracy.value
+    assert told["robust_accuracy"].high == report.robust_accuracy.high
+    assert told["robust_accuracy"].low == pytest.approx(wilson(robust, n).low)
+    assert told["fooling_rate"].low == report.fooling_rate.low
+    assert told["fooling_rate"].high == pytest.approx(wilson(right - robust, right).high)
+    assert told["robust_accuracy_drop"].value == 0
+    assert told["robust_accuracy_drop"].high == pytest.approx(paired_difference(5, 0, n, 0.95).high)
+    least = report.robust_accuracy.low - 0.001
+    assert judge_report(found, asked(robust_accuracy={"min": least})).exit_code == 3
+
+
 def test_drops_are_paired_where_the_data_are_the_same(report: Report, folder: Path) -> None:
     before = read_baseline(folder)
     same = from_report(report.to_dict(), before)

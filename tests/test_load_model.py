@@ -40,6 +40,11 @@ def function():
 
 def labels():
     return lambda x: x.argmax(1)
+
+def wrapped():
+    from withstand.models import TorchModel
+
+    return TorchModel(build(), domain=(0, 255))
 """
 
 
@@ -255,3 +260,15 @@ def test_tied_weights_are_not_missed(tmp_path: Path) -> None:
     model = load_model(ModelConfig.model_validate(config), tmp_path)
     x = torch.rand(3, 2)
     assert torch.equal(model.scores(x), tied(x))
+
+
+@pytest.mark.parametrize("domain", [[0, 1], [0, [255, 254]], [[0, 0, 0], 255], [-1, 255]])
+def test_two_domains_of_one_model_are_refused(folder: Path, domain: Any) -> None:
+    words = r"the model that deep/model.py:wrapped gives has \[0.0, 255.0\]; correct one"
+    refused(words, spec("wrapped", domain=domain), folder)
+
+
+def test_the_domain_of_a_wrapped_model_may_be_told_again_or_left_out(folder: Path) -> None:
+    for told in ({}, {"domain": [0, 255]}, {"domain": [[0, 0], [255, 255]]}):
+        model = load_model(spec("wrapped", **told), folder)
+        assert (model.domain.lower, model.domain.upper) == (0, 255)

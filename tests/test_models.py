@@ -23,6 +23,7 @@ from withstand.models import (
     Model,
     Pipeline,
     Randomized,
+    Thresholded,
     TorchModel,
     adapt,
     describe,
@@ -469,3 +470,108 @@ def test_description_is_plain_and_follows_the_weights() -> None:
 def test_exported_names_are_sorted_and_exist() -> None:
     assert sorted(models.__all__, key=lambda n: (n[0].islower(), n)) == models.__all__
     assert all(hasattr(models, name) for name in models.__all__)
+
+
+class Answering(nn.Module):
+    """A binary network, weights 4 and -4 on one logit, and what it makes of that."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.layer, self.change = nn.Linear(2, 1), change
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.tensor([[4.0, -4.0]]))
+            self.layer.bias.zero_()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.change(self.layer(x))
+
+
+def test_an_answer_whose_axes_were_squeezed_away_is_one_row() -> None:
+    squeezed = TorchModel(Answering(Tensor.squeeze))
+    assert squeezed.scores(X).shape == (2, 1)
+    assert torch.allclose(squeezed.scores(X[:1]), squeezed.scores(X)[:1])
+    assert squeezed.gradient(X[:1], lambda scores: scores[:, 0]).gradient.tolist() == [[4.0, -4.0]]
+    three = TorchModel(nn.Sequential(linear(), nn.Flatten(0))).scores(X[:1])
+    assert torch.allclose(three, X[:1] @ W.T)
+    function = FunctionModel(lambda x: np.squeeze(x @ np.array([[4.0], [-4.0]])))
+    assert torch.allclose(function.scores(X[:1]), function.scores(X)[:1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda z: (z[:, 0] > 0).long(), "int64, which looks like labels"),
+        (lambda z: z > 0, "bool, which looks like labels"),
+        (lambda z: z[:, :, None, None], r"with \(2, 1, 1, 1\)"),
+        (lambda z: z.sum(), r"with \(\)"),
+        (lambda z: (z, z), "with a tuple"),
+    ],
+)
+def test_what_is_no_row_of_scores_is_refused(change: Callable[[Tensor], Any], words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        TorchModel(Answering(change)).scores(X)
+
+
+@pytest.mark.parametrize("answer", [np.array([0, 1]), np.array([[False], [True]])])
+def test_a_function_that_answers_with_labels_gives_no_scores(answer: Any) -> None:
+    with pytest.raises(ModelError, match="looks like labels; set access to labels"):
+        FunctionModel(lambda x: answer).scores(X)
+    assert FunctionModel(lambda x: answer.ravel(), returns="labels").labels(X).tolist() == [0, 1]
+
+
+def test_one_score_names_no_class() -> None:
+    """Its logit may be above 0 and its probability below one half: only `adapt` can tell."""
+    single = TorchModel(Answering(lambda z: z))
+    asked: list[Callable[[Tensor], Tensor]] = [
+        single.labels,
+        FunctionModel(lambda x: x[:, 0]).labels,
+        Pipeline([lambda x: x], single).labels,
+        Randomized(single, combine="logits").labels,
+        Ensemble([single, single], combine="logits").labels,
+    ]
+    for labels in asked:
+        with pytest.raises(ModelError, match="names no class by itself"):
+            labels(X)
+    assert adapt(single, single.scores(X))[0].labels(X).tolist() == [0, 1]
+
+
+def test_there_is_no_mean_probability_of_single_scores() -> None:
+    single = TorchModel(Answering(lambda z: z))
+    for model in (Ensemble([single, single]), Randomized(single, draws=2)):
+        with pytest.raises(ModelError, match="no mean probability"):
+            model.scores(X)
+    mean = Randomized(single, draws=2, combine="logits")
+    assert torch.allclose(mean.scores(X), single.scores(X))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: z,
+        lambda z: torch.cat((-z / 2, z / 2), 1),
+        lambda z: z.sigmoid(),
+        lambda z: torch.cat((-z / 2, z / 2), 1).softmax(1),
+    ],
+)
+def test_a_threshold_is_of_probabilities_however_the_network_answers(
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    x = torch.stack((torch.linspace(0, 1, 41), 1 - torch.linspace(0, 1, 41)), 1)
+    probability = (x @ torch.tensor([4.0, -4.0])).sigmoid()
+    thresholded = Thresholded(TorchModel(Answering(change)), 0.7)
+    model, _ = adapt(thresholded, thresholded.scores(x))
+    assert model.labels(x).tolist() == (probability >= 0.7).long().tolist()
+    # As many logits apart, wherever the gradient is taken.
+    slopes = model.gradient(x, lambda scores: scores[:, 1] - scores[:, 0]).gradient
+    assert torch.allclose(slopes, torch.tensor([4.0, -4.0]).expand(41, 2), rtol=1e-4)
+
+
+def test_a_network_of_double_precision_takes_single_inputs() -> None:
+    model = TorchModel(linear().double())
+    scores = model.scores(X)
+    assert scores.dtype == torch.float32
+    assert torch.allclose(scores, X @ W.T)
+    assert model.gradient(X, lambda scores: scores[:, 1]).gradient.dtype == torch.float32
+    _, gradients = model.jacobian(X, torch.tensor([[0], [2]]))
+    assert torch.allclose(gradients, W[[0, 2]][:, None])
+    assert model.scores(X.double()).dtype == torch.float64

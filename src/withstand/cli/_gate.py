@@ -88,7 +88,12 @@ def _judged(
     from ..gate import judge_report
 
     return judge_report(
-        read_report(report), config.gate, before, extra, threat=threat_from(config, root)
+        read_report(report),
+        config.gate,
+        before,
+        extra,
+        threat=threat_from(config, root),
+        given=config.model.access,
     )
 
 

@@ -10,7 +10,7 @@ from ._section import Section, wrong
 from ._url import Url
 from ._values import Count, Positive, Share
 
-Sli = Literal["fooled", "wrong", "errors", "slow", "flagged"]
+Sli = Literal["fooled", "wrong", "errors", "slow", "flagged", "unsure", "labels"]
 _COMPARED: tuple[Sli, ...] = ("fooled", "errors", "slow")
 
 
@@ -18,11 +18,11 @@ class MarginConfig(Section):
     """What is worse: a share of at least `ratio` x the control arm's + `more`."""
 
     ratio: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] | None = Field(
-        default=None, description="times the control arm's share; 2 if absent"
+        default=None, description="times the control arm's share; labels 1, else 2 if absent"
     )
     more: Share | None = Field(
         default=None,
-        description="on top of that; errors and wrong 0.01, else 0 if absent",
+        description="on top of that; errors and wrong 0.01, labels 0.1, else 0 if absent",
     )
     most: Share | None = Field(
         default=None,
@@ -53,8 +53,9 @@ class CanaryConfig(Section):
     )
     compare: dict[Sli, MarginConfig] = Field(
         default_factory=lambda: dict.fromkeys(_COMPARED, MarginConfig()),
-        description="what is compared, all of it needed: fooled and wrong by probes, errors, slow "
-        "and flagged by traffic; fooled, errors and slow if absent",
+        description="what is compared, all of it needed: fooled and wrong by probes; by traffic "
+        "errors, slow, flagged, unsure (answers of low confidence) and labels (each class's share, "
+        "up or down); fooled, errors and slow if absent",
     )  # fmt: skip
     slow_seconds: Positive | None = Field(
         default=None,
@@ -88,6 +89,8 @@ class CanaryConfig(Section):
             )
         if not self.compare:
             raise wrong("compare", "is empty; name at least one of fooled, wrong, errors, slow")
+        if "labels" in self.compare and self.compare["labels"].most is not None:
+            raise wrong("compare", "labels: most is for what is bad in itself; take it out")
         if self.patience_seconds < self.step_seconds:
             raise wrong("patience_seconds", "is below step_seconds; raise it")
         return self

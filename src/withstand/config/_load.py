@@ -15,6 +15,7 @@ from ._guard import GuardConfig
 from ._operations import Operations
 from ._sections import Config
 from ._table import TableConfig
+from ._url import without_secrets
 from ._yaml import read_yaml
 
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
@@ -169,8 +170,7 @@ def _told(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
         return f"key {key!r} is missing; add it{hint}"
     if kind == "key":
         return f"{key}.{context['key']} {context['text']}".lstrip(".")
-    # An address may hold a password.
-    shown = f"{key} is {one_line(re.sub('//[^/@]*@', '//…@', repr(value)), 60)}"
+    shown = f"{key} is {one_line(without_secrets(repr(value)), 60)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"])
         return f"{shown}{did_you_mean(value, allowed) or ';'} it is one of {', '.join(allowed)}"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, StrictBool, model_validator
 
 from ._section import Section, wrong
+from ._url import without_secrets
 from ._values import Count, Domain, Index, Positive, Probability, Seconds, Tolerance
 
 Access = Literal["gradients", "scores", "labels", "none"]
@@ -98,6 +99,15 @@ _HTTP_ONLY: dict[str, tuple[str, ...]] = {
 }
 
 
+def _path(url: str) -> str | None:
+    """The path of an address of HTTP, None for what is no such address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return parts.path if parts.scheme in ("http", "https") else None
+
+
 class ModelConfig(Section):
     """What is attacked and the bounds of its raw input."""
 
@@ -141,12 +151,17 @@ class ModelConfig(Section):
                 raise wrong(
                     "url", "is missing; kind http needs it, e.g. url: http://localhost:8000"
                 )
-            if not self.url.startswith(("http://", "https://")):
-                raise wrong("url", f"is {self.url!r}; it starts with http:// or https://")
+            path = _path(self.url)
+            if path is None:
+                raise wrong(
+                    "url",
+                    f"is {without_secrets(self.url)!r}; write http:// or https://, a host and "
+                    "perhaps a port, e.g. http://localhost:8000",
+                )
             for key in ("factory", "weights", "allow_pickle"):
                 if key in self.model_fields_set:
                     raise wrong(key, "is not for kind http; take it out")
-            settings, path = self.http or HttpConfig(), urlsplit(self.url).path
+            settings = self.http or HttpConfig()
             by_name = settings.format in ("v2", "v2-binary") and not path.endswith("/infer")
             if by_name and settings.name is None:
                 raise wrong(

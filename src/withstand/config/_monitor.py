@@ -112,6 +112,10 @@ class MonitorConfig(Section):
         default="withstand-monitor",
         description="folder of what operations know: alerts, incidents, probes, audit",
     )
+    audit_anchor: str | None = Field(
+        default=None,
+        description="file or s3:// address, elsewhere, of signed checkpoints of the audit log",
+    )
     listen: Address = Field(
         default="127.0.0.1:8102",
         description="where Prometheus asks for figures; this machine only",

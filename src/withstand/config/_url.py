@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, WithJsonSchema
+
+
+def without_secrets(text: str) -> str:
+    """Text whose addresses tell no user, no password and no query."""
+    text = re.sub(r"//[^\s'\"]*@", "//…@", text)
+    return re.sub(r"(//[^\s'\"?]*)\?[^\s'\"]*", r"\1?…", text)
 
 
 def _url(value: object) -> str:

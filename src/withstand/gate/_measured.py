@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..stats import Interval, difference, paired_difference
+from ..stats import Interval, difference, paired_difference, wilson
 from ._baseline import Baseline
 
 Array = NDArray[Any]
@@ -19,6 +19,11 @@ OTHER_THREAT = (
     "the baseline was attacked under another threat; evaluate the last release under this one"
 )
 NO_BASELINE = "there is no report of a last release; give its folder as gate.baseline"
+_HOW = {
+    False: "The figures and intervals are those of a finished report.",
+    True: "The figures are those of a finished report; {n:,} samples whose attack was ended early "
+    "count as fooled in the unfavourable ends of the intervals.",
+}
 _SAME = ("goal", "access", "norm", "eps", "region", "queries")
 
 
@@ -68,7 +73,11 @@ class Side:
 
 
 def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Measured:
-    """What a finished report says, a metric under its own name, and its drops from a baseline."""
+    """What a finished report says, a metric under its own name, and its drops from a baseline.
+
+    Samples whose attack a budget ended count as robust in the report; in the unfavourable ends of
+    intervals they count as fooled.
+    """
     figures = {
         name: figure(value)
         for name, value in report.items()
@@ -76,13 +85,21 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
     }
     absent: dict[str, str] = {}
     before = None if baseline is None or baseline.report is None else Side.of(baseline.report)
-    now = Side.of(report)
+    now, unsure = Side.of(report), np.asarray(report["samples"]["status"]) == "budget spent"
+    worst = _all_fooled(now, unsure)
+    if unsure.any():
+        fooled, right = int((now.right & ~worst.robust).sum()), int(now.right.sum())
+        figures |= {
+            "robust_accuracy": replace(figures["robust_accuracy"], low=worst.withstands.low),
+            "fooling_rate": replace(figures["fooling_rate"], high=wilson(fooled, right).high),
+        }
     if before is None:
         absent |= dict.fromkeys(DROPS, NO_BASELINE)
     else:
         figures["clean_accuracy_drop"] = clean_drop(before, now)
         if before.same_threat(now):
-            figures["robust_accuracy_drop"] = robust_drop(before, now)
+            high = robust_drop(before, worst).high
+            figures["robust_accuracy_drop"] = replace(robust_drop(before, now), high=high)
         else:
             absent["robust_accuracy_drop"] = OTHER_THREAT
     return Measured(
@@ -94,9 +111,15 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
         basis={
             "mode": "report",
             "samples": figures["robust_accuracy"].n,
-            "how": "The figures and intervals are those of a finished report.",
+            "how": _HOW[bool(unsure.any())].format(n=int(unsure.sum())),
         },
     )
+
+
+def _all_fooled(side: Side, unsure: Array) -> Side:
+    """The side if the attacks that were ended early had all fooled."""
+    robust = side.robust & ~unsure
+    return replace(side, robust=robust, withstands=wilson(int(robust.sum()), len(robust)))
 
 
 def clean_drop(before: Side, now: Side, confidence: float = 0.95) -> Interval:

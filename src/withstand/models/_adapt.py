@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..threat import Access
 from ._protocol import Gradient, Model, Objective
+from ._threshold import Thresholded
 
 # Far below what float32 tells apart from 0 in a sum, and its inverse still leaves room for weights.
 _LEAST = 1e-30
@@ -21,26 +22,32 @@ def adapt(model: Model, scores: Tensor) -> tuple[Model, list[str]]:
     scores: the model's answers (B, K) or (B,) to some clean inputs. If all rows are probabilities,
     their logarithm is taken, whose margins do not saturate; one number becomes two classes.
     """
+    if isinstance(model, Thresholded):
+        # The threshold is one of probabilities: behind logarithms it is where it is meant to be.
+        inner, notes = adapt(model.model, model.unshifted(scores))
+        return Thresholded(inner, model.threshold), notes
     single = scores.ndim == 1 or scores.shape[1] == 1
     if single and bool(((scores >= 0) & (scores <= 1)).all()):
-        return _Adapted(model, "probability"), [
+        return Adapted(model, "probability"), [
             "The model answers with one number from 0 to 1, taken as one probability p of class 1; "
             "it is attacked as two classes with the scores log(1 - p) and log(p)."
         ]
     if single:
-        return _Adapted(model, "logit"), [
+        return Adapted(model, "logit"), [
             "The model answers with one logit z; it is attacked as two classes with the scores 0 "
             "and z."
         ]
     sums = scores.double().sum(1)
     if bool((scores >= 0).all()) and bool(((sums - 1).abs() <= 1e-3).all()):
-        return _Adapted(model, "probabilities"), [
+        return Adapted(model, "probabilities"), [
             "The model answers with probabilities; it is attacked through their logarithm."
         ]
     return model, []
 
 
-class _Adapted:
+class Adapted:
+    """A classifier with its answers as logits; kind: what it answers with itself."""
+
     def __init__(
         self, model: Model, kind: Literal["probabilities", "probability", "logit"]
     ) -> None:

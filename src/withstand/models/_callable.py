@@ -14,6 +14,7 @@ from .._errors import ModelError, answering
 from ..threat import Access, Box
 from ..threat.tabular import Table
 from ._protocol import Gradient, Objective
+from ._torch import largest
 
 
 class FunctionModel:
@@ -38,6 +39,9 @@ class FunctionModel:
         # A copy, since the function may work in place and numpy would share the caller's memory.
         with answering(x):
             out = np.asarray(self.function(x.detach().cpu().numpy().copy()))
+        if len(x) == 1 and out.ndim == 0:
+            # A function that squeezes its answer drops the axis of a batch of one.
+            out = out.reshape(1)
         if out.ndim not in (1, 2) or len(out) != len(x) or out.dtype.kind not in "biuf":
             raise ModelError(
                 f"the model answered {len(x)} inputs with {out.dtype} of shape {out.shape}; it "
@@ -49,13 +53,19 @@ class FunctionModel:
         """Scores (B, K) of raw input x (B, ...); 1 query for each row."""
         if self.access == "labels":
             raise ModelError("this model returns labels only; attack it with access: labels")
-        scores = torch.as_tensor(self._call(x), dtype=torch.float32, device=x.device)
+        out = self._call(x)
+        if out.size == len(out) and out.dtype.kind in "biu":
+            raise ModelError(
+                "the model answered with one whole number for each input, which looks like labels; "
+                "set access to labels, or return scores with decimals"
+            )
+        scores = torch.as_tensor(out, dtype=torch.float32, device=x.device)
         return scores[:, None] if scores.ndim == 1 else scores
 
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...); 1 query for each row."""
         if self.access == "scores":
-            return self.scores(x).argmax(1)
+            return largest(self.scores(x))
         out = self._call(x)
         if not (np.isfinite(out) & (out == np.round(out))).all():
             raise ModelError(

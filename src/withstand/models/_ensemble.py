@@ -16,7 +16,7 @@ from .._errors import ModelError
 from ..threat import ACCESS, Access
 from ._defence import Adaptive, Defence
 from ._protocol import Gradient, Model, Objective
-from ._torch import device_of
+from ._torch import device_of, largest
 
 
 class Ensemble:
@@ -82,7 +82,7 @@ class Ensemble:
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...), the lowest of equals; 1 forward of each member."""
         if self.access in ("gradients", "scores"):
-            return self.scores(x).argmax(1)
+            return largest(self.scores(x))
         return torch.stack([model.labels(x) for model in self.models]).mode(0).values
 
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:
@@ -156,6 +156,11 @@ def combined(members: Tensor, combine: str) -> Tensor:
     """Scores (B, K) of members' scores (M, B, K): their mean, or their mean probability's log."""
     if combine == "logits":
         return added(members.unbind()) / len(members)
+    if members.shape[2] == 1:
+        raise ModelError(
+            "a model answers with one number for each input, of which there is no mean "
+            "probability; return two scores, such as 0 and the logit, or combine logits"
+        )
     # In logarithms throughout, since a probability that underflows has no gradient, and in float64,
     # since a row's last bit would depend on the rows beside it.
     logs = members.double().log_softmax(2)

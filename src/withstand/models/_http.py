@@ -19,6 +19,7 @@ from ..threat import Access, Box
 from ._http_client import Client, result_of
 from ._http_secrets import VARIABLE, shown
 from ._protocol import Gradient, Objective
+from ._torch import largest
 from ._wire import V2, MLflow, Template, Wire
 
 Format = Literal["v2", "v2-binary", "mlflow", "template"]
@@ -161,7 +162,7 @@ class HttpModel:
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...); 1 query for each row."""
         if self.access == "scores":
-            return self.scores(x).argmax(1)
+            return largest(self.scores(x))
         return torch.as_tensor(self._ask(x), dtype=torch.long, device=x.device)
 
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:

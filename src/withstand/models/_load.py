@@ -71,6 +71,8 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
             raise _unexpected(spec, made, "a torch module that the weights fit")
         fill(net, root / spec.weights, spec.weights, allow_pickle=spec.allow_pickle)
     if isinstance(made, Model):
+        if "domain" in spec.model_fields_set:
+            _check_domain(spec, made.domain, domain)
         return made
     if spec.kind == "torch":
         if not isinstance(made, nn.Module):
@@ -122,6 +124,20 @@ def _unexpected(spec: ModelConfig, made: object, wanted: str) -> ModelError:
         f"{spec.factory or spec.weights} gave a {type(made).__name__}; for kind {spec.kind} it "
         f"must give {wanted}"
     )
+
+
+def _check_domain(spec: ModelConfig, own: Box, told: Box) -> None:
+    for one, other in ((own.lower, told.lower), (own.upper, told.upper)):
+        try:
+            same = bool(np.equal(one, other).all())
+        except ValueError:
+            same = False
+        if not same:
+            raise ModelError(
+                f"model.domain is {spec.domain}, but the model that {spec.factory} gives has "
+                f"{[np.asarray(own.lower).tolist(), np.asarray(own.upper).tolist()]}; correct one "
+                "of them"
+            )
 
 
 def _fitted(estimator: Any) -> bool:

@@ -13,7 +13,7 @@ from .._errors import ModelError
 from ..threat import Access
 from ._ensemble import added, combined
 from ._protocol import Gradient, Model, Objective
-from ._torch import device_of
+from ._torch import device_of, largest
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Randomized:
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...), the most frequent if there are no scores."""
         if self.access in ("gradients", "scores"):
-            return self.scores(x).argmax(1)
+            return largest(self.scores(x))
         drawn = self._drawn(x, lambda: self.model.labels(x), first=self.draws)
         return torch.stack(drawn).mode(0).values
 

@@ -29,6 +29,7 @@ class Thresholded:
         self.model, self.threshold = model, threshold
         self.access: Access = model.access
         self.domain: Box = model.domain
+        self._single = False
         # A little less, so that a probability that is the threshold is at it.
         self.shift = log(threshold / (1 - threshold)) - TIE
         if model.access in ("labels", "none"):
@@ -42,12 +43,19 @@ class Thresholded:
         """Where raw input goes."""
         return device_of(self.model)
 
+    def unshifted(self, scores: Tensor) -> Tensor:
+        """What the model itself has answered (B, 1) or (B, 2), given scores (B, 2) of this one."""
+        if self._single:
+            return scores[:, 1:]
+        return torch.stack((scores[:, 0] - self.shift, scores[:, 1]), 1)
+
     def _shifted(self, scores: Tensor) -> Tensor:
         scores = self._two(scores)
         return torch.stack((scores[:, 0] + self.shift, scores[:, 1]), 1)
 
     def _two(self, scores: Tensor) -> Tensor:
-        if scores.ndim == 2 and scores.shape[1] == 1:
+        self._single = scores.ndim == 2 and scores.shape[1] == 1
+        if self._single:
             return torch.cat((torch.zeros_like(scores), scores), 1)
         if scores.ndim != 2 or scores.shape[1] != 2:
             raise ModelError(

@@ -42,16 +42,34 @@ class TorchModel:
     def forward(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...) with the graph that leads back to it; 1 forward."""
         # A first layer that works in place must not reach the caller's tensor.
-        x = x.clone()
+        given, x = x.dtype, self._precise(x.clone())
         with answering(x):
             out = self.net(x if self.preprocess is None else self.preprocess(x))
-        if not isinstance(out, Tensor) or len(out) != len(x):
-            shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        if isinstance(out, Tensor) and len(x) == 1 and out.ndim < 2:
+            # A network that squeezes its answer drops the axis of a batch of one.
+            out = out.reshape(1, -1)
+        if not isinstance(out, Tensor) or out.ndim not in (1, 2) or len(out) != len(x):
+            shape = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise ModelError(
                 f"the model answered {len(x)} inputs with {shape}; it must return one row of "
                 "scores for each input (B, K)"
             )
+        if not out.is_floating_point():
+            raise ModelError(
+                f"the model answered with {str(out.dtype).removeprefix('torch.')}, which looks "
+                "like labels; return scores, or give a function of kind python with access: labels"
+            )
+        if x.dtype != given:
+            out = out.to(given)
         return out[:, None] if out.ndim == 1 else out
+
+    def _precise(self, x: Tensor) -> Tensor:
+        """The input at double precision where the net's weights have it: nothing is lost by that.
+
+        The scores come back at the input's own, which attacks calculate in.
+        """
+        weight = next(self.net.parameters(), x)
+        return x.double() if weight.dtype == torch.float64 else x
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...); 1 forward."""
@@ -60,7 +78,7 @@ class TorchModel:
 
     def labels(self, x: Tensor) -> Tensor:
         """Class (B,) of raw input x (B, ...); 1 forward."""
-        return self.scores(x).argmax(1)
+        return largest(self.scores(x))
 
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:
         """The objective and its gradient with respect to x (B, ...); 1 forward and 1 backward.
@@ -102,6 +120,16 @@ class TorchModel:
         """Eval mode and frozen parameters inside; mode, buffers and RNG as they were afterwards."""
         with held_modules(self.net, self.preprocess):
             yield
+
+
+def largest(scores: Tensor) -> Tensor:
+    """The class (B,) of the largest score (B, K); ModelError for one score, which names none."""
+    if scores.shape[1] == 1:
+        raise ModelError(
+            "the model answers with one number for each input, which names no class by itself; "
+            "return two scores, such as 0 and the logit, or set access to scores"
+        )
+    return scores.argmax(1)
 
 
 def device_of(model: object) -> torch.device:

@@ -143,7 +143,9 @@ def _xgboost(trees: Any) -> Answer:
             return booster.predict(matrix, output_margin=margins, validate_features=False)
         # Safe from several threads at once, and it copies nothing.
         kind = "margin" if margins else "value"
-        return booster.inplace_predict(x, iteration_range=rounds, predict_type=kind, missing=missing)
+        return booster.inplace_predict(
+            x, iteration_range=rounds, predict_type=kind, missing=missing
+        )
 
     if objective.startswith("binary:") and int(shape.get("num_target", 1)) == 1:
         return lambda x: _two(ask(x))
