@@ -154,6 +154,9 @@ def admin_port(token: bytes, names: tuple[str, str] = ("digits", "fraud")) -> It
             "p50_seconds": 0.003, "p95_seconds": 0.011,
             "fooled": {"tried": tried, "happened": fooled},
             "wrong": {"tried": tried, "happened": wrong},
+            "labels": {} if name == "stable" else {"3": asked - 900, "8": 900},
+            "mean_confidence": None if name == "stable" else 0.875,
+            "unsure": {"tried": tried, "happened": fooled},
         }
         for name, asked, errors, flagged, tried, fooled, wrong in (
             ("canary", 4211, 6, 38, 640, 31, 6), ("control", 4187, 5, 41, 640, 34, 5),
@@ -181,6 +184,7 @@ def admin_port(token: bytes, names: tuple[str, str] = ("digits", "fraud")) -> It
                 "fooled": compared("inconclusive", 640, 31, 34, 7.2),
                 "errors": compared("pass", 4187, 6, 5, 31.0),
                 "slow": compared("pass", 4187, 400, 419, 88.0),
+                "labels": {**compared("pass", 4187, 900, 850, 91.0), "label": "8"},
             },
         }}},
     }  # fmt: skip

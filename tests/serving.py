@@ -166,7 +166,7 @@ def serving(
                 [task, asyncio.ensure_future(ready.wait())], return_when="FIRST_COMPLETED"
             )
             try:
-                while not running.server._clients.started:
+                while not running.server._clients.serving:
                     await asyncio.sleep(0.005)
                 return await work(running)
             finally:

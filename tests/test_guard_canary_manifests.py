@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from withstand.config import load_guard
+from withstand.guard.serve._canaries import FIGURES
 
 FOLDER = Path(__file__).parents[1] / "examples" / "canary"
 EVERY = {
@@ -19,6 +20,7 @@ EVERY = {
 }
 
 TEXT, COUNT = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}
+NUMBER = {"type": "number"}
 
 
 def form(needed: str, **properties: Any) -> dict[str, Any]:
@@ -73,12 +75,25 @@ FORMS = {
         service=form("port", port=COUNT),
         analysis=form(
             "interval threshold webhooks", interval=TEXT, threshold=COUNT, maxWeight=COUNT,
-            stepWeight=COUNT, webhooks=some(form(
+            stepWeight=COUNT, metrics=some(form(
+                "name thresholdRange interval", name=TEXT, interval=TEXT,
+                templateRef=form("name", name=TEXT, namespace=TEXT),
+                thresholdRange={**form("", min=NUMBER, max=NUMBER), "minProperties": 1},
+                templateVariables={"type": "object", "additionalProperties": TEXT})),
+            webhooks=some(form(
                 "name type url", name=TEXT, url=TEXT, timeout=TEXT, metadata={"type": "object"},
                 type={"enum": ["confirm-rollout", "pre-rollout", "rollout", "post-rollout",
                                "confirm-traffic-increase", "confirm-promotion", "rollback",
                                "event"]})),
         ),
+    ),
+    ("flagger.app/v1beta1", "MetricTemplate"): form(
+        "provider query", query=TEXT,
+        provider=form(
+            "type address", address=TEXT, region=TEXT, secretRef=form("name", name=TEXT),
+            insecureSkipVerify={"type": "boolean"},
+            type={"enum": ["prometheus", "datadog", "cloudwatch", "newrelic", "graphite",
+                           "influxdb", "stackdriver", "dynatrace", "keptn", "splunk"]}),
     ),
     ("serving.kserve.io/v1beta1", "InferenceService"): form(
         "predictor",
@@ -138,5 +153,13 @@ def test_the_controllers_ask_where_the_judge_listens() -> None:
         "confirm-promotion": f"{where}/passed",
         "rollback": f"{where}/failed",
     }
+    # The one measurement beside the webhooks: a figure that the judge has, of the target's model.
+    canary = EVERY["flagger: Canary digits"]["spec"]
+    (measured,) = canary["analysis"]["metrics"]
+    template = EVERY[f"flagger: MetricTemplate {measured['templateRef']['name']}"]["spec"]
+    query = template["query"].strip().replace("{{ target }}", canary["targetRef"]["name"])
+    assert query == 'max(withstand_canary_verdict{model="digits", verdict="fail"})'
+    assert FIGURES["canary_verdict"][1] == ("model", "verdict")
+    assert measured["thresholdRange"] == {"max": 0}
     service = EVERY["judge: Service digits-judge"]["spec"]["ports"][0]
     assert str(service["port"]) == port

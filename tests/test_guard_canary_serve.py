@@ -69,6 +69,7 @@ def test_it_is_let_in_step_by_step_and_all_of_it_is_told(tmp_path: Path, mode: s
             await with_canary(guard, port, steps=[30, 50, 100], compare=compare)
             (told,) = (await guard.admin("/canary")).json["models"].values()
             assert (told["state"], told["weight"], told["verdict"]) == ("off", 0, "")
+            assert b"withstand_canary_verdict{" not in (await guard.admin("/metrics")).body
             await inputs(guard, 20)
             assert served(new) == 0
             answer = await guard.change("/canary/start", who="ann", why="a try", id="1")
@@ -88,6 +89,9 @@ def test_it_is_let_in_step_by_step_and_all_of_it_is_told(tmp_path: Path, mode: s
             assert (told["state"], told["verdict"]) == ("running", "inconclusive")
             assert told["compared"]["errors"]["canary"]["n"] >= 9
             assert told["compared"]["fooled"]["canary"]["value"] is None
+            # What is passed on unread is read beside, too late to be compared.
+            labels = sum(told["arms"]["control"]["labels"].values())
+            assert (labels > 0) == (mode != "observe")
             outcomes = {"tried": "400", "both": "20", "canary": "0", "control": "0"}
             told_now = await guard.change("/canary/outcomes", arm="pairs", source="a", **outcomes)
             assert told_now.json["new"] is True
@@ -106,6 +110,8 @@ def test_it_is_let_in_step_by_step_and_all_of_it_is_told(tmp_path: Path, mode: s
             text = (await guard.admin("/metrics")).body.decode()
             assert 'withstand_canary_state{model="",state="promoted"} 1.0' in text
             assert 'withstand_canary_weight_ratio{model=""} 1.0' in text
+            assert 'withstand_canary_verdict{model="",verdict="pass"} 1.0' in text
+            assert 'withstand_canary_verdict{model="",verdict="fail"} 0.0' in text
             assert guard.counted("arm_requests_total", model="", arm="canary") > 30
             assert 'withstand_arm_latency_seconds_count{arm="control",model=""}' in text
             answer = await guard.change("/canary/rollback", who="bob", why="regret", id="2")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from processes import started, withstand
+from processes import script, started, withstand
 
 from withstand._errors import OperationError
 from withstand.workflows.loop import DETECT, ROLL_BACK, run_loop
@@ -115,6 +115,44 @@ def test_processes_end_with_all_that_they_have_started(tmp_path: Path) -> None:
     assert free_port() > 0
 
 
+STARTER = """
+import os, signal
+from pathlib import Path
+from withstand.workflows.loop._processes import Processes, until
+
+processes = Processes(Path("logs"), {}, jobs=Path.cwd())
+child = (
+    "import subprocess, time; subprocess.Popen(['sleep', '60']); print('on', flush=True); "
+    "time.sleep(60)"
+)
+for name in ("one", "two", "over"):
+    processes.program(name, "-c", child)
+for name in ("one", "two", "over"):
+    until(Path("logs", f"{name}.log").read_text, "its word", processes)
+processes.stop("over")
+# A job is nobody's child that is still there.
+processes.program("job", "-c", "import time; time.sleep(60)", str(Path.cwd()))
+job = processes._running.pop("job").pid
+processes._tell("-", job)
+place = Path("incidents/1/job-1")
+place.mkdir(parents=True)
+Path(place, "pid").write_text(str(job))
+print(*processes.pids(), job, processes._leash.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_end_when_their_starter_is_killed(tmp_path: Path) -> None:
+    done = script(STARTER, tmp_path)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    *groups, leash = (int(one) for one in done.stdout.split())
+    assert len(groups) == 3
+    end = time.monotonic() + 20
+    while any(in_group(one) for one in [*groups, leash]) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(in_group(one) for one in [*groups, leash])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_loop_is_closed_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -160,5 +198,20 @@ def test_ctrl_c_in_the_middle_ends_every_process(tmp_path: Path) -> None:
         while left_behind(folder) and time.monotonic() < end:
             time.sleep(0.2)
     assert "its processes have ended" in said() or not left_behind(folder)
+    assert not left_behind(folder)
+    assert not listening(folder)
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_ends_every_process(tmp_path: Path) -> None:
+    folder = tmp_path / "loop"
+    with started("demo", "loop", "--output", str(folder), folder=tmp_path) as (pid, said):
+        end = time.monotonic() + 120
+        while "page" not in said() and time.monotonic() < end:
+            time.sleep(0.2)
+        assert left_behind(folder)
+        os.kill(pid, signal.SIGKILL)
+        while left_behind(folder) and time.monotonic() < end:
+            time.sleep(0.2)
     assert not left_behind(folder)
     assert not listening(folder)

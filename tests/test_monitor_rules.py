@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -21,6 +22,7 @@ from withstand.monitor.export import (
     expressions,
     prometheus_rules,
     rules_text,
+    sloth_slos,
     written,
 )
 
@@ -190,13 +192,19 @@ def test_prometheus_fires_as_the_monitor_does_on_a_thousand_histories(tmp_path: 
 def test_all_that_is_generated_is_sound(tmp_path: Path) -> None:
     paths = written(SLOS, tmp_path / "new")
     assert sorted(one.name for one in paths) == [
-        "alertmanager.yml", "grafana.json", "withstand.rules.yml",
+        "alertmanager.yml", "grafana.json", "sloth.yml", "withstand.rules.yml",
     ]  # fmt: skip
     assert not [one for one in (tmp_path / "new").iterdir() if one not in paths]
     shown = json.loads((tmp_path / "new" / "grafana.json").read_text())
     asked = list(expressions(shown))
     assert len(asked) > 30
     # What a dashboard asks is a rule's expression to promtool.
+    # And so are the queries that Sloth asks in its windows.
+    asked += [
+        query.replace("{{.window}}", "5m")
+        for slo in sloth_slos(SLOS)["slos"]
+        for query in slo["sli"]["events"].values()
+    ]
     rules = [{"record": f"dashboard:{n}", "expr": expr} for n, expr in enumerate(asked)]
     dashboards = tmp_path / "dashboard.yml"
     dashboards.write_text(yaml.safe_dump({"groups": [{"name": "d", "rules": rules}]}))
@@ -208,6 +216,54 @@ def test_all_that_is_generated_is_sound(tmp_path: Path) -> None:
              if "record" in one}  # fmt: skip
     used = {expr.split("{")[0] for expr in asked if expr.startswith("withstand:")}
     assert used <= names
+
+
+def form(needed: str, **properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object", "properties": properties, "required": needed.split(),
+        "additionalProperties": False,
+    }  # fmt: skip
+
+
+TEXT, TEXTS = (
+    {"type": "string", "minLength": 1},
+    {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}},
+)
+OWN = form("", disable={"type": "boolean"}, labels=TEXTS, annotations=TEXTS)
+# The fields of prometheus/v1 that Sloth's documentation names, as far as they are written.
+SLOTH = form(
+    "version service slos", version={"const": "prometheus/v1"}, service=TEXT, labels=TEXTS,
+    slos={"type": "array", "minItems": 1, "items": form(
+        "name objective sli alerting", name={"type": "string", "pattern": r"^[A-Za-z0-9_.-]+$"},
+        description=TEXT, labels=TEXTS,
+        objective={"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 100},
+        sli=form("events", events=form(
+            "error_query total_query",
+            error_query={"type": "string", "pattern": r"\[\{\{\.window\}\}\]"},
+            total_query={"type": "string", "pattern": r"\[\{\{\.window\}\}\]"})),
+        alerting=form("name", name=TEXT, labels=TEXTS, annotations=TEXTS, page_alert=OWN,
+                      ticket_alert=OWN))},
+)  # fmt: skip
+
+
+def test_sloth_gets_the_same_promises_in_its_own_form(tmp_path: Path) -> None:
+    written([*SLOS, Slo(name="one", sli="M5", objective=0.9995, model="digits")], tmp_path)
+    text = (tmp_path / "sloth.yml").read_text()
+    told = yaml.safe_load(text)
+    jsonschema.validate(told, SLOTH)
+    assert {one["name"]: one["objective"] for one in told["slos"]} == {
+        "strict": 99.9, "usual": 99.0, "loose": 95.0, "one": 99.95,
+    }  # fmt: skip
+    # What it cannot say is said, and not left out in silence.
+    assert "# few has a budget" in text
+    assert "# many has a budget" in text
+    (one,) = [slo for slo in told["slos"] if slo["name"] == "one"]
+    assert one["alerting"]["labels"] == {"slo": "one", "sli": "M5", "model": "digits"}
+    assert one["sli"]["events"]["error_query"] == (
+        'sum(rate(withstand_sli_bad_total{slo="one"}[{{.window}}]))'
+    )
+    budgets = [slo for slo in SLOS if slo.budget is not None]
+    assert "sloth.yml" not in {path.name for path in written(budgets, tmp_path / "none")}
 
 
 def test_an_alertmanager_takes_the_routes(tmp_path: Path) -> None:

@@ -34,9 +34,10 @@ from withstand import ui
 from withstand.evidence.log import Vault
 from withstand.guard import Secrets
 from withstand.respond import Job
+from withstand.stats import wilson
 from withstand.ui import App, access
 from withstand.ui._picture import difference, picture
-from withstand.ui._render import plain
+from withstand.ui._render import plain, share
 from withstand.ui._web import Route
 from withstand.ui.access import ROLES
 from withstand.ui.pages import PAGES
@@ -362,6 +363,15 @@ def test_what_comes_from_outside_is_shown_as_text(evil: Seeded, route: Route) ->
             assert "<script>alert" not in seen.text
             assert "<img src=x" not in seen.text
             assert "\u202e" not in seen.text
+
+
+def test_the_classes_and_the_confidence_of_both_arms_are_shown(pages: Seeded) -> None:
+    text = pages.as_("vera").get("/models").text
+    for arm, asked in (("canary", 4211), ("control", 4187)):
+        assert f"<strong>{arm}</strong>" in text
+        assert share(wilson(900, asked)) in text
+    assert "<small>class 8</small>" in text
+    assert text.count('<td class="num">0.875</td>') == 2
 
 
 def test_what_comes_from_outside_is_shown_at_all(evil: Seeded) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from ._streams import put
 
 if TYPE_CHECKING:
     from ..guard.canary import Prober, Probes
-    from ..respond import GuardClient
+    from ..respond import CanaryVerb, GuardClient
 
 canary = typer.Typer(
     help="Let a new version of a model in, step by step.", no_args_is_help=True, name="canary"
@@ -43,44 +43,35 @@ def status(config: _Config = _FILE, model: _Model = "", json: _Json = False) -> 
     raise typer.Exit(_CODES.get(told["verdict"], 3))
 
 
-@canary.command()
-def start(
-    why: _Why, config: _Config = _FILE, model: _Model = "", identity: _Id = "", json: _Json = False
-) -> None:
-    """Begin at the first step, with nothing known."""
-    _order("start", why, config, model, identity, json)
+def _order(verb: CanaryVerb, said: str) -> None:
+    """A verb that orders something of the guard."""
+
+    def order(
+        why: _Why, config: _Config = _FILE, model: _Model = "", identity: _Id = "",
+        json: _Json = False,
+    ) -> None:  # fmt: skip
+        import getpass
+        import json as plain
+
+        told = _client(config).canary_act(
+            verb, model, identity=identity, who=getpass.getuser(), why=why
+        )
+        if json:
+            put(plain.dumps(told) + "\n")
+        else:
+            already = "" if told["new"] else "; it was already"
+            typer.echo(
+                f"{told['model']}: {told['state']} at {told['weight']:g} %{already}", err=True
+            )
+
+    canary.command(verb, help=said)(order)
 
 
-@canary.command()
-def freeze(
-    why: _Why, config: _Config = _FILE, model: _Model = "", identity: _Id = "", json: _Json = False
-) -> None:
-    """Stay at this weight; what is worse is still rolled back."""
-    _order("freeze", why, config, model, identity, json)
-
-
-@canary.command()
-def resume(
-    why: _Why, config: _Config = _FILE, model: _Model = "", identity: _Id = "", json: _Json = False
-) -> None:
-    """Go on after a freeze."""
-    _order("resume", why, config, model, identity, json)
-
-
-@canary.command()
-def rollback(
-    why: _Why, config: _Config = _FILE, model: _Model = "", identity: _Id = "", json: _Json = False
-) -> None:
-    """Give all traffic back to the stable version, at once."""
-    _order("rollback", why, config, model, identity, json)
-
-
-@canary.command()
-def promote(
-    why: _Why, config: _Config = _FILE, model: _Model = "", identity: _Id = "", json: _Json = False
-) -> None:
-    """Give it all traffic now, whatever was shown: your word, and in evidence."""
-    _order("promote", why, config, model, identity, json)
+_order("start", "Begin at the first step, with nothing known.")
+_order("freeze", "Stay at this weight; what is worse is still rolled back.")
+_order("resume", "Go on after a freeze.")
+_order("rollback", "Give all traffic back to the stable version, at once.")
+_order("promote", "Give it all traffic now, whatever was shown: your word, and in evidence.")
 
 
 @canary.command()
@@ -154,11 +145,12 @@ def _table(name: str, told: dict[str, Any]) -> str:
         lines.append(f"by {told['who']}: {told['why']}")
     for sli, one in told["compared"].items():
         evidence = one["evidence"]
+        label = f" (class {one['label']})" if "label" in one else ""
         lines.append(
             f"  {sli:<8} {one['verdict']:<13} canary {_share(one['canary'])}, control "
-            f"{_share(one['control'])}; {one['pairs']} of at least {one['least']} pairs; evidence "
-            f"{evidence['not_worse']:.4g} of {evidence['needed']:.4g} that it is no worse, "
-            f"{evidence['worse']:.4g} of {evidence['enough']:.4g} that it is"
+            f"{_share(one['control'])}{label}; {one['pairs']} of at least {one['least']} pairs; "
+            f"evidence {evidence['not_worse']:.4g} of {evidence['needed']:.4g} that it is no "
+            f"worse, {evidence['worse']:.4g} of {evidence['enough']:.4g} that it is"
         )
     return "\n".join(lines) + "\n"
 
@@ -167,23 +159,6 @@ def _share(told: dict[str, Any]) -> str:
     if not told["n"]:
         return "no data"
     return f"{100 * told['value']:.1f} % [{100 * told['low']:.1f}, {100 * told['high']:.1f}]"
-
-
-def _order(
-    verb: Literal["start", "freeze", "resume", "rollback", "promote"],
-    why: str, config: Path, model: str, identity: str, json: bool,
-) -> None:  # fmt: skip
-    import getpass
-    import json as plain
-
-    told = _client(config).canary_act(
-        verb, model, identity=identity, who=getpass.getuser(), why=why
-    )
-    if json:
-        put(plain.dumps(told) + "\n")
-    else:
-        already = "" if told["new"] else "; it was already"
-        typer.echo(f"{told['model']}: {told['state']} at {told['weight']:g} %{already}", err=True)
 
 
 def _client(config: Path) -> GuardClient:

@@ -3,35 +3,70 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from .._errors import WithstandError
 from .._version import __version__
-from ._bench import bench
-from ._calibrate import calibrate
-from ._certify import certify
-from ._compare import compare
-from ._corpus import corpus
-from ._demo import demo
-from ._detect import detect
-from ._diagnose import diagnose
-from ._evaluate import evaluate
-from ._evidence import evidence
-from ._gate import gate
-from ._guard import guard
-from ._harden import harden
-from ._incident import incident
-from ._init import init
-from ._monitor import monitor
-from ._parity import parity
-from ._redteam import redteam
 from ._streams import tolerant
-from ._table import table
-from ._ui import ui
+
+# A verb's file is imported when the verb is asked for: all of them would double what --help takes.
+_VERBS = {
+    "init": "Write a commented withstand.yaml to start from, and with --from a table.yaml too.",
+    "evaluate": "Find out how easily the configured model is fooled.",
+    "diagnose": "Find out whether a report's number can be believed, and what to do where it "
+    "cannot.",
+    "calibrate": "Find out how far attacks really move inputs, and whether the present radius "
+    "fits.",
+    "compare": "Find out what each defence adds to the configured model, and what it costs.",
+    "parity": "Find out whether the served pipeline is the evaluated one, and which step differs.",
+    "harden": "Train the configured model to withstand attack, evaluate it, and say what that "
+    "cost.",
+    "certify": "Prove for each input how far no attacker can change the configured model's answer.",
+    "gate": "Decide whether the configured model may be released.",
+    "table": "The file that says what the columns of a table are.",
+    "demo": "Train, attack and compare a standard and a hardened model on handwritten digits.",
+    "bench": "Measure what attacks are worth.",
+    "corpus": "Adversarial and flagged inputs that were kept: look at them, add, label and "
+    "exchange them.",
+    "evidence": "Prove, read, export and erase evidence.",
+    "detect": "Tell inputs that look like an attack.",
+    "guard": "Stand in front of a served model, and look at every request.",
+    "monitor": "Watch a model in service: SLIs, budgets, campaigns, alerts.",
+    "incident": "Incidents: what is done about alerts, step by step, and what was learned.",
+    "redteam": "Attack the endpoint with permission, and tell the monitor what came of it.",
+    "ui": "Pages that show what operations know.",
+}
+
+
+class _Verbs(TyperGroup):
+    """Knows every verb by its help, and loads the one that is asked for."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = {verb: TyperCommand(verb, help=said) for verb, said in _VERBS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        verb, command, rest = super().resolve_command(ctx, args)
+        return verb, verb and command and _loaded(verb), rest
+
+
+def _loaded(verb: str) -> Any:
+    found = getattr(import_module(f"._{verb}", __package__), verb)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=verb)
+    else:
+        alone.command(verb)(found)
+    return get_group(alone).commands[verb]
+
 
 app = typer.Typer(
+    cls=_Verbs,
     name="withstand",
     help="Find out how your model can be fooled, make it withstand attack, and know when somebody "
     "tries.",
@@ -40,26 +75,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(init)
-app.command()(evaluate)
-app.command()(diagnose)
-app.command()(calibrate)
-app.command()(compare)
-app.command()(parity)
-app.command()(harden)
-app.command()(certify)
-app.command()(gate)
-app.add_typer(table, name="table")
-app.add_typer(demo, name="demo")
-app.add_typer(bench, name="bench")
-app.add_typer(corpus, name="corpus")
-app.add_typer(evidence, name="evidence")
-app.add_typer(detect, name="detect")
-app.add_typer(guard, name="guard")
-app.add_typer(monitor, name="monitor")
-app.add_typer(incident, name="incident")
-app.add_typer(redteam, name="redteam")
-app.add_typer(ui, name="ui")
 
 
 def _version(wanted: bool) -> None:

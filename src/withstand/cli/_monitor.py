@@ -11,7 +11,7 @@ import typer
 from ._streams import put
 
 if TYPE_CHECKING:
-    from ..monitor import Alert, Figure, SloStatus
+    from ..monitor import Alert, Figure, Silence, Silences, SloStatus
 
 monitor = typer.Typer(
     help="Watch a model in service: SLIs, budgets, campaigns, alerts.", no_args_is_help=True
@@ -159,10 +159,143 @@ def alerts(
         raise typer.Exit(1)
 
 
+@monitor.command()
+def silence(
+    label: Annotated[
+        list[str], typer.Argument(help="Labels that the alerts have, as slo=anomalies.")
+    ],
+    why: Annotated[str, typer.Option(help="Why nobody shall be told; it is kept.")],
+    hours: Annotated[float, typer.Option(help="How long; 168 at most.")] = 1.0,
+    config: _Config = _FILE,
+    json: _Json = False,
+) -> None:
+    """Tell receivers nothing of alerts with all these labels for a while.
+
+    They are still counted and shown, and incidents are still opened. Whoever knows of an alert
+    already is told that it ends. Broken evidence is never silenced.
+    """
+    import getpass
+    import time
+
+    from .._errors import OperationError
+
+    pairs = [one.partition("=") for one in label]
+    if not all(name and between for name, between, _ in pairs):
+        raise OperationError(f"{', '.join(label)[:80]!r} is no label=value; give slo=anomalies")
+    _said(
+        _silences(config).add(
+            {name: value for name, _, value in pairs}, hours, who=getpass.getuser(), why=why,
+            now=time.time(),
+        ),
+        json,
+    )  # fmt: skip
+
+
+@monitor.command()
+def unsilence(
+    identity: Annotated[str, typer.Argument(help="The id of the silence.")],
+    config: _Config = _FILE,
+    json: _Json = False,
+) -> None:
+    """End a silence now; receivers are told of what still holds."""
+    import getpass
+    import time
+
+    _said(_silences(config).end(identity, who=getpass.getuser(), now=time.time()), json)
+
+
+@monitor.command()
+def silences(config: _Config = _FILE, json: _Json = False) -> None:
+    """The silences that last."""
+    import json as plain
+    import time
+    from dataclasses import asdict
+
+    found = _silences(config).all(time.time())
+    if json:
+        put(plain.dumps([asdict(one) for one in found], indent=2) + "\n")
+    else:
+        put("".join(_silent(one) for one in found) or "no silences\n")
+
+
+@monitor.command()
+def audit(
+    config: _Config = _FILE,
+    anchor: Annotated[
+        str | None,
+        typer.Option(help="Signed checkpoints kept elsewhere: a file, or s3://bucket/prefix."),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The public key (hex) that signed them.")] = None,
+    json: _Json = False,
+) -> None:
+    """Whether the log of who did what is what was written; exit code 1 where it is not.
+
+    Without an anchor it shows any change but one: whoever can write all of it can make another.
+    Know the public key from elsewhere, too: it is shown while all is well.
+    """
+    import json as plain
+
+    from .._errors import ConfigError, OperationError
+    from ..evidence.log import Signer, checkpoints_at
+    from ..monitor import SIGNING, Audit, Store
+
+    if (anchor is None) != (key is None):
+        raise ConfigError("--anchor and --key belong together; give both or neither")
+    told = _told(config)
+    store = Store(config.parent / told.folder)
+    heads = [] if anchor is None or key is None else checkpoints_at(anchor, key)
+    found: dict[str, Any] = {"sound": True, "actions": 0, "anchored": 0, "fault": ""}
+    try:
+        found["actions"] = Audit(store).verify([one.head for one in heads])
+        found["anchored"] = max((one.seq for one in heads), default=0)
+    except OperationError as error:
+        found |= {"sound": False, "fault": str(error)}
+    own = store.folder / SIGNING
+    found["key"] = Signer(own, anchors=()).public if own.exists() else ""
+    put(plain.dumps(found) + "\n" if json else _chain(found))
+    if not found["sound"]:
+        raise typer.Exit(1)
+
+
 def _told(config: Path) -> Any:
     from ..config import load_operations
 
     return load_operations(config).monitor
+
+
+def _silences(config: Path) -> Silences:
+    from ..monitor import Silences, Store
+
+    return Silences(Store(config.parent / _told(config).folder))
+
+
+def _said(one: Silence, json: bool) -> None:
+    import json as plain
+    from dataclasses import asdict
+
+    put(plain.dumps(asdict(one)) + "\n" if json else _silent(one))
+
+
+def _silent(one: Silence) -> str:
+    import json
+    from datetime import UTC, datetime
+
+    until = datetime.fromtimestamp(one.until, UTC).isoformat(" ", "seconds")[:-6]
+    labels = " ".join(f"{name}={value}" for name, value in one.labels.items())
+    return f"{one.id}  until {until}  {json.dumps(labels)[1:-1]}  {json.dumps(one.why)}\n"
+
+
+def _chain(found: dict[str, Any]) -> str:
+    if not found["sound"]:
+        return f"{found['fault']}\n"
+    lines = [
+        f"{found['actions']:,} actions in an unbroken chain",
+        f"anchored up to action {found['anchored']:,}" if found["anchored"] else
+        "not anchored: it is not what it was if somebody wrote all of it anew",
+    ]  # fmt: skip
+    if found["key"]:
+        lines.append(f"signed with {found['key']}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _alert(one: Alert) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from ._check import warnings
 from ._figures import Figure, figures
 from ._monitor import Look, Monitor
+from ._silences import Silence, Silences
 from ._status import SloStatus, status
+from ._vouching import SIGNING
 from .follow import Followed, Follower
 from .slo import RULES, SLIS, Burn, Rule, Sli, Slo, Tally, burns, slos_of, unreachable
 from .store import (
@@ -23,6 +25,7 @@ from .store import (
 
 __all__ = [
     "RULES",
+    "SIGNING",
     "SLIS",
     "Act",
     "Alert",
@@ -42,6 +45,8 @@ __all__ = [
     "Observations",
     "Rule",
     "Severity",
+    "Silence",
+    "Silences",
     "Sli",
     "Slo",
     "SloStatus",

@@ -15,10 +15,12 @@ from .._errors import EvidenceError, OperationError, WithstandError
 from ..config import host_and_port, load_operations
 from ._alerting import BROKEN, NO_DATA, SILENT, attacking, burning, settle, trouble
 from ._reports import reported
+from ._silences import Silences
 from ._status import SloStatus, status
+from ._vouching import SIGNING, Vouching
 from .follow import Followed, Follower
 from .slo import Slo, slos_of
-from .store import Alert, Alerts, Campaign, Counts, Memory, Observation, Observations, Store
+from .store import Alert, Alerts, Audit, Campaign, Counts, Memory, Observation, Observations, Store
 from .tell import Outbox, Receivers
 
 _log = logging.getLogger("withstand.monitor")
@@ -59,6 +61,11 @@ class Monitor:
         self.receivers = Receivers(self.store, self.config.receivers, folder, clock=clock)
         self.alerts, self._counts = Alerts(self.store), Counts(self.store)
         self._observed, self._memory = Observations(self.store), Memory(self.store)
+        self._silences = Silences(self.store)
+        place = self.config.audit_anchor
+        self._vouching = None if place is None else Vouching(
+            Audit(self.store), place, key=self.store.folder / SIGNING, folder=folder
+        )  # fmt: skip
         evidence = None if self.guard is None else self.guard.evidence
         named = () if self.guard is None else tuple(self.guard.models)
         models = frozenset([*named, *(slo.model for slo in self.slos)])
@@ -96,6 +103,10 @@ class Monitor:
             self._observed.add(reported(self.config, self.path.parent, now))
         except OperationError as error:
             holding.append(trouble(NO_DATA, "ticket", now, str(error), of="reports"))
+        forged = "" if self._vouching is None else self._vouching.look()
+        if forged:
+            summary = f"the audit log was written anew: {forged}"
+            holding.append(trouble(BROKEN, "page", now, summary, of="audit"))
         found = status(self.store, self.slos, now)
         for one in found:
             holding += burning(one, now)
@@ -109,7 +120,11 @@ class Monitor:
         fired, resolved = settle(self.alerts, holding, now)
         self._detected(open_ones, now)
         recent = [one for one in self.alerts.all(open=False) if (one.ends or 0.0) > now - _DAY]
-        self.receivers.put([*self.alerts.all(open=True, last=100_000), *recent], now)
+        silences = self._silences.all(now - _DAY)
+        self.receivers.put(
+            [*self.alerts.all(open=True, last=100_000), *recent], now,
+            silenced=lambda alert: any(one.covers(alert, now) for one in silences),
+        )  # fmt: skip
         self._tidy(now)
         self.last = Look(
             followed=followed, slos=tuple(found), campaigns=tuple(campaigns), fired=tuple(fired),
@@ -134,6 +149,8 @@ class Monitor:
             stop.set()
             for one in threads:
                 one.join(15.0)
+            if self._vouching is not None:
+                self._vouching.close()
             self.store.close()
 
     def own(self) -> Mapping[str, tuple[str, Mapping[str, float]]]:
@@ -147,6 +164,9 @@ class Monitor:
             "clock_jumps": ("How often the guard's clock was set.", {"": followed.jumps}),
             "outbox_lost": ("Messages that were given up.", {"": self.lost}),
         }
+        if self._vouching is not None:
+            failures = {"": float(self._vouching.failures)}
+            found["audit_anchor_failures"] = ("Checkpoints that were not kept.", failures)
         if followed.last is not None:
             lag = max(0.0, self.clock() - followed.last)
             found["evidence_age_seconds"] = ("Age of the newest record read.", {"": lag})

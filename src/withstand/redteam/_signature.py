@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import OperationError
+from .._whole import whole
 from ._scope import Scope, parse_scope, read_bytes
 
 SUFFIX = ".sig"
@@ -107,16 +107,10 @@ def _ed25519() -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with whole(path) as file:
+            file.write(text.encode())
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise OperationError(
             f"{path} cannot be written ({error.strerror}); make room, or free the folder"
         ) from None

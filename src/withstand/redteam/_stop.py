@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 from .._errors import OperationError
+from .._whole import whole
 from ..monitor import Act, Audit, Store
 from ._brakes import STOP
 
@@ -17,13 +17,10 @@ def stop(store: Store, *, who: str, why: str) -> None:
     Raises OperationError where the switch cannot be written.
     """
     path = store.folder / STOP
-    part = path.with_name(f".{STOP}.{os.getpid()}")
+    told = json.dumps({"who": who, "why": why, "wall": time.time()})
     try:
-        with part.open("w") as file:
-            file.write(json.dumps({"who": who, "why": why, "wall": time.time()}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with whole(path) as file:
+            file.write(f"{told}\n".encode())
     except OSError as error:
         raise OperationError(
             f"{path} cannot be written ({error.strerror}); end the campaign with SIGTERM"

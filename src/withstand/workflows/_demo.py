@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..data import load_sklearn
 from ..evaluate import Progress, Report, evaluate
 from ..models import Model, TorchModel
 from ..threat import Linf, Threat
+from ._digits import digits, fit
+from ._networks import build
 from ._transfer import TransferMatrix, transfer_matrix
 
 _EPS = 0.15
-_TRAINED = 1497
 
 
 class Demo(NamedTuple):
@@ -36,9 +36,7 @@ def demo(progress: Callable[[Progress], None] | None = None, *, limit: int | Non
     def tell(name: str) -> Callable[[Progress], None]:
         return lambda now: progress and progress(replace(now, stage=f"{name}: {now.stage}"))
 
-    digits = load_sklearn("digits")
-    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0)).numpy()
-    train, test = digits.take(order[:_TRAINED]), digits.take(order[_TRAINED:][:limit])
+    train, test = digits(limit)
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
     threat = Threat(region=Linf(_EPS))
     models: dict[str, Model] = {}
@@ -56,29 +54,19 @@ def _trained(
     x: Tensor, y: Tensor, radius: float, progress: Callable[[Progress], None], epochs: int = 20
 ) -> nn.Module:
     """A small convolutional network, trained on its worst inputs within the radius."""
-    net = nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(16, 32, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(512, 64),
-        nn.ReLU(),
-        nn.Linear(64, 10),
-    )
-    weights = list(net.parameters())
-    speeds = [torch.zeros_like(weight) for weight in weights]
-    for epoch in range(epochs):
-        progress(Progress(stage="training", done=epoch, total=epochs, fooled=0))
+    net = build()
+
+    def worst(epoch: int, x: Tensor, y: Tensor) -> Tensor:
         # The radius grows, because a network that knows nothing learns nothing from attacks.
         eps = radius * min(1.0, 2 * (epoch + 1) / epochs)
-        for rows in torch.split(torch.randperm(len(x)), 64):
-            batch = _worst(net, x[rows], y[rows], eps) if eps else x[rows]
-            slopes = torch.autograd.grad(cross_entropy(net(batch), y[rows]), weights)
-            # Momentum by hand: torch.optim imports the compiler, which takes longer than all this.
-            with torch.no_grad():
-                for weight, speed, slope in zip(weights, speeds, slopes, strict=True):
-                    weight.sub_(0.05 * speed.mul_(0.9).add_(slope))
+        return _worst(net, x, y, eps) if eps else x
+
+    fit(
+        net, x, y, epochs, inputs=worst,
+        begin=lambda epoch: progress(
+            Progress(stage="training", done=epoch, total=epochs, fooled=0)
+        ),
+    )  # fmt: skip
     return net
 
 

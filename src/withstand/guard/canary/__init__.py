@@ -2,6 +2,7 @@
 
 from ._canary import Canary
 from ._judge import Judgement, Verdict, judge, overall
+from ._labels import Labels
 from ._probe import Batch, Prober, Probes
 from ._rollout import Rollout, State
 from ._rollouts import Rollouts
@@ -20,6 +21,7 @@ __all__ = [
     "Batch",
     "Canary",
     "Judgement",
+    "Labels",
     "Margin",
     "Prober",
     "Probes",

@@ -66,6 +66,12 @@ class Canary:
         """Let go of what is held open."""
         self.upstream.close()
 
-    def saw(self, arm: str, *, status: int, seconds: float, flagged: bool | None) -> None:
+    def saw(
+        self, arm: str, *, status: int, seconds: float, flagged: bool | None,
+        label: int | None = None, confidence: float | None = None,
+    ) -> None:  # fmt: skip
         """A client's request; status: the model's, 0 for no answer, -1 where it was not asked."""
-        self.rollout.saw(arm, self.settings, status=status, seconds=seconds, flagged=flagged)
+        self.rollout.saw(
+            arm, self.settings, status=status, seconds=seconds, flagged=flagged, label=label,
+            confidence=confidence,
+        )  # fmt: skip

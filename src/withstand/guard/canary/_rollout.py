@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from ..._errors import ConfigError, OperationError
 from ._judge import Judgement, judge, overall
-from ._settings import PROBED, SEEN, Settings
+from ._settings import PROBED, Settings
 from ._tally import CANARY, CONTROL, STABLE, Arm, Tally
+from ._traffic import Traffic
 
 State = Literal["off", "running", "frozen", "promoted", "rolled_back"]
 
@@ -24,7 +25,6 @@ _WRITE = 5.0
 _STRIDE = 5.0
 _SOURCES = 5000
 _ORDERS = 100
-_FIRST = 100
 _PLACES = 10_000
 
 
@@ -59,16 +59,12 @@ class Rollout:
         self.since: float = told.get("since", wall())
         self.why: str = told.get("why", "")
         self.who: str = told.get("who", "")
-        self.arms = {
-            name: Arm(told.get("arms", {}).get(name)) for name in (CANARY, CONTROL, STABLE)
-        }
-        self.tallies = {name: Tally(told.get("tallies", {}).get(name)) for name in (*PROBED, *SEEN)}
-        self.slow: float | None = told.get("slow")
+        self._traffic = Traffic(told)
+        self._probes = {name: Tally(told.get("tallies", {}).get(name)) for name in PROBED}
         self.judged: dict[str, Judgement] = {}
         self._elapsed: float = told.get("elapsed", 0.0)
         self._sources: dict[str, None] = dict.fromkeys(told.get("sources", []))
         self._orders: dict[str, None] = dict.fromkeys(told.get("orders", []))
-        self._first: list[float] = []
         self._streak = 0
         self._looked, self._written, self._kept = clock(), clock(), True
         self._weigh(float(told.get("weight", 0.0)))
@@ -78,13 +74,24 @@ class Rollout:
         """Whether the canary may be asked at all."""
         return self.state in ("running", "frozen", "promoted")
 
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """What was seen of each arm since the rollout began."""
+        self._traffic.settle()
+        return self._traffic.arms
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """Pairs of what happens or not: of probes since it began, of traffic since its step did."""
+        self._traffic.settle()
+        return {**self._probes, **self._traffic.tallies}
+
     def arm(self, text: str) -> str:
         """The arm of a client or an input."""
         place = self._places.get(text)
         if place is None:
-            spread = self._spread.copy()
-            spread.update(text.encode())
-            place = int.from_bytes(spread.digest(), "little")
+            # With the key before it, which is as good as keyed, and one block less.
+            place = hashlib.blake2b(self._key + text.encode()).digest()
             if len(self._places) < _PLACES:
                 self._places[text] = place
         if place < self._canary:
@@ -92,46 +99,24 @@ class Rollout:
         return CONTROL if place < self._control else STABLE
 
     def saw(
-        self, arm: str, settings: Settings, *, status: int, seconds: float, flagged: bool | None
-    ) -> None:
+        self, arm: str, settings: Settings, *, status: int, seconds: float, flagged: bool | None,
+        label: int | None = None, confidence: float | None = None,
+    ) -> None:  # fmt: skip
         """A request of a client on an arm; status: of the model's answer, 0 for none that came.
 
         One that was refused before the model was asked has status -1, and only its flag counts;
-        flagged: None where that is not known.
+        flagged: None where that is not known. label, confidence: the class of the answer's first
+        row, and its score, where there are such.
         """
-        seen = self.arms[arm]
-        seen.requests += 1
-        failed = status != -1 and not 0 < status < 400
-        if flagged:
-            seen.flagged += 1
-        if failed:
-            seen.errors += 1
-        if arm == STABLE:
-            return
-        if flagged is not None:
-            self.tallies["flagged"].saw(arm, flagged)
-        if status == -1:
-            return
-        self.tallies["errors"].saw(arm, failed)
-        if not failed:
-            seen.took(seconds)
-            self._saw_time(arm, seconds, settings)
-        if arm == CANARY:
+        self._traffic.saw(arm, status, seconds, flagged, settings.slow, label, confidence)
+        if arm == CANARY and status != -1:
             # What a client did wrong must not roll a version back by itself.
-            self._streak = self._streak + 1 if status == 0 or status >= 500 else 0
+            if 0 < status < 500:
+                self._streak = 0
+                return
+            self._streak += 1
             if self._streak >= settings.failures and self.state in ("running", "frozen"):
                 self._back("guard", f"{self._streak} failures of the canary in a row")
-
-    def _saw_time(self, arm: str, seconds: float, settings: Settings) -> None:
-        slow = settings.slow if settings.slow is not None else self.slow
-        if slow is not None:
-            self.tallies["slow"].saw(arm, seconds > slow)
-        elif arm == CONTROL:
-            # Known before what it is applied to, so that it cannot favour an arm.
-            self._first.append(seconds)
-            if len(self._first) >= _FIRST:
-                self.slow = sorted(self._first)[int(0.9 * _FIRST)]
-                self._first = []
 
     def outcomes(self, arm: str, sli: str, tried: int, happened: int, source: str) -> bool:
         """Probes of one arm, fooled or wrong; False for a source that was told already.
@@ -145,8 +130,8 @@ class Rollout:
         each = [True] * happened + [False] * (tried - happened)
         random.shuffle(each)
         for one in each:
-            self.tallies[sli].saw(arm, one)
-        self.arms[arm].probed(sli, tried, happened)
+            self._probes[sli].saw(arm, one)
+        self._traffic.arms[arm].probed(sli, tried, happened)
         self._write()
         return True
 
@@ -158,9 +143,9 @@ class Rollout:
         if not self._takes(source):
             return False
         both, canary, control, _ = counts
-        self.tallies[sli].add(counts)
-        self.arms[CANARY].probed(sli, sum(counts), both + canary)
-        self.arms[CONTROL].probed(sli, sum(counts), both + control)
+        self._probes[sli].add(counts)
+        self._traffic.arms[CANARY].probed(sli, sum(counts), both + canary)
+        self._traffic.arms[CONTROL].probed(sli, sum(counts), both + control)
         self._write()
         return True
 
@@ -173,9 +158,8 @@ class Rollout:
             return False
         self._must("off", "rolled_back")
         self.id = secrets.token_hex(8)
-        self.arms = {name: Arm() for name in self.arms}
-        self.tallies = {name: Tally() for name in self.tallies}
-        self._sources, self.slow, self._first, self.judged = {}, None, [], {}
+        self._traffic, self._probes = Traffic(), {name: Tally() for name in PROBED}
+        self._sources, self.judged = {}, {}
         self._raise(settings.steps[0], "running", who, why, order)
         return True
 
@@ -216,7 +200,7 @@ class Rollout:
         now = self._clock()
         stride, self._looked = min(max(0.0, now - self._looked), _STRIDE), now
         if self.state in ("running", "frozen"):
-            self.judged = judge(self.tallies, settings)
+            self.judged = self._judge(settings)
             failed = [name for name, one in self.judged.items() if one.verdict == "fail"]
             if failed:
                 self._back("guard", f"worse in {', '.join(failed)}")
@@ -228,7 +212,7 @@ class Rollout:
 
     def told(self, settings: Settings) -> dict[str, Any]:
         """All that is known, as plain values."""
-        judged = judge(self.tallies, settings) if self.state != "off" else {}
+        judged = self._judge(settings) if self.state != "off" else {}
         verdicts = {"off": "", "promoted": "pass", "rolled_back": "fail"}
         return {
             "state": self.state,
@@ -245,6 +229,9 @@ class Rollout:
             "compared": {name: one.told() for name, one in judged.items()},
         }
 
+    def _judge(self, settings: Settings) -> dict[str, Judgement]:
+        return judge({**self.tallies, "labels": self._traffic.labels}, settings)
+
     def _step(self, settings: Settings) -> int:
         return sum(step < self.weight for step in settings.steps)
 
@@ -253,8 +240,7 @@ class Rollout:
             rest = [step for step in settings.steps if step > self.weight]
             weight = rest[0] if rest else 100.0
             state: State = "promoted" if weight >= 100 else "running"
-            for name in SEEN:
-                self.tallies[name] = Tally()
+            self._traffic.anew()
             self._raise(weight, state, "guard", f"not worse in {', '.join(self.judged)}")
         elif self._elapsed >= settings.patience:
             why = f"no verdict within {settings.patience:g} s of serving"
@@ -302,10 +288,9 @@ class Rollout:
     def _weigh(self, weight: float) -> None:
         self.weight = weight
         share = int(weight / 100 * _WHOLE)
-        self._canary, self._control = share, min(2 * share, _WHOLE)
-        key = hashlib.blake2b(self.id.encode(), key=self._secret, digest_size=32).digest()
-        self._places: dict[str, int] = {}
-        self._spread = hashlib.blake2b(key=key, digest_size=8)
+        self._canary, self._control = _end(share), _end(2 * share)
+        self._key = hashlib.blake2b(self.id.encode(), key=self._secret, digest_size=32).digest()
+        self._places: dict[str, bytes] = {}
 
     def _must(self, *states: State) -> None:
         if self.state not in states:
@@ -326,7 +311,7 @@ class Rollout:
         return True
 
     def _write(self) -> None:
-        self._written = self._clock()
+        self._written, seen = self._clock(), self._traffic.kept()
         try:
             self._keep(
                 {
@@ -337,11 +322,10 @@ class Rollout:
                     "who": self.who,
                     "why": self.why,
                     "elapsed": self._elapsed,
-                    "slow": self.slow,
                     "sources": list(self._sources),
                     "orders": list(self._orders),
+                    **seen,
                     "tallies": {name: one.counts for name, one in self.tallies.items()},
-                    "arms": {name: one.kept() for name, one in self.arms.items()},
                 }
             )
             self._kept = True
@@ -349,6 +333,11 @@ class Rollout:
             if self._kept:
                 _log.error("%s", error)
             self._kept = False
+
+
+def _end(share: int) -> bytes:
+    """What digests are below that have a place in this share of _WHOLE."""
+    return share.to_bytes(8, "big") if share < _WHOLE else b"\xff" * 9
 
 
 def _shown(arm: Arm) -> dict[str, Any]:
@@ -360,6 +349,9 @@ def _shown(arm: Arm) -> dict[str, Any]:
         "mean_seconds": round(arm.seconds / answered, 6) if answered else None,
         "p50_seconds": arm.quantile(0.5),
         "p95_seconds": arm.quantile(0.95),
+        "labels": arm.labels,
+        "mean_confidence": round(arm.confidence / arm.confident, 6) if arm.confident else None,
+        "unsure": {"tried": arm.sure + arm.unsure, "happened": arm.unsure},
         **{
             name: {"tried": counts[0], "happened": counts[1]} for name, counts in arm.probes.items()
         },

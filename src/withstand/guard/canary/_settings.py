@@ -9,15 +9,18 @@ from typing import Final
 
 PROBED: Final = ("fooled", "wrong")
 """What probes show: adversarial inputs that fool it, clean inputs it is wrong about."""
-SEEN: Final = ("errors", "slow", "flagged")
-"""What the traffic shows: failures, slow answers, flags of sensors."""
+SEEN: Final = ("errors", "slow", "flagged", "unsure", "labels")
+"""What the traffic shows: failures, slow answers, flags of sensors, answers of low confidence, and
+how often each class is answered.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
     """Worse is a share of at least `ratio` x the control arm's + `more`.
 
-    most: what the canary's own share must be shown to be below, 1 for no limit. least: pairs.
+    most: what the canary's own share must be shown to be below, 1 for no limit. least: pairs. Of
+    labels, each class is compared, and either arm may have more of it.
     """
 
     ratio: float = 2.0
@@ -33,6 +36,8 @@ MARGINS: Final = MappingProxyType(
         "errors": Margin(more=0.01, most=0.05),
         "slow": Margin(),
         "flagged": Margin(),
+        "unsure": Margin(),
+        "labels": Margin(ratio=1.0, more=0.1),
     }
 )
 """What counts where nothing else is said."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from typing import Any, Final
 
@@ -15,7 +14,8 @@ SECONDS: Final = (
 )  # fmt: skip
 """Upper ends of what latencies are counted in."""
 
-_WAITING = 1000
+WAITING: Final = 1000
+"""Outcomes of one arm that wait for the other's, at most."""
 
 
 class Tally:
@@ -28,7 +28,7 @@ class Tally:
 
     def __init__(self, counts: list[int] | None = None) -> None:
         self.counts = [0, 0, 0, 0] if counts is None else [int(one) for one in counts]
-        self._waiting: deque[bool] = deque(maxlen=_WAITING)
+        self._waiting: deque[bool] = deque(maxlen=WAITING)
         self._arm = ""
 
     @property
@@ -62,14 +62,13 @@ class Arm:
         self.flagged = int(told.get("flagged", 0))
         self.seconds = float(told.get("seconds", 0.0))
         self.buckets = [int(one) for one in told.get("buckets", [0] * (len(SECONDS) + 1))]
+        self.labels = {str(name): int(n) for name, n in told.get("labels", {}).items()}
+        self.confidence = float(told.get("confidence", 0.0))
+        self.confident = int(told.get("confident", 0))
+        self.sure, self.unsure = int(told.get("sure", 0)), int(told.get("unsure", 0))
         self.probes: dict[str, list[int]] = {
             name: [int(one) for one in counts] for name, counts in told.get("probes", {}).items()
         }
-
-    def took(self, seconds: float) -> None:
-        """An answer took so long."""
-        self.seconds += seconds
-        self.buckets[bisect_left(SECONDS, seconds)] += 1
 
     def probed(self, sli: str, tried: int, happened: int) -> None:
         """So many probes, and how often it happened."""

@@ -3,6 +3,7 @@
 from ._dashboard import dashboard, expressions
 from ._files import written
 from ._rules import alertmanager_config, prometheus_rules, rules_text
+from ._sloth import sloth_slos
 
 __all__ = [
     "alertmanager_config",
@@ -10,5 +11,6 @@ __all__ = [
     "expressions",
     "prometheus_rules",
     "rules_text",
+    "sloth_slos",
     "written",
 ]

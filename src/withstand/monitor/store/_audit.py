@@ -6,10 +6,12 @@ import hashlib
 import json
 import sqlite3
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..._errors import OperationError
+from ...evidence.log import Head
 from ._store import Store
 
 _TABLE = """
@@ -61,8 +63,25 @@ class Audit:
         found = (Act(**json.loads(row["told"])) for row in rows)
         return [act for act in found if about in (None, act.about)][:count]
 
-    def verify(self) -> int:
-        """How many actions there are; raises OperationError at the first that does not follow."""
+    def head(self) -> Head:
+        """The number and the hash of the last action; 0 and nothing where there is none."""
+        rows = self._store.rows("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+        return Head(rows[0]["seq"], rows[0]["hash"]) if rows else Head(0, "")
+
+    def has(self, head: Head) -> bool:
+        """Whether the action of this number still has this hash."""
+        rows = self._store.rows("SELECT hash FROM audit WHERE seq = ?", (head.seq,))
+        return bool(rows) and rows[0]["hash"] == head.hash
+
+    def verify(self, anchors: Iterable[Head] = ()) -> int:
+        """How many actions there are; raises OperationError at the first that does not follow.
+
+        anchors: heads that were kept elsewhere. Whoever can write the file can make another chain,
+        and not one that contains them.
+        """
+        wanted: dict[int, set[str]] = {}
+        for anchor in anchors:
+            wanted.setdefault(anchor.seq, set()).add(anchor.hash)
         before, n = "", 0
         for n, row in enumerate(self._store.rows("SELECT * FROM audit ORDER BY seq"), 1):
             if row["seq"] != n or row["hash"] != _hash(before, row["told"]):
@@ -70,7 +89,17 @@ class Audit:
                     f"action {n} of {self._store.path} does not follow from the one before; "
                     "somebody has changed the file"
                 )
+            if wanted.pop(n, {row["hash"]}) != {row["hash"]}:
+                raise OperationError(
+                    f"action {n} of {self._store.path} is not the one that the anchor vouches for; "
+                    "somebody has written this one, or one before it, anew"
+                )
             before = row["hash"]
+        if wanted:
+            raise OperationError(
+                f"action {min(wanted)} of {self._store.path} is gone, and an anchor vouches for "
+                f"it; {n} are left, so somebody has cut the end off"
+            )
         return n
 
 

@@ -71,6 +71,21 @@ class Outbox:
             with self._store.writing() as file:
                 file.executemany(_PUT, rows)
 
+    def end(self, receiver: str, alerts: Iterable[Alert], now: float) -> None:
+        """Note which of these have ended, of those that it must be told of anyway."""
+        rows = [
+            (json.dumps(asdict(one)), now, receiver, one.fingerprint, one.starts)
+            for one in alerts
+            if one.ends is not None
+        ]
+        if rows:
+            with self._store.writing() as file:
+                file.executemany(
+                    "UPDATE outbox SET state = 'resolved', told = ?, changed = ? WHERE receiver = ?"
+                    " AND fingerprint = ? AND starts = ? AND state != 'resolved'",
+                    rows,
+                )
+
     def due(self, receiver: str, now: float, *, again: bool, most: int = 100) -> list[Message]:
         """What it has not been told; again: and what holds, if that was some time ago.
 

@@ -53,14 +53,22 @@ class Receivers:
         """Why receivers were not reached when they were asked last."""
         return {name: one.error for name, one in self._standing.items() if one.error}
 
-    def put(self, alerts: list[Alert], now: float) -> None:
-        """Note what receivers must be told; nothing of alerts that an experiment explains."""
+    def put(
+        self, alerts: list[Alert], now: float, *,
+        silenced: Callable[[Alert], bool] = lambda alert: False,
+    ) -> None:  # fmt: skip
+        """Note what receivers must be told; nothing of alerts that an experiment explains.
+
+        silenced: of these they are told the end alone, where they know of the beginning.
+        """
         for name, told in self._config.items():
-            wanted = [
-                one for one in alerts
-                if not one.suppressed and (told.least == "ticket" or one.severity == "page")
-            ]  # fmt: skip
+            wanted: list[Alert] = []
+            quiet: list[Alert] = []
+            for one in alerts:
+                if not one.suppressed and (told.least == "ticket" or one.severity == "page"):
+                    (quiet if silenced(one) else wanted).append(one)
             self._outbox.put(name, wanted, now)
+            self._outbox.end(name, quiet, now)
 
     def deliver(self) -> int:
         """Tell every receiver what it is due, one after another; how many messages were taken."""

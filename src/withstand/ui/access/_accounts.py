@@ -11,13 +11,14 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
 from ..._errors import ConfigError, OutputError
+from ..._whole import whole
 
 Role = Literal["viewer", "responder", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -144,7 +145,6 @@ class Accounts:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Account]]:
         """The accounts to change, and nobody else changes them; written wholly or not at all."""
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR, 0o600)) as lock:
@@ -154,14 +154,10 @@ class Accounts:
                 yield held
                 if led and not _led(held):
                     raise ConfigError("the last admin would be gone; make another one first")
-                with open(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-                    json.dump([asdict(account) for account in held.values()], file, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(self.path)
+                told = json.dumps([asdict(account) for account in held.values()], indent=1)
+                with whole(self.path, 0o600) as file:
+                    file.write(told.encode())
         except OSError as error:
-            with suppress(OSError):
-                part.unlink()
             raise OutputError(
                 f"accounts {self.path} cannot be written: {error.strerror}; give another "
                 "ui.accounts"

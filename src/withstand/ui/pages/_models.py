@@ -60,11 +60,12 @@ def _shown(told: dict[str, Any]) -> dict[str, Any]:
                 "flagged": _share(counts.get("flagged"), counts.get("requests")),
                 **{
                     probe: _share(counts[probe].get("happened"), counts[probe].get("tried"))
-                    for probe in ("fooled", "wrong")
+                    for probe in ("fooled", "wrong", "unsure")
                     if isinstance(counts.get(probe), dict)
                 },
             },
             "p95": counts.get("p95_seconds"),
+            "confidence": counts.get("mean_confidence"),
         }
         for name, counts in (told.get("arms") or {}).items()
         if isinstance(counts, dict)
@@ -76,7 +77,29 @@ def _shown(told: dict[str, Any]) -> dict[str, Any]:
     }
     empty = dict.fromkeys(("state", "verdict", "why", "who", "version", "stable"), "")
     numbers: dict[str, Any] = {"weight": 0, "step": None, "steps": [], "since": None}
-    return {**empty, **numbers, **told, "arms": arms, "compared": compared}
+    labels = _labels(told.get("arms") or {})
+    return {**empty, **numbers, **told, "arms": arms, "compared": compared, "labels": labels}
+
+
+def _labels(arms: dict[str, Any]) -> dict[str, dict[str, Interval | None]]:
+    """How often each of the compared arms answers each class, the most frequent first."""
+    counts = {
+        arm: {
+            str(label): n
+            for label, n in ((arms.get(arm) or {}).get("labels") or {}).items()
+            if isinstance(n, int)
+        }
+        for arm in ("canary", "control")
+    }
+    totals = {arm: sum(found.values()) for arm, found in counts.items()}
+    order = sorted(
+        {label for found in counts.values() for label in found},
+        key=lambda label: (-sum(found.get(label, 0) for found in counts.values()), label),
+    )
+    return {
+        label: {arm: _share(counts[arm].get(label, 0), totals[arm]) for arm in counts}
+        for label in order
+    }
 
 
 def _share(bad: Any, of: Any) -> Interval | None:

@@ -34,7 +34,7 @@ from ._facts import (
     records,
 )
 from ._pager import Pager
-from ._processes import Processes, answers, end_jobs, until
+from ._processes import Processes, answers, until
 from ._site import EPS, KEY, Site, endings, lay_out, write_config, write_release
 
 Tell = Callable[[Stage], None]
@@ -72,7 +72,6 @@ class _Loop:
     def end(self) -> None:
         if self._processes is not None:
             self._processes.end()
-            end_jobs(self._folder)
         if self._pager is not None:
             self._pager.close()
             self._pager = None
@@ -84,6 +83,7 @@ class _Loop:
         self._processes = processes = Processes(
             self._folder / "logs",
             {KEY: site.secret, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            jobs=self._folder,
         )
         self._serve(site, processes)
         self._stage("serve", "v1 behind the guard, monitor and responder beside it")

@@ -15,20 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from ..._errors import OperationError, one_line
+from . import _leash
+from ._leash import GRACE, end_jobs
 
 _PROGRAM = "import sys; from withstand.cli import main; sys.argv[0] = 'withstand'; main()"
-_GRACE = 10.0
 
 
 class Processes:
     """Programs with a log file each; `end` leaves none of them behind.
 
-    Each one is the first of a group of its own, so that what it has started ends with it.
+    Each one is the first of a group of its own, so that what it has started ends with it. If this
+    process is killed, a small one beside it ends them. jobs: a folder of incidents whose jobs are
+    ended too.
     """
 
-    def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
-        self._logs, self._environment = logs, {**os.environ, **environment}
+    def __init__(
+        self, logs: Path, environment: Mapping[str, str], *, jobs: Path | None = None
+    ) -> None:
+        self._logs, self._environment, self._jobs = logs, {**os.environ, **environment}, jobs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._leash: subprocess.Popen[bytes] | None = None
         logs.mkdir(parents=True, exist_ok=True)
 
     def verb(self, name: str, *words: str) -> None:
@@ -37,11 +43,18 @@ class Processes:
 
     def program(self, name: str, *words: str) -> None:
         """Start a Python program that goes on."""
+        if self._leash is None:
+            folder = () if self._jobs is None else (str(self._jobs),)
+            self._leash = subprocess.Popen(
+                [sys.executable, "-I", _leash.__file__, *folder], stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
         with (self._logs / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=self._environment, start_new_session=True,
             )  # fmt: skip
+        self._tell("+", self._running[name].pid)
 
     def run(self, name: str, *words: str, codes: tuple[int, ...] = (0,)) -> int:
         """Run a verb to its end; raises OperationError for another exit code than these."""
@@ -78,43 +91,46 @@ class Processes:
         process = self._running.pop(name, None)
         if process is not None:
             _end([process])
+            self._tell("-", process.pid)
 
     def end(self) -> None:
         """End all, the last one first."""
         processes = list(reversed(self._running.values()))
         self._running = {}
         _end(processes)
+        if self._jobs is not None:
+            end_jobs(self._jobs)
+        for process in processes:
+            self._tell("-", process.pid)
+        if self._leash is not None:
+            leash, self._leash = self._leash, None
+            assert leash.stdin is not None
+            leash.stdin.close()
+            leash.wait()
 
     def pids(self) -> list[int]:
         """The ids of those that run."""
         return [one.pid for one in self._running.values() if one.poll() is None]
+
+    def _tell(self, what: str, pid: int) -> None:
+        """Tell the process beside this one; without it they still end by `end`."""
+        if self._leash is not None and self._leash.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._leash.stdin.write(f"{what}{pid}\n".encode())
+                self._leash.stdin.flush()
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-    until = time.monotonic() + _GRACE
+    until = time.monotonic() + GRACE
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, until - time.monotonic()))
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def end_jobs(folder: Path) -> None:
-    """End the jobs of incidents, which outlive the responder that has started them."""
-    for place in folder.glob("incidents/*/job-*/pid"):
-        try:
-            pid = int(place.read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace")
-        except (OSError, ValueError):
-            continue
-        # The number may be another process's by now.
-        if str(folder) in words:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
 
 
 def free_port() -> int:
