@@ -29,7 +29,6 @@ from withstand.models import TorchModel
 from withstand.stats import clopper_pearson, lower_bound
 from withstand.threat import Linf, Threat
 
-ATTACKED = 200
 SURE = 0.95
 
 
@@ -53,6 +52,7 @@ class Case:
     method: Method
     network: str = "standard"
     preset: str = "standard"
+    attacked: int = 200
 
 
 PHOTOGRAPHS = Fused(parts=(Mahalanobis(), FeatureSqueezing(bits=5, median=2), Residual()), by="max")
@@ -65,12 +65,15 @@ CASES = {
     "signs 8/255": Case(data="signs", eps=8 / 255, method=PHOTOGRAPHS, preset="smoke"),
 }
 HARDENED = {
-    "hardened MNIST 0.3, probability": Case(
-        data="mnist", eps=0.3, method=Confidence(), network="adversarial", preset="smoke"
-    ),
-    "hardened MNIST 0.3, margin": Case(
-        data="mnist", eps=0.3, method=Confidence(of="margin"), network="adversarial", preset="smoke"
-    ),
+    f"hardened MNIST 0.3, {method.of}": Case(
+        data="mnist",
+        eps=0.3,
+        method=method,
+        network="adversarial",
+        preset="smoke",
+        attacked=1000,
+    )
+    for method in (Confidence(), Confidence(of="margin"))
 }
 
 
@@ -164,7 +167,7 @@ def evaluated(name: str, case: Case) -> DetectionReport:
         detector,
         from_arrays(x.numpy(), y.numpy(), name=case.data),
         Threat(region=Linf(case.eps)),
-        samples=ATTACKED,
+        samples=case.attacked,
         preset=case.preset,
         radii=(1.0,),
         known=(found.fitted[0], found.held_out),
@@ -248,8 +251,8 @@ def stopped() -> Rows:
 def rejection() -> Rows:
     """Rejection by calibrated confidence on a hardened model (PGD training, MNIST, Linf 0.3).
 
-    The threshold is for 1 % of benign inputs; 200 test images under all attacks, those that know of
-    the detector among them (preset `smoke`). robust error: wrong by itself or under attack; with
+    The threshold is for 1 % of benign inputs; 1,000 test images under all attacks, those that know
+    of the detector among them (preset `smoke`). robust error: wrong by itself or under attack; with
     rejection: so and not rejected.
     """
     return [_kept(name, case, _rejects) for name, case in HARDENED.items()]

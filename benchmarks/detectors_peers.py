@@ -73,6 +73,8 @@ def _methods(known: Tensor) -> dict[str, tuple[detect.Method, Any]]:
         "IForest": detect.IsolationForest(of="input"),
         "PCA": detect.PCAReconstruction(of="input"),
         "ECOD": detect.FeatureAnomaly(),
+        "LOF": detect.LocalOutlierFactor(of="input", references=len(known)),
+        "MCD": detect.RobustCovariance(of="input"),
     }
     return {name: (method, theirs[name]) for name, method in ours.items()}
 

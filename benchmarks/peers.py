@@ -183,7 +183,19 @@ def smallest(method: str, norm: str, steps: int) -> dict[str, Attack]:
         model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
         return attack(model, x, y, epsilons=None)[0]
 
+    def by_art(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        from art.attacks.evasion import CarliniL2Method
+
+        # Its line search asks some ten times an iteration.
+        attack = CarliniL2Method(
+            art_classifier(net), binary_search_steps=9, max_iter=steps // 90, batch_size=len(x),
+            verbose=False,
+        )  # fmt: skip
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
     found: dict[str, Attack] = {"adv-lib": by_adv_lib}
+    if method == "CarliniWagner":
+        found["art"] = by_art
     if method in ("DDN", "CarliniWagner") or (method == "DeepFool" and norm in ("linf", "l2")):
         found["foolbox"] = by_foolbox
     return found
@@ -275,6 +287,8 @@ def outliers(width: float) -> dict[str, Any]:
     from pyod.models.iforest import IForest
     from pyod.models.kde import KDE
     from pyod.models.knn import KNN
+    from pyod.models.lof import LOF
+    from pyod.models.mcd import MCD
     from pyod.models.pca import PCA
 
     return {
@@ -283,6 +297,8 @@ def outliers(width: float) -> dict[str, Any]:
         "IForest": IForest(n_estimators=100, random_state=0),
         "PCA": PCA(),
         "ECOD": ECOD(),
+        "LOF": LOF(n_neighbors=20),
+        "MCD": MCD(random_state=0),
     }
 
 

@@ -175,6 +175,46 @@ def test_rarity_is_the_conformal_p_value_and_never_ties() -> None:
     assert found[-1] > 20
 
 
+def test_several_scores_have_the_rarities_of_each() -> None:
+    benign = torch.randn(3, 500, generator=torch.Generator().manual_seed(0))
+    benign[1] = benign[1].round()
+    knots = detect.methods._tails.several_tails(benign.T)
+    beyond = torch.tensor([-torch.inf, -9.0, 9.0]).expand(3, -1)
+    points = torch.cat((beyond, benign[:, :40], knots[0]), 1)
+    alone = [
+        detect.methods._tails.rarity(*pair) for pair in zip(knots.unbind(1), points, strict=True)
+    ]
+    assert torch.equal(detect.methods._tails.rarities(knots, points), torch.stack(alone))
+
+
+def test_layers_of_any_width_are_measured_as_if_alone() -> None:
+    model = TorchModel(convolutional())
+    detector = detect.fit(detect.Mahalanobis(), model, images(400))
+    seen = detector.observer(images(20, seed=1))
+    widths = [part.shape[1] for part in seen.activations.values()]
+    assert len(set(widths)) > 1
+    distances = []
+    for i, (width, part) in enumerate(zip(widths, seen.activations.values(), strict=True)):
+        whitening = detector.state[f"{i}.whitening"][:, :width]
+        gaps = (part @ whitening)[:, None] - detector.state["means"][i, :, :width]
+        distances.append(gaps.square().sum(2).sqrt().amin(1))
+    rare = detect.methods._tails.rarities(detector.state["scales"], torch.stack(distances))
+    torch.testing.assert_close(detector.score_seen(seen), rare.amax(0), rtol=1e-3, atol=1e-4)
+
+
+def test_what_was_looked_at_is_told_while_it_is_fitted() -> None:
+    told: dict[str, list[tuple[int, int]]] = {"fit": [], "calibrate": []}
+    detector = detect.fit(
+        detect.Confidence(),
+        TorchModel(convolutional()),
+        images(7),
+        batch_size=3,
+        progress=lambda *now: told["fit"].append(now),
+    )
+    detector.calibrate(images(400), progress=lambda *now: told["calibrate"].append(now))
+    assert told == {"fit": [(3, 7), (6, 7), (7, 7)], "calibrate": [(256, 400), (400, 400)]}
+
+
 def test_rows_do_not_know_each_other() -> None:
     model = TorchModel(convolutional())
     detector = detect.fit(detect.Mahalanobis(), model, images(400))
@@ -222,7 +262,8 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
         detect.load(tmp_path / "nowhere", model)
     detect.fit(detect.Confidence(), model, images(5)).save(tmp_path)
     told = json.loads((tmp_path / "detector.json").read_text())
-    for content in ("{", json.dumps({**told, "threshold": 3}), "[]"):
+    older = json.dumps({**told, "schema": "urn:withstand:detector:1"})
+    for content in ("{", json.dumps({**told, "threshold": 3}), "[]", older):
         (tmp_path / "detector.json").write_text(content)
         with pytest.raises(DataError, match="cannot be read"):
             detect.load(tmp_path, model)

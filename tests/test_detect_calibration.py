@@ -49,6 +49,7 @@ from withstand.detect import (
     power,
     powered,
     reliability,
+    stability_index,
     temperature,
     threshold,
     traffic,
@@ -530,6 +531,43 @@ def test_traffic_is_read_from_a_detector() -> None:
 
 
 # The model's own confidence
+
+
+def test_a_stability_index_is_rarely_moved_by_chance_and_surely_by_a_shift() -> None:
+    rng = np.random.default_rng(0)
+    still = [stability_index(rng.normal(size=600), rng.normal(size=400)).moved for _ in range(20)]
+    # 1 is expected, and 5 of 20 come with a chance of 0.3 %.
+    assert sum(still) < 5
+    found = stability_index(rng.normal(size=600), rng.normal(0.5, size=400))
+    assert found.moved
+    assert found.value.low > found.chance
+    assert "moved" in str(found)
+    assert "not surely" not in str(found)
+
+
+def test_the_stability_index_of_two_bins_is_its_closed_form() -> None:
+    benign, scores = np.repeat([0.0, 1.0], [200, 200]), np.repeat([0.0, 1.0], [100, 300])
+    found = stability_index(benign, scores, bins=2)
+    q = 300.5 / 401
+    expected = (q - 0.5) * np.log(q / 0.5) + (0.5 - q) * np.log((1 - q) / 0.5)
+    assert found.value.value == pytest.approx(expected)
+    assert found.bins == 2
+    assert found.chance == pytest.approx(3.8415 * (1 / 400 + 1 / 400), rel=1e-4)
+    # All benign scores alike: what is above them has no benign share, and the index is finite.
+    assert stability_index(np.zeros(400), scores).value.value > 1
+
+
+def test_few_or_broken_scores_have_no_stability_index() -> None:
+    fine = np.zeros(300)
+    for benign, scores, told in (
+        (fine, fine[1:], "299 scores do not tell"),
+        (fine[1:], fine, "299 benign scores do not tell"),
+        (fine, np.append(fine, np.nan), "scores are not finite"),
+    ):
+        with pytest.raises(DataError, match=told):
+            stability_index(benign, scores)
+    with pytest.raises(DataError, match="bins is 1; give 2 to 100"):
+        stability_index(fine, fine, bins=1)
 
 
 def drawn(n: int, seed: int = 0) -> tuple[Array, Array]:

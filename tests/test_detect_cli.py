@@ -17,7 +17,15 @@ from withstand._errors import ConfigError, DataError, WithstandError
 from withstand.cli._main import app
 from withstand.config import DataConfig, json_schema, load_config, parse_config, template
 from withstand.data import load_inputs, load_sklearn
-from withstand.detect import from_config, load, method_of, registry, snake
+from withstand.detect import (
+    asked_of,
+    fitted,
+    from_config,
+    load,
+    method_of,
+    registry,
+    snake,
+)
 
 ROOT = Path(__file__).parents[1]
 MODEL = """
@@ -96,6 +104,36 @@ def test_fit_calibrate_and_score(project: Path, digits: Digits) -> None:
     table = ran(project, "score", str(project / "new.npz"), "--limit", "2")
     assert "2 of 500 inputs" in table.output
     assert f"{second['threshold']['flagged']} of 500 inputs flagged" in table.output
+
+
+def test_confidence_is_judged_by_the_data_of_the_configuration(project: Path) -> None:
+    few = ran(project, "reliability")
+    assert isinstance(few.exception, DataError)
+    assert "60 inputs do not tell how reliable" in str(few.exception)
+    data = load_sklearn("digits")
+    np.savez(project / "digits.npz", x_test=data.x[1000:1500, 0], y_test=data.y[1000:1500])
+    shown = ran(project, "reliability")
+    assert shown.exit_code == 0
+    told = json.loads(ran(project, "reliability", "--json", "--quiet").stdout)
+    lines = shown.stdout.splitlines()
+    assert lines[0] == f"temperature {told['temperature']:.3g}"
+    assert [line.split(":")[0] for line in lines[1:]] == ["before", "after"]
+    assert told["fitted_on"] == told["after"]["error"]["n"] == 250
+    folder = project / load_config(project / "withstand.yaml").evaluate.output
+    assert json.loads((folder / "reliability.json").read_text()) == told
+    assert (folder / "reliability.html").exists()
+
+
+def test_fit_tells_how_far_it_is(project: Path) -> None:
+    ran(project, "score", "new.npz")
+    config = load_config(project / "withstand.yaml")
+    stages: list[tuple[str, int, int]] = []
+    setup = from_config(config, project)
+    fitted(setup, asked_of(config), lambda now: stages.append((now.stage, now.done, now.total)))
+    last = {stage: (done, total) for stage, done, total in stages}
+    assert list(last) == ["fitting confidence", "calibrating"]
+    assert last["fitting confidence"] == (len(setup.benign),) * 2
+    assert last["calibrating"] == (len(setup.held_out),) * 2
 
 
 def test_one_that_cannot_work_is_refused_unless_forced(project: Path) -> None:

@@ -10,14 +10,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import MinCovDet
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import KernelDensity, NearestNeighbors
+from sklearn.neighbors import KernelDensity, LocalOutlierFactor, NearestNeighbors
 from torch import Tensor, nn
 
 from withstand import attacks, detect
 from withstand._errors import ConfigError, DataError, ModelError
-from withstand.detect import Method, Observation, State
+from withstand.detect import Method, Observation, State, fit
+from withstand.detect.methods import _isolation_forest as forest_walks
+from withstand.detect.methods._near import _smallest
 from withstand.models import FunctionModel, TorchModel
 from withstand.threat import Linf, Threat
 
@@ -188,6 +191,75 @@ def test_a_forest_of_tensors_scores_as_scikit_learns(tmp_path: Path) -> None:
     np.testing.assert_allclose(detector.score(x), -forest.score_samples(x.numpy()), atol=2e-6)
     detector.save(tmp_path)
     assert torch.equal(detect.load(tmp_path, MODEL).score(x), detector.score(x))
+
+
+def test_a_forest_walks_alike_in_numpy_and_in_torch() -> None:
+    known, x = drawn(300), 2 * drawn(50, seed=1)
+    state = fit(detect.IsolationForest(of="input", trees=7, samples=60), MODEL, known).state
+    state = {name.removeprefix("0."): value for name, value in state.items()}
+    # A value that is not one goes to the same side in both.
+    x[0, 0], x[1, 1], x[2, 2] = torch.nan, torch.inf, -torch.inf
+    assert torch.equal(forest_walks._lengths(state, x), forest_walks._lengths_by_numpy(state, x))
+
+
+@pytest.mark.parametrize(("n", "k"), [(15, 3), (160, 10), (1003, 7), (1000, 1)])
+def test_the_nearest_are_found_among_groups_as_among_all(n: int, k: int) -> None:
+    values = drawn(40, n, seed=n)
+    values[:5] = values[:5].round()
+    places = _smallest(values, k)
+    assert all(len(set(row.tolist())) == k for row in places)
+    found = values.gather(1, places).sort(1).values
+    assert torch.equal(found, values.sort(1).values[:, :k])
+
+
+def test_local_outlier_factors_are_scikit_learns() -> None:
+    # Two clusters of unlike density, so that a distance that is usual in one is odd in the other.
+    known = torch.cat((drawn(150), 0.1 * drawn(150, seed=1) + 6))
+    x = torch.cat((2 * drawn(60, seed=2), 0.3 * drawn(60, seed=3) + 6))
+    found = fit(detect.LocalOutlierFactor(of="input", k=12), MODEL, known).score(x)
+    theirs = LocalOutlierFactor(n_neighbors=12, novelty=True).fit(known.numpy())
+    np.testing.assert_allclose(found, -theirs.score_samples(x.numpy()), rtol=2e-4)
+    again = fit(detect.LocalOutlierFactor(of="input", k=12, references=150), MODEL, known)
+    assert len(again.state["0.references"]) == 150
+    with pytest.raises(DataError, match="13 benign inputs are too few"):
+        fit(detect.LocalOutlierFactor(of="input", k=12), MODEL, known[:13])
+    with pytest.raises(ConfigError, match="references is 12 and k 12"):
+        fit(detect.LocalOutlierFactor(of="input", k=12, references=12), MODEL, known)
+
+
+def test_equal_inputs_are_no_outliers_and_others_are() -> None:
+    known = drawn(1).repeat(60, 1)
+    detector = fit(detect.LocalOutlierFactor(of="input"), MODEL, known)
+    assert detector.score(known[:3]).tolist() == pytest.approx([1, 1, 1])
+    assert detector.score(known[:1] + 0.1).item() > 1e4
+
+
+def test_robust_distances_are_scikit_learns_and_do_not_follow_what_is_mixed_in() -> None:
+    known, x = drawn(300), 3 * drawn(80, seed=1)
+    found = fit(detect.RobustCovariance(of="input"), MODEL, known).score(x)
+    theirs = MinCovDet(random_state=0).fit(known.numpy()).mahalanobis(x.numpy())
+    np.testing.assert_allclose(found, theirs, rtol=1e-3)
+    mixed = known.clone()
+    mixed[::5] = 8 + 0.1 * drawn(60, seed=2)
+    odd = torch.full((1, known.shape[1]), 8.0)
+    robust, plain = (
+        fit(method, MODEL, mixed)
+        for method in (detect.RobustCovariance(of="input"), detect.PCAReconstruction(of="input"))
+    )
+    assert robust.score(odd) > 5 * robust.score(known).quantile(0.99)
+    assert plain.score(odd) < plain.score(known).quantile(0.99)
+
+
+def test_where_benign_features_never_vary_any_move_is_far_off() -> None:
+    known = drawn(200)
+    known[:, 1], known[:, 2] = known[:, 0], 3.0
+    detector = fit(detect.RobustCovariance(of="input"), MODEL, known)
+    usual = float(detector.score(known).max())
+    for move in ([0, 0, 0.1, 0], [0.1, -0.1, 0, 0]):
+        assert detector.score(known[:5] + torch.tensor(move)).min() > 100 * usual
+    still = fit(detect.RobustCovariance(of="input"), MODEL, torch.ones(50, 4))
+    assert still.score(torch.ones(1, 4)).item() == 0
+    assert still.score(torch.ones(1, 4) + 0.1).item() > 1e6
 
 
 def table(n: int = 400, seed: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -33,7 +34,14 @@ from withstand.detect import (
     Residual,
     fit,
 )
-from withstand.detect.evaluation import DetectionReport, Worst, evaluate_detector, page, show
+from withstand.detect.evaluation import (
+    DetectionReport,
+    Worst,
+    detection_schema,
+    evaluate_detector,
+    page,
+    show,
+)
 from withstand.detect.evaluation._attacks import PRESETS, Spend
 from withstand.detect.evaluation._attempt import Attempt, Runner, Tried, scaled
 from withstand.detect.evaluation._controls import _on_grid, controls
@@ -599,6 +607,14 @@ def test_a_report_is_plain_and_whole(report: DetectionReport, tmp_path: Path) ->
     assert told["benign"]["flagged"]["n"] == report.benign.flagged.n
     assert len(told["rows"]) == len(report.rows)
     assert told["trust"]["verdict"] == report.trust.verdict
+    schema = detection_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(told, schema)
+    for key in ("verdict", "benign", "rows", "worst", "trust", "cost"):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({k: v for k, v in told.items() if k != key}, schema)
+    published = Path(__file__).parents[1] / "docs" / "reference" / "detection.schema.json"
+    assert json.loads(published.read_text()) == schema
     html = page(report)
     assert html.count("<svg") >= 3
     assert "default-src 'none'" in html

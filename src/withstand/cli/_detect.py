@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._detect_evaluate import evaluate
+from ._detect_reliability import reliability
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 detect = typer.Typer(help="Tell inputs that look like an attack.", no_args_is_help=True)
 detect.command()(evaluate)
+detect.command()(reliability)
 
 _Config = Annotated[Path, typer.Option(help="The configuration.")]
 _Output = Annotated[
@@ -25,7 +27,7 @@ _Force = Annotated[
     bool, typer.Option("--force", help="Keep it although the power report says it cannot work.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="No word of the files.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, and no word of the files.")]
 
 
 @detect.callback()
@@ -49,9 +51,11 @@ def fit(
     with interruptible("nothing is written"):
         configured, folder = _configured(config, output)
         from ..detect import asked_of, fitted, from_config
+        from ._progress import shown
 
         setup = from_config(configured, config.parent)
-        detector = fitted(setup, asked_of(configured))
+        with shown(quiet) as progress:
+            detector = fitted(setup, asked_of(configured), progress)
         _finish(detector, setup.held_out, setup.threat, configured, folder, force, json, quiet)
 
 

@@ -31,6 +31,7 @@ from .calibration._temperature import temperature
 from .calibration._threshold import Threshold, fewest_benign, most_flagged, threshold
 from .drift._drift import DriftWatch, Shift
 from .drift._flag_rate import FlagRate
+from .drift._stability import StabilityIndex, stability_index
 from .drift._traffic import Traffic, Usual, traffic, usual
 from .drift._watch import Watch
 from .methods._confidence import Confidence
@@ -44,11 +45,13 @@ from .methods._fused import Fused
 from .methods._gradient_norm import GradientNorm
 from .methods._isolation_forest import IsolationForest
 from .methods._learned import Learned
+from .methods._local_outliers import LocalOutlierFactor
 from .methods._mahalanobis import Mahalanobis
 from .methods._neighbours import NearestNeighbours
 from .methods._pca import PCAReconstruction
 from .methods._reconstruction import ReconstructedAnswer, Reconstruction
 from .methods._residual import Residual
+from .methods._robust_covariance import RobustCovariance
 from .methods._squeezing import FeatureSqueezing
 from .methods._stability import NoiseStability
 from .methods._table_rules import TableRules
@@ -73,6 +76,7 @@ __all__ = [
     "IsolationForest",
     "KernelDensity",
     "Learned",
+    "LocalOutlierFactor",
     "Mahalanobis",
     "Method",
     "Modality",
@@ -88,7 +92,9 @@ __all__ = [
     "Reconstruction",
     "Reliability",
     "Residual",
+    "RobustCovariance",
     "Shift",
+    "StabilityIndex",
     "State",
     "TableRules",
     "Threshold",
@@ -123,6 +129,7 @@ __all__ = [
     "show_detector",
     "show_findings",
     "snake",
+    "stability_index",
     "temperature",
     "threshold",
     "traffic",

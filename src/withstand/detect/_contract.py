@@ -19,6 +19,9 @@ MODALITIES: tuple[Modality, ...] = ("image", "tabular", "signal", "text")
 State = dict[str, Tensor]
 """What a method has learned: tensors by name, which is all that is saved."""
 
+Counted = Callable[[int, int], None]
+"""Told how many inputs are done, and of how many."""
+
 Ask = Callable[[Tensor], Tensor]
 """The model's scores (B, K) of raw input (B, ...), with the graph where there is one; 1 forward."""
 

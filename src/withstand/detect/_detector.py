@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._errors import DataError, ModelError, one_line
 from .._version import __version__
 from ..data import Dataset
 from ..evaluate import check_writable, write
 from ..models import Model, describe, network_of
-from ._contract import NEEDS, Method, Observation, State
-from ._observe import Observer, check_layers, default_layers
+from ._contract import NEEDS, Counted, Method, Observation, State
+from ._observe import Observer, check_layers, counting, default_layers
 from ._registry import made, settings_of
 from .calibration._by_class import by_class as thresholds_by_class
 from .calibration._power import Power
@@ -32,7 +33,7 @@ from .methods._answers import two
 
 Array = NDArray[Any]
 
-SCHEMA = "urn:withstand:detector:1"
+SCHEMA = "urn:withstand:detector:2"
 _FILES = ("detector.json", "state.safetensors")
 
 
@@ -52,7 +53,7 @@ class Detector:
     power: Power | None = None
     history: tuple[Recalibration, ...] = ()
 
-    @property
+    @cached_property
     def observer(self) -> Observer:
         """What makes observations for `score_seen`."""
         return Observer(model=self.model, needs=self.method.needs, layers=self.layers)
@@ -98,13 +99,14 @@ class Detector:
         fpr: float = 0.01,
         confidence: float = 0.95,
         by_class: bool = False,
+        progress: Counted | None = None,
     ) -> Detector:
         """The detector with the threshold that `threshold` gives for held-out benign inputs.
 
         by_class: with those that `by_class` gives, where a model tells classes. Raises DataError
         for too few, or for inputs that make scores which are not finite.
         """
-        scores, classes = self.scores_and_labels(inputs_of(benign), by_class)
+        scores, classes = self.scores_and_labels(inputs_of(benign), by_class, progress=progress)
         return replace(self, threshold=_threshold_of(scores, classes, fpr, confidence))
 
     def recalibrate(
@@ -133,12 +135,17 @@ class Detector:
         return replace(self, threshold=new, history=(*self.history, record))
 
     def scores_and_labels(
-        self, x: Tensor, labels: bool = True, *, batch_size: int = 256
+        self,
+        x: Tensor,
+        labels: bool = True,
+        *,
+        batch_size: int = 256,
+        progress: Counted | None = None,
     ) -> tuple[Array, Array | None]:
         """Suspicion (N,) and, if asked for, the predicted classes (N,) of raw input x (N, ...)."""
         scores, classes = [], []
         with self._ready(), torch.no_grad():
-            for part in torch.split(x, batch_size):
+            for part in counting(torch.split(x, batch_size), progress):
                 seen = self.observer(part)
                 scores.append(self.score_seen(seen).cpu())
                 classes += [self._labels(seen).cpu()] if labels else []
@@ -156,7 +163,7 @@ class Detector:
         with self._ready():
             if torch.is_grad_enabled() and x.requires_grad:
                 return told(self.observer(x))
-            with torch.no_grad():
+            with torch.set_grad_enabled(False):
                 if len(x) <= batch_size:
                     return told(self.observer(x))
                 return torch.cat([told(self.observer(part)) for part in torch.split(x, batch_size)])
@@ -169,13 +176,15 @@ class Detector:
             )
         return self.threshold
 
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        net = network_of(self.model)
+    def _ready(self) -> AbstractContextManager[None]:
         # Holding copies buffers, which single inputs would feel.
-        still = net is not None and not any(module.training for module in net.modules())
-        with nullcontext() if still else self.model.held():
-            yield
+        still = self._modules and not any(module.training for module in self._modules)
+        return nullcontext() if still else self.model.held()
+
+    @cached_property
+    def _modules(self) -> tuple[nn.Module, ...]:
+        net = network_of(self.model)
+        return () if net is None else tuple(net.modules())
 
     def to_dict(self) -> dict[str, Any]:
         """All but the state, as plain values."""
@@ -212,11 +221,13 @@ def fit(
     y: Tensor | None = None,
     *,
     batch_size: int = 256,
+    progress: Counted | None = None,
 ) -> Detector:
     """Fit a method to a model and benign inputs x (N, ...), with their labels (N,) where known.
 
-    None of them may serve for `Detector.calibrate` afterwards. Raises DataError for too few inputs
-    and ModelError for a model that does not give what the method needs.
+    None of them may serve for `Detector.calibrate` afterwards. progress: told how many inputs were
+    looked at, after which the method itself still has to learn from them. Raises DataError for too
+    few inputs and ModelError for a model that does not give what the method needs.
     """
     x = inputs_of(benign)
     if isinstance(benign, Dataset) and benign.y.dtype == np.int64:
@@ -229,7 +240,7 @@ def fit(
         )
     observer = Observer(model=model, needs=method.needs, layers=layers)
     with model.held():
-        learned = method.fit(observer.over(x, y, batch_size))
+        learned = method.fit(observer.over(x, y, batch_size, progress))
     # As they come back from a file, so that a loaded detector gives the same scores to the bit.
     state = {name: value.detach().contiguous() for name, value in learned.items()}
     return Detector(method=method, model=model, layers=layers, state=state)
@@ -251,6 +262,8 @@ def load(folder: str | Path, model: Model) -> Detector:
     folder = Path(folder)
     try:
         told = json.loads((folder / _FILES[0]).read_text())
+        if told["schema"] != SCHEMA:
+            raise ValueError(f"its form is {told['schema']}, read is {SCHEMA}")
         tensors = (folder / _FILES[1]).read_bytes()
         if sha256(tensors).hexdigest() != told["state"]:
             raise ValueError(f"{_FILES[1]} is of another detector than {_FILES[0]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ from .._errors import ConfigError, DataError, did_you_mean, listed
 from ..config import Config, DataConfig, DetectConfig, MethodConfig, load_table
 from ..data import Dataset, load_inputs
 from ..data import load as load_data
+from ..evaluate import Progress
 from ..evaluate import from_config as setup_from
 from ..evidence import content_digest
 from ..models import Model
 from ..threat import Threat
-from ._contract import Method
+from ._contract import Counted, Method
 from ._detector import Detector, fit
 from ._registry import made, registry
 
@@ -59,14 +60,27 @@ def from_config(config: Config, root: str | Path = ".") -> DetectSetup:
     return DetectSetup(method, model, benign, held_out, data, threat)
 
 
-def fitted(setup: DetectSetup, asked: DetectConfig) -> Detector:
+def fitted(
+    setup: DetectSetup, asked: DetectConfig, progress: Callable[[Progress], None] | None = None
+) -> Detector:
     """The detector that a configuration describes, fitted and calibrated; its power is not asked.
 
     Raises DataError or ModelError.
     """
-    detector = fit(setup.method, setup.model, setup.benign)
+
+    def counted(stage: str) -> Counted | None:
+        if progress is None:
+            return None
+        return lambda n, of: progress(Progress(stage=stage, done=n, total=of, fooled=0))
+
+    fitting = counted(f"fitting {snake(type(setup.method).__name__)}")
+    detector = fit(setup.method, setup.model, setup.benign, progress=fitting)
     return detector.calibrate(
-        setup.held_out, fpr=asked.fpr, confidence=asked.confidence, by_class=asked.by_class
+        setup.held_out,
+        fpr=asked.fpr,
+        confidence=asked.confidence,
+        by_class=asked.by_class,
+        progress=counted("calibrating"),
     )
 
 

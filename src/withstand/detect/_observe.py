@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from .._errors import ModelError, did_you_mean, listed
 from ..models import Model, differentiable, members_of, network_of
-from ._contract import NEEDS, Needs, Observation
+from ._contract import NEEDS, Counted, Needs, Observation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,18 +44,20 @@ class Observer:
             look=self,
         )
 
-    @property
+    @cached_property
     def _ask(self) -> Any:
         return differentiable(self.model)
 
-    @property
+    @cached_property
     def _members(self) -> tuple[Any, ...]:
         return tuple(differentiable(member) for member in members_of(self.model))
 
-    def over(self, x: Tensor, y: Tensor | None, batch_size: int) -> Observation:
+    def over(
+        self, x: Tensor, y: Tensor | None, batch_size: int, progress: Counted | None = None
+    ) -> Observation:
         """What is seen at many inputs x (N, ...), without a graph, a batch at a time."""
         with torch.no_grad():
-            parts = [self(part) for part in torch.split(x, batch_size)]
+            parts = [self(part) for part in counting(torch.split(x, batch_size), progress)]
         return Observation(
             x=x,
             scores=torch.cat([part.scores for part in parts]),
@@ -64,6 +67,16 @@ class Observer:
             y=y,
             look=self,
         )
+
+
+def counting(parts: Sequence[Tensor], progress: Counted | None) -> Iterator[Tensor]:
+    """The parts, and word of how many of their inputs are done after each."""
+    done, total = 0, sum(map(len, parts))
+    for part in parts:
+        yield part
+        done += len(part)
+        if progress is not None:
+            progress(done, total)
 
 
 def layer_names(model: Model, x: Tensor) -> tuple[str, ...]:
@@ -122,7 +135,7 @@ def _recorded(net: nn.Module | None, names: Sequence[str]) -> Iterator[dict[str,
         yield found
         return
     record = partial(_record, found, net)
-    hooks = [net.get_submodule(name).register_forward_hook(partial(record, name)) for name in names]
+    hooks = [attrgetter(name)(net).register_forward_hook(partial(record, name)) for name in names]
     try:
         yield found
     finally:
@@ -142,7 +155,7 @@ def _record(
 def _pooled(out: Tensor, net: nn.Module) -> Tensor:
     """Means over positions: (B, C, H, W) and (B, C, L) to (B, C), tokens (B, T, D) to (B, D)."""
     if out.ndim > 3:
-        return out.flatten(2).mean(2)
+        return out.mean(tuple(range(2, out.ndim)))
     if out.ndim == 2:
         return out
     signal = any(isinstance(module, nn.Conv1d) for module in net.modules())

@@ -19,11 +19,13 @@ from .methods._fused import Fused
 from .methods._gradient_norm import GradientNorm
 from .methods._isolation_forest import IsolationForest
 from .methods._learned import Learned
+from .methods._local_outliers import LocalOutlierFactor
 from .methods._mahalanobis import Mahalanobis
 from .methods._neighbours import NearestNeighbours
 from .methods._pca import PCAReconstruction
 from .methods._reconstruction import ReconstructedAnswer, Reconstruction
 from .methods._residual import Residual
+from .methods._robust_covariance import RobustCovariance
 from .methods._squeezing import FeatureSqueezing
 from .methods._stability import NoiseStability
 from .methods._table_rules import TableRules
@@ -41,6 +43,7 @@ _OURS: tuple[type[Method], ...] = (
     IsolationForest,
     KernelDensity,
     Learned,
+    LocalOutlierFactor,
     Mahalanobis,
     NearestNeighbours,
     NoiseStability,
@@ -48,6 +51,7 @@ _OURS: tuple[type[Method], ...] = (
     ReconstructedAnswer,
     Reconstruction,
     Residual,
+    RobustCovariance,
     TableRules,
 )
 

@@ -14,7 +14,7 @@ from ._preflight import check_clean, check_domain
 from ._report import Cost, Finding, Report, Trust
 from ._sandwich import join, sandwich
 from ._saved import check_same, load_report, load_trust, read_report
-from ._schema import report_schema
+from ._schema import report_schema, schema_of
 from ._setup import Setup, from_config, threat_from
 from ._show_layers import show_layers
 from ._show_trust import show_fixed, show_trust
@@ -61,6 +61,7 @@ __all__ = [
     "render",
     "report_schema",
     "sandwich",
+    "schema_of",
     "show",
     "show_fixed",
     "show_layers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Collection
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -25,47 +26,52 @@ _FIGURE = {
 
 def report_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of report.json."""
-    schema = _of(Report)
+    return schema_of(Report, SCHEMA, "withstand report", HIDDEN)
+
+
+def schema_of(report: type, name: str, title: str, hidden: Collection[str]) -> dict[str, Any]:
+    """The JSON schema of a report with a trust verdict, without the fields that are hidden."""
+    schema = _of(report, hidden)
     trust = {
         "type": "object",
         "required": ["verdict", "findings", "cost"],
         "additionalProperties": False,
         "properties": {
             "verdict": {"enum": list(get_args(Verdict))},
-            "findings": {"type": "array", "items": _of(Finding)},
-            "cost": _of(Cost),
+            "findings": {"type": "array", "items": _of(Finding, ())},
+            "cost": _of(Cost, ()),
         },
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA,
-        "title": "withstand report",
+        "$id": name,
+        "title": title,
         **schema,
         "required": ["schema", *schema["required"], "trust"],
-        "properties": {"schema": {"const": SCHEMA}, **schema["properties"], "trust": trust},
+        "properties": {"schema": {"const": name}, **schema["properties"], "trust": trust},
         "$defs": {"figure": _FIGURE},
     }
 
 
-def _of(kind: Any) -> dict[str, Any]:
+def _of(kind: Any, hidden: Collection[str]) -> dict[str, Any]:
     if kind is Interval:
         return {"$ref": "#/$defs/figure"}
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind)
-        names = [f.name for f in dataclasses.fields(kind) if f.name not in HIDDEN]
+        names = [f.name for f in dataclasses.fields(kind) if f.name not in hidden]
         return {
             "type": "object",
             "required": names,
             "additionalProperties": False,
-            "properties": {name: _of(hints[name]) for name in names},
+            "properties": {name: _of(hints[name], hidden) for name in names},
         }
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Literal:
         return {"enum": list(parts)}
     if origin in (Union, types.UnionType):
-        return {"anyOf": [_of(part) for part in parts]}
+        return {"anyOf": [_of(part, hidden) for part in parts]}
     if origin is tuple:
-        return {"type": "array", "items": _of(parts[0])}
+        return {"type": "array", "items": _of(parts[0], hidden)}
     if origin is np.ndarray:
         return {"type": "array"}
     if origin is dict:

@@ -69,10 +69,13 @@ class Reliability:
             "after": _told(self.after),
         }
 
+    def to_json(self) -> str:
+        """As JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
     def save(self, folder: str | Path) -> list[Path]:
         """Write reliability.json and reliability.html; raises OutputError."""
         folder = check_writable(folder)
-        told = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         page = render(
             "detect/calibration/reliability.html.j2",
             parts=[
@@ -82,7 +85,7 @@ class Reliability:
             headline=f"temperature {self.after.temperature:.3g}, fitted on {self.fitted_on:,} "
             f"inputs and judged on {self.after.error.n:,} others",
         )
-        contents = {"reliability.json": told, "reliability.html": page}
+        contents = {"reliability.json": self.to_json(), "reliability.html": page}
         return [write(folder / name, text.encode()) for name, text in contents.items()]
 
     def __str__(self) -> str:

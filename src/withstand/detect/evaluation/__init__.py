@@ -2,7 +2,16 @@
 
 from ._evaluate import evaluate_detector
 from ._page import page
-from ._report import LEVELS, Benign, DetectionReport, InputCost, Row, Verdict, Worst
+from ._report import (
+    LEVELS,
+    Benign,
+    DetectionReport,
+    InputCost,
+    Row,
+    Verdict,
+    Worst,
+    detection_schema,
+)
 from ._show import show
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "Row",
     "Verdict",
     "Worst",
+    "detection_schema",
     "evaluate_detector",
     "page",
     "show",

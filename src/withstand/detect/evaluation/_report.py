@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...evaluate import Trust, check_writable, write
+from ...evaluate import Trust, check_writable, schema_of, write
 from ...stats import Interval
 
 Array = NDArray[Any]
@@ -170,6 +170,11 @@ class DetectionReport:
         folder = check_writable(folder)
         contents = {"detection.json": self.to_json(), "detection.html": page(self)}
         return [write(folder / name, text.encode()) for name, text in contents.items()]
+
+
+def detection_schema() -> dict[str, Any]:
+    """The published JSON schema (draft 2020-12) of detection.json, from the types of its fields."""
+    return schema_of(DetectionReport, SCHEMA, "withstand detection report", _HIDDEN)
 
 
 def _plain(value: Any) -> Any:

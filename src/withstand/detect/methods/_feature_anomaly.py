@@ -43,7 +43,7 @@ class FeatureAnomaly(Method):
 
     def by_feature(self, state: State, x: Tensor) -> Tensor:
         """The rarity (B, F) of each feature of x (B, ...) in the tail where it is rarer."""
-        x = x.flatten(1)
-        tails = torch.maximum(rarities(state["lower"], -x), rarities(state["upper"], x))
+        x = x.flatten(1).T
+        tails = torch.maximum(rarities(state["lower"], -x), rarities(state["upper"], x)).T
         # A share is at most 1, and what is common in one feature must not excuse another.
         return tails.clamp_min(0)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..._errors import ConfigError, DataError
 from .._contract import Method, Needs, Observation, State
-from ._tails import rarity, tails
+from ._tails import rarities, several_tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +36,21 @@ class Mahalanobis(Method):
         y = seen.scores.argmax(1) if seen.y is None else seen.y
         # The scale is taken from inputs that the means do not know; else it would be too narrow.
         held = torch.arange(len(y)) % 5 == 4
-        state: State = {}
-        for i, features in enumerate(seen.activations.values()):
-            part = _fitted(features[~held].double(), y[~held], self.components)
-            state |= {f"{i}.{name}": value.float() for name, value in part.items()}
-            state[f"{i}.scale"] = tails(_distance(state, i, features[held]))
+        layers = list(seen.activations.values())
+        parts = [_fitted(part[~held].double(), y[~held], self.components) for part in layers]
+        width = max(means.shape[1] for _, means in parts)
+        # All of one width, so that the distances of all layers are one operation.
+        state = {f"{i}.whitening": _padded(part[0], width) for i, part in enumerate(parts)}
+        state["means"] = torch.stack([_padded(means, width) for _, means in parts])
+        state["scales"] = several_tails(_distances(state, [part[held] for part in layers]).T)
         return state
 
     def score(self, state: State, seen: Observation) -> Tensor:
-        columns = [
-            rarity(state[f"{i}.scale"], _distance(state, i, features))
-            for i, features in enumerate(seen.activations.values())
-        ]
-        return torch.stack(columns, 1).amax(1)
+        return rarities(state["scales"], _distances(state, list(seen.activations.values()))).amax(0)
 
 
-def _fitted(features: Tensor, y: Tensor, components: int) -> State:
+def _fitted(features: Tensor, y: Tensor, components: int) -> tuple[Tensor, Tensor]:
+    """What whitens features (N, F), (F, C), and the class means (K, C) after it."""
     classes = torch.unique(y)
     if len(features) < 2 * len(classes):
         raise DataError(
@@ -65,7 +64,11 @@ def _fitted(features: Tensor, y: Tensor, components: int) -> State:
     values, vectors = torch.linalg.eigh(covariance)
     kept = slice(-min(components, len(values)), None)
     whitening = vectors[:, kept] * values[kept].clamp_min(1e-12).rsqrt()
-    return {"whitening": whitening, "means": means @ whitening}
+    return whitening, means @ whitening
+
+
+def _padded(columns: Tensor, width: int) -> Tensor:
+    return nn.functional.pad(columns, (0, width - columns.shape[1])).float()
 
 
 def shrunk(residuals: Tensor) -> Tensor:
@@ -82,9 +85,9 @@ def shrunk(residuals: Tensor) -> Tensor:
     return torch.from_numpy(correlation) * scale[:, None] * scale
 
 
-def _distance(state: State, layer: int, features: Tensor) -> Tensor:
-    """Distance (B,) of features (B, F) to the nearest mean."""
-    white = features @ state[f"{layer}.whitening"]
+def _distances(state: State, layers: list[Tensor]) -> Tensor:
+    """Distances (L, B) of each layer's features (B, F) to the nearest mean."""
+    white = torch.stack([part @ state[f"{i}.whitening"] for i, part in enumerate(layers)])
     # Without the shortcut by products, whose rounding would depend on the rows beside.
     exact = "donot_use_mm_for_euclid_dist"
-    return torch.cdist(white, state[f"{layer}.means"], compute_mode=exact).amin(1)
+    return torch.cdist(white, state["means"], compute_mode=exact).amin(2)

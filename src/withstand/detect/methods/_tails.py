@@ -51,15 +51,14 @@ def several_tails(scores: Tensor) -> Tensor:
 
 def rarity(knots: Tensor, scores: Tensor) -> Tensor:
     """The rarity (B,) of scores (B,), by the knots that `tails` gave; rises everywhere."""
-    x, y, slope = knots.unbind()
-    place = torch.searchsorted(x, scores.detach().contiguous(), right=True).sub_(1).clamp_min_(0)
-    return torch.addcmul(y[place], slope[place], scores - x[place])
+    place = torch.searchsorted(knots[0, 1:], scores.detach().contiguous(), right=True)
+    x, y, slope = knots[:, place].unbind()
+    return torch.addcmul(y, slope, scores - x)
 
 
 def rarities(knots: Tensor, scores: Tensor) -> Tensor:
-    """The rarities (B, M) of several scores (B, M), by the knots that `several_tails` gave."""
-    x, y, slope = knots.unbind()
-    values = scores.detach().T.contiguous()
-    place = torch.searchsorted(x, values, right=True).sub_(1).clamp_min_(0)
-    start, base, rise = (part.gather(1, place).T for part in (x, y, slope))
-    return base + rise * (scores - start)
+    """The rarities (M, B) of several scores (M, B), by the knots (3, M, K) of each."""
+    values = scores.detach().contiguous()
+    place = torch.searchsorted(knots[0, :, 1:].contiguous(), values, right=True)
+    x, y, slope = knots.gather(2, place.expand(3, -1, -1)).unbind()
+    return torch.addcmul(y, slope, scores - x)
