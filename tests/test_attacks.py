@@ -13,7 +13,7 @@ from withstand.attacks._apgd import _windows
 from withstand.attacks._ball import project
 from withstand.models import FunctionModel, TorchModel
 from withstand.testing import check_attack
-from withstand.threat import L0, L1, L2, Frozen, Linf, Region, Threat
+from withstand.threat import L0, L1, L2, Box, Frozen, Linf, Region, Threat
 
 WEIGHT = torch.tensor([3.0, -4.0, 0.0])
 
@@ -163,6 +163,43 @@ def test_noise_is_uniform_and_each_rows_own() -> None:
     assert abs(float(gaussian.pow(4).mean()) - 3) < 0.2
 
 
+def test_directions_favour_no_feature_and_are_each_rows_own() -> None:
+    from withstand.attacks._noise import spread
+
+    x, y = torch.rand(3, 4), torch.arange(3)
+    problem = attacks.Problem(
+        x=x, y=y, key=attacks.sample_keys(x, y), lane=y * 0, target=y, eps=torch.ones(3), lower=x,
+        upper=x, norm="l2", goal=Threat(region=Linf(1)).goal, seed=0,
+    )  # fmt: skip
+    steps = torch.arange(4000).expand(3, 4000)
+    drawn = spread(problem, 1, steps, 7)
+    assert drawn.abs().max() < 1
+    each = drawn.transpose(0, 1).reshape(4000, 21)
+    assert each.mean(0).abs().max() < 0.05
+    assert (3 * each.var(0) - 1).abs().max() < 0.08
+    assert torch.corrcoef(each.T).fill_diagonal_(0).abs().max() < 0.08
+    assert torch.corrcoef(each[:300]).fill_diagonal_(0).abs().max() < 0.95
+    alone = problem.take(torch.tensor([1]))
+    assert torch.equal(spread(alone, 1, steps[:1, 5:9], 7)[0], drawn[1, 5:9])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_gradient_that_is_not_finite_moves_nothing_away(norm: str) -> None:
+    from withstand.attacks._pgd import steepest
+
+    gradient = torch.tensor([[3.0, -4.0], [torch.nan, 1.0], [torch.inf, -1.0]])
+    problem = attacks.Problem(
+        x=gradient, y=gradient, key=gradient, lane=gradient, target=gradient, eps=gradient,
+        lower=gradient, upper=gradient, norm=norm, goal=Threat(region=Linf(1)).goal, seed=0,
+    )  # fmt: skip
+    direction = steepest(problem, gradient)
+    assert bool(direction.isfinite().all())
+    assert torch.equal(
+        direction[0], torch.tensor([0.6, -0.8]) if norm == "l2" else gradient[0].sign()
+    )
+    assert float(gradient[0, 1]) == -4
+
+
 def test_impossible_requests_are_one_line() -> None:
     model, x, y = network()
     threat = Threat(region=Linf(0.1))
@@ -238,6 +275,40 @@ def test_fmn_finds_the_closed_form_distance(ball: type, distance: float) -> None
     assert distance - 1e-6 <= found <= 1.01 * distance
     assert result.curve().robust_accuracy(0.99 * distance).value == 1
     assert result.curve().robust_accuracy(found).value == 0
+
+
+@pytest.mark.parametrize(
+    ("ball", "distance"), [(Linf, 2 / 7), (L2, 2 / 5), (L1, 2 / 4)], ids=["linf", "l2", "l1"]
+)
+def test_fmn_reaches_a_boundary_that_its_steps_do_not(ball: type, distance: float) -> None:
+    x, y = torch.tensor([[2 / 3, 0.0, 0.0]]), torch.tensor([1])
+    attack = attacks.FMN(steps=5, alpha=0.01)
+    result = attacks.run(attack, linear(), x, y, Threat(region=ball(torch.inf)))
+    assert distance - 1e-6 <= float(result.distance) <= 1.5 * distance
+
+
+def test_the_nearest_of_many_points_counts_and_one_outside_does_not() -> None:
+    from withstand.attacks._harvest import Harvest
+
+    x, y = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
+    problem = attacks.Problem(
+        x=x, y=y, key=y, lane=y, target=y, eps=torch.ones(3), lower=x - 1, upper=x + 1, norm="l2",
+        goal=Threat(region=L2(1)).goal, seed=0,
+    )  # fmt: skip
+    where = torch.tensor([2, 0, 2, 2, 0])
+    points = torch.tensor([[0.9, 0.0], [0.5, 0.5], [0.0, 1.1], [0.6, 0.6], [0.2, 0.0]])
+    number = torch.tensor([7, 3, 8, 9, 4])
+    for bounded, kept, first in ((False, [4, 3], [4, 9]), (True, [1, 0], [3, 7])):
+        region = L2(torch.inf) & Box(-1, 1)
+        harvest = Harvest(attacks.FMN(), problem, region, "l2", bounded=bounded)
+        harvest.add(where, points, number, alone=False)
+        assert harvest.found.tolist() == [True, False, True]
+        assert torch.equal(harvest.x_adv[[0, 2]], points[kept])
+        assert harvest.first.tolist() == [first[0], -1, first[1]]
+        # (0, -1.05) is nearer, and the earlier one, but outside the box.
+        beside = torch.tensor([[0.0, -1.05], [0.9, 0.9]])
+        harvest.add(torch.tensor([1, 1]), beside, torch.tensor([1, 2]), alone=False)
+        assert torch.equal(harvest.x_adv[1], beside[1])
 
 
 def test_hopskipjump_comes_near_the_closed_form_distance() -> None:

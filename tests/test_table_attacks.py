@@ -203,6 +203,42 @@ def test_the_least_cost_is_that_of_the_cheapest_way_there_is() -> None:
     assert curve.robust_accuracy(8.1).value == pytest.approx(1 / 3)
 
 
+def test_in_a_tight_box_a_walk_goes_where_the_others_point_and_gives_up_half_way() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 1, 40)
+    asked = Capability(
+        features=tuple(Feature(name=f"c{n}", lower=0, upper=1, most=0.05) for n in range(40))
+    )
+    reach = 0.05 * np.abs(weights).sum()
+    x = rng.uniform(0.3, 0.7, (6, 40)).astype(np.float32)
+    # All but the last two can get there, by two thirds of what they can change.
+    need = np.where(np.arange(6) < 4, 0.65, 1.01) * reach
+    x += ((-need - x @ weights) / (weights @ weights))[:, None] * weights
+    model = FunctionModel(lambda rows: rows @ weights > 0, returns="labels", domain=Box(-9, 9))
+    others = rng.uniform(0, 1, (200, 40)).astype(np.float32)
+    names = (others @ weights > 0).astype(int)
+    inputs, y = torch.from_numpy(x), torch.zeros(6, dtype=torch.long)
+    threat = Threat(region=asked, access="labels")
+
+    def walked(names: Any, **told: Any) -> attacks.Result:
+        walk = TableWalk(rows=Donors(others, names), rounds=12, block=24, **told)
+        return attacks.run(walk, model, inputs, y, threat, batch_size=4)
+
+    found = walked(names)
+    assert found.success.tolist() == [True] * 4 + [False] * 2
+    assert asked.contains(x, found.x_adv.numpy()).all()
+    assert (found.ledger.forwards[4:] <= 1 + 6 * 24).all()
+    assert (found.ledger.forwards[4:] > 5 * 24).all()
+    alone = attacks.run(
+        TableWalk(rows=Donors(others, names), rounds=12, block=24),
+        *(model, inputs[3:4], y[3:4], threat),
+        keys=attacks.sample_keys(inputs, y)[3:4],
+    )
+    assert torch.equal(alone.x_adv[0], found.x_adv[3])
+    assert walked(rng.permutation(names)).success.sum() < 2
+    assert not walked(names, tries=96).success.any()
+
+
 def test_a_walk_from_examples_keeps_them_or_finds_less() -> None:
     x = rows(12)
     model, asked = scored(x), capability()

@@ -124,3 +124,13 @@ def test_a_value_that_no_cent_is_exactly_stays_and_the_last_cent_is_reached() ->
         assert kept[0, 0] == x[0], (value, kept)
         if change == "both":
             assert kept[0, 1] == np.float32(13.36)
+
+
+def test_one_step_alone_is_a_way_too() -> None:
+    """In single precision 7 cents are more than 7 times 0.01, and 8 are less."""
+    ends = (float(np.float32(value)) for value in (0.07, 0.08))
+    cents = Feature(name="a", **dict(zip(("lower", "upper"), ends, strict=True)), step=0.01)
+    can = Capability(features=(cents, Feature(name="b", lower=0, upper=0.9, integer=True)))
+    result = run(linear(np.array([1000.0, 1.0, -75.0])), np.array([[0.07, 0]], np.float32), can)
+    assert result.success.all()
+    assert result.x_adv.tolist() == [[np.float32(0.08), 0]]

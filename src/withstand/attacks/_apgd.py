@@ -23,7 +23,7 @@ class _State(NamedTuple):
     points: Tensor
     previous: Tensor
     best: Tensor
-    best_gradient: Tensor
+    best_direction: Tensor
     best_loss: Tensor
     last_loss: Tensor
     step_size: Tensor
@@ -62,7 +62,7 @@ class APGD(Attack):
             points=start,
             previous=start,
             best=start,
-            best_gradient=torch.zeros_like(start),
+            best_direction=torch.zeros_like(start),
             best_loss=lowest,
             last_loss=lowest,
             step_size=2 * problem.eps,
@@ -85,41 +85,44 @@ class APGD(Attack):
         assert seen.loss is not None
         column = problem.column
         better = seen.loss > state.best_loss
-        best = torch.where(column(better), state.points, state.best)
-        best_gradient = torch.where(column(better), seen.gradient, state.best_gradient)
+        # Rows chosen by a weight of 0 or 1: a third of the time that `where` takes on a processor.
+        weight = column(better.to(seen.points.dtype))
+        direction = steepest(problem, seen.gradient)
+        best = torch.lerp(state.best, state.points, weight)
+        best_direction = torch.lerp(state.best_direction, direction, weight)
         best_loss = torch.maximum(seen.loss, state.best_loss)
         rises = state.rises + (seen.loss > state.last_loss)
 
-        window = _windows(self.steps).to(state.step.device)[state.step.clamp_max(self.steps + 1)]
-        points, gradient, previous = state.points, seen.gradient, state.previous
+        window = _events(self.steps).to(state.step.device)[state.step.clamp_max(self.steps + 1)]
+        points, previous = state.points, state.previous
         step_size, halved, last_loss = state.step_size, state.halved, seen.loss
-        checked_loss, begun, due = state.checked_loss, state.step > 0, window > 0
+        checked_loss = state.checked_loss
         # Few steps are checkpoints, and what is done at one costs as much as the rest of the step.
-        if bool(due.any()):
+        eventful = bool(window.any())
+        if eventful:
+            due = window > 0
             stalled = ~halved & (best_loss <= checked_loss)
             halve = due & ((rises <= 0.75 * window) | stalled)
             points = torch.where(column(halve), best, points)
-            gradient = torch.where(column(halve), best_gradient, gradient)
+            direction = torch.where(column(halve), best_direction, direction)
             previous = torch.where(column(halve), best, previous)
             step_size = torch.where(halve, step_size / 2, step_size)
             last_loss = torch.where(halve, best_loss, last_loss)
             rises, halved = rises.masked_fill(due, 0), torch.where(due, halve, halved)
             checked_loss = torch.where(due, best_loss, checked_loss)
 
-        ahead = project(
-            problem, torch.addcmul(points, column(step_size), steepest(problem, gradient))
-        )
+        torch.addcmul(points, column(step_size), direction, out=direction)
+        ahead = project(problem, direction, owned=True)
         # points + 0.75 (ahead - points) + 0.25 (points - previous)
-        glide = torch.lerp(torch.lerp(previous, points, 2.0), ahead, 0.75)
-        if not bool(begun.all()):
-            glide = torch.where(column(begun), project(problem, glide), ahead)
-        else:
-            glide = project(problem, glide)
+        glide = torch.lerp(previous, points, 2.0).lerp_(ahead, 0.75)
+        glide = project(problem, glide, owned=True)
+        if eventful:
+            glide = torch.where(column(window < 0), ahead, glide)
         return _State(
             points=glide,
             previous=points,
             best=best,
-            best_gradient=best_gradient,
+            best_direction=best_direction,
             best_loss=best_loss,
             last_loss=last_loss,
             step_size=step_size,
@@ -141,3 +144,11 @@ def _windows(steps: int) -> Tensor:
         length[second] = second - first
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
     return torch.tensor(length)
+
+
+@lru_cache
+def _events(steps: int) -> Tensor:
+    """The same, and -1 at the first step, which has no momentum."""
+    events = _windows(steps).clone()
+    events[0] = -1
+    return events

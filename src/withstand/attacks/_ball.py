@@ -83,7 +83,8 @@ def reach(region: Region, x: Tensor) -> Reach:
 def _inward(bound: np.ndarray, toward: float) -> Tensor:
     rounded = bound.astype(np.float32)
     outside = rounded < bound if toward > 0 else rounded > bound
-    return torch.from_numpy(np.where(outside, np.nextafter(rounded, np.float32(toward)), rounded))
+    rounded[outside] = np.nextafter(rounded[outside], np.float32(toward))
+    return torch.from_numpy(rounded)
 
 
 def length(delta: Tensor, norm: str) -> Tensor:
@@ -96,16 +97,20 @@ def length(delta: Tensor, norm: str) -> Tensor:
     return flat.abs().sum(1) if norm == "l1" else (flat != 0).sum(1).to(delta.dtype)
 
 
-def project(problem: Problem, points: Tensor, radius: Tensor | None = None) -> Tensor:
+def project(
+    problem: Problem, points: Tensor, radius: Tensor | None = None, *, owned: bool = False
+) -> Tensor:
     """The points (B, ...) brought into the box and the ball of radius (B,), eps if not given.
 
-    The nearest such point in Linf, L1 and L0, and nearly so in L2.
+    The nearest such point in Linf, L1 and L0, and nearly so in L2. owned: nobody else reads the
+    points given, so that they may be written to.
     """
     if problem.norm == "linf":
         if radius is not None:
             limit = problem.column(radius)
             points = problem.x + torch.clamp(points - problem.x, -limit, limit)
-        return torch.clamp(points, problem.lower, problem.upper)
+        within = torch.clamp_ if owned or radius is not None else torch.clamp
+        return within(points, problem.lower, problem.upper)
     radius = problem.eps if radius is None else radius
     if problem.norm == "l2":
         points = problem.x + _scale(problem, points - problem.x, radius * _INWARD)

@@ -12,11 +12,12 @@ from torch import Tensor
 from ..threat import Access
 from ..threat.tabular import NUMPY, Arithmetic, Capability, excess, value
 from ._ball import length, project
-from ._contract import Attack, Query, Seen
+from ._contract import Query, Seen
 from ._losses import loss
 from ._noise import uniform
 from ._problem import Problem
 from ._repair import repaired, units
+from ._tables import TableAttack, widths
 
 _MOMENTUM = 0.75
 # Of the width of each feature's range.
@@ -49,7 +50,7 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CAPGD(Attack):
+class CAPGD(TableAttack):
     """Gradient steps under a table's constraints, after CAPGD (Simonetto et al. 2024).
 
     Steps are shares of each feature's own range, as in APGD with momentum and halving; relations
@@ -63,13 +64,6 @@ class CAPGD(Attack):
     loss: str = "pma"
     restarts: int = 3
     needs: ClassVar[Access] = "gradients"
-    norms: ClassVar = ("linf", "l2", "l1", "l0")
-    tables: ClassVar = True
-
-    @property
-    def lanes(self) -> int:
-        """Restarts."""
-        return self.restarts
 
     def init(self, problem: Problem) -> _State:
         x = problem.x.flatten(1)
@@ -208,11 +202,10 @@ def _through(capability: Capability, rows: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _width(problem: Problem) -> Tensor:
-    """How far each feature (B, F) can go in all; where there is no end, as far as it is from 0."""
-    x, lower, upper = (one.flatten(1) for one in (problem.x, problem.lower, problem.upper))
-    width = torch.where((upper - lower).isfinite(), upper - lower, x.abs().clamp_min(1))
+    """As `widths`, and 0 for what is derived."""
+    width = widths(problem)
     if problem.capability is not None:
-        width = width * (units(problem.capability).to(x.device) < x.shape[1])
+        width = width * (units(problem.capability).to(width.device) < width.shape[1])
     return width
 
 

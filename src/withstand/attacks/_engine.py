@@ -15,12 +15,13 @@ from torch import Tensor
 
 from .._errors import BudgetError, CheckpointError, DataError, ModelError, ThreatError
 from ..models import Model, describe
-from ..threat import L0, L1, L2, Box, Budget, Frozen, Linf, Mask, Threat
+from ..threat import Budget, Threat
 from ..threat.tabular import Capability
 from ._ask import Asker, Counted
 from ._ball import reach
 from ._checkpoint import Checkpoint
 from ._contract import Attack, Query, Seen, allowed
+from ._harvest import Harvest
 from ._problem import Problem, sample_keys
 from ._result import Ledger, Result, Status
 
@@ -107,15 +108,7 @@ class _Run:
         self.attack, self.model, self.threat, self.batch = attack, model, threat, batch_size
         self.planned = type(attack).plan is not Attack.plan
         self.asker = Asker(model, x, batch_size)
-        self.region = threat.within(model.domain).region
         self.bounded = not attack.refines and (threat.bounded or not attack.minimum_norm)
-        # Then the bounds lower and upper say all there is to say about membership.
-        boxes = Box | Mask | Frozen if attack.minimum_norm else Box | Mask | Frozen | Linf
-        self.boxed = all(
-            isinstance(part, boxes)
-            or (isinstance(part, Linf | L2 | L1 | L0) and np.isinf(part.eps).all())
-            for part in self.region
-        )
         reachable = threat.unbounded() if attack.minimum_norm else threat
         lower, upper, eps, self.norm = reach(reachable.within(model.domain).region, x)
         n, device = len(x), x.device
@@ -135,6 +128,8 @@ class _Run:
             seed=seed,
             capability=next((one for one in threat.region if isinstance(one, Capability)), None),
         )
+        region = threat.within(model.domain).region
+        self.harvest = Harvest(attack, self.samples, region, threat.norm, bounded=self.bounded)
         budget = budget or Budget()
         queries = [q for q in (threat.queries, budget.forwards) if q is not None]
         self.most_forwards = min(queries, default=None)
@@ -142,17 +137,15 @@ class _Run:
         self.deadline = time.monotonic() + (budget.seconds or np.inf)
         self.told = time.monotonic()
 
-        self.wrong, self.found, self.ended, self.unstarted = no, no.clone(), no.clone(), no.clone()
+        self.wrong, self.ended, self.unstarted = no, no.clone(), no.clone()
         self.known = known is not None
         self.forwards = zero.clone() if known is None else known.forwards.clone()
         self.backwards = zero.clone() if known is None else known.backwards.clone()
-        self.first = zero - 1
         self.passed = self.begun = zero.sum()
-        self.best = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
-        self.x_adv = x.clone()
         self.plan = (zero - 1)[:, None].expand(n, attack.lanes).clone()
         self.waiting = self.waiting_lane = zero[:0]
         self.index, self.problem = zero[:0], self.samples.take(zero[:0])
+        self.going: Tensor | None = None
         self.state: Any = None
 
     @cached_property
@@ -190,7 +183,7 @@ class _Run:
             raise
 
     def _ask_clean(self) -> None:
-        everything = torch.arange(len(self.found), device=self.found.device)
+        everything = torch.arange(len(self.wrong), device=self.wrong.device)
         # An interrupted pass goes on behind the parts that were answered.
         for part in torch.split(everything, self.batch)[int(self.passed) :]:
             rows = self.samples.take(part)
@@ -221,6 +214,7 @@ class _Run:
             begun = type(begun)(*(torch.cat(pair) for pair in zip(self.state, begun, strict=True)))
             fresh, index = self.problem.with_rows(fresh), torch.cat((self.index, index))
         self.problem, self.index, self.state = fresh, index, begun
+        self.going = None
 
     def _affords(self, index: Tensor, forwards: int, backwards: int) -> Tensor:
         enough = torch.ones_like(index, dtype=torch.bool)
@@ -240,7 +234,8 @@ class _Run:
         query = self.attack.query(self.problem, self.state)
         live = self._affordable(query)
         rows = live if live.ndim == 1 else live.any(1)
-        if not bool(rows.all()) and (self.compact or not bool(rows.any())):
+        asking = int(rows.count_nonzero())
+        if asking < len(self.index) and (self.compact or not asking):
             self._release(rows, query)
             return
         seen = self.asker.answer(self.problem, query._replace(live=live))
@@ -251,8 +246,9 @@ class _Run:
         """The live points that may be asked: sample not done, budget not spent."""
         live = query.live
         if self.bounded:
-            going = ~self.found[self.index]
-            live = live & (going if live.ndim == 1 else going[:, None])
+            if self.going is None:
+                self.going = ~self.harvest.found[self.index]
+            live = live & (self.going if live.ndim == 1 else self.going[:, None])
         if self.most_forwards is not None:
             left = self.most_forwards - self.forwards[self.index]
             live = live & (left > 0 if live.ndim == 1 else live.cumsum(1) <= left[:, None])
@@ -268,7 +264,7 @@ class _Run:
             self.unstarted[index] |= query.unstarted[gone]
         # A query that is still wanted but not affordable means that the budget ended this row.
         wanted = query.live[gone] if query.live.ndim == 1 else query.live[gone].any(1)
-        done = self.found[index] if self.bounded else torch.zeros_like(wanted)
+        done = self.harvest.found[index] if self.bounded else torch.zeros_like(wanted)
         following = lane + 1
         again = ~done & ~wanted & (following < self.attack.lanes)
         # A plan may know fewer targets than there are lanes.
@@ -277,7 +273,7 @@ class _Run:
         self.ended[index] |= ~again & ~wanted
         self.waiting = torch.cat((self.waiting, index[again]))
         self.waiting_lane = torch.cat((self.waiting_lane, following[again]))
-        self.index, self.problem = self.index[stay], self.problem.take(stay)
+        self.index, self.problem, self.going = self.index[stay], self.problem.take(stay), None
         self.state = type(self.state)(*(field[stay] for field in self.state))
 
     def _record(self, live: Tensor, query: Query, seen: Seen) -> None:
@@ -285,54 +281,36 @@ class _Run:
         self.forwards.index_add_(0, self.index, spent)
         if query.objective is not None:
             self.backwards.index_add_(0, self.index, spent)
-        hit = seen.hit & live
-        if not bool(hit.any()):
+        hit = (seen.hit & live).nonzero()
+        if not len(hit):
             return
-        after = self.forwards[self.index]
-        if hit.ndim == 1:
-            row = hit.nonzero()[:, 0]
-            points, number = query.points[row], after[row]
-        else:
-            row, column = hit.nonzero(as_tuple=True)
-            number = (after - spent)[row] + live.cumsum(1)[row, column]
-            points = query.points[row, column]
+        row = hit[:, 0]
         where = self.index[row]
-        x, capability = self.samples.x[where], self.samples.capability
-        distance = self.attack.effort(x, points, self.threat.norm, capability).double()
-        good = (distance < self.best[where]).nonzero()[:, 0]
-        good = good[self._inside(where[good], points[good])]
-        if hit.ndim == 2:
-            good = good[_leaders(row[good], (number if self.bounded else distance)[good])]
-        where = where[good]
-        self.first[where] = torch.where(self.found[where], self.first[where], number[good])
-        self.found[where] = True
-        self.best[where] = distance[good]
-        self.x_adv[where] = points[good]
-
-    def _inside(self, index: Tensor, points: Tensor) -> Tensor:
-        if not len(index):
-            return index > 0
-        if self.boxed:
-            inside = (points >= self.samples.lower[index]) & (points <= self.samples.upper[index])
-            return inside.flatten(1).all(1)
-        return torch.from_numpy(self._contains(index, points)).to(index.device)
-
-    def _contains(self, index: Tensor, points: Tensor) -> Any:
-        region = self.region.take(index.cpu().numpy())
-        return region.contains(self.samples.x[index].cpu().numpy(), points.cpu().numpy())
+        if live.ndim == 1:
+            points, number = query.points[row], self.forwards[where]
+        else:
+            column = hit[:, 1]
+            points = query.points[row, column]
+            number = self.forwards[where] - spent[row] + live.cumsum(1)[row, column]
+        self.harvest.add(where, points, number, alone=live.ndim == 1)
+        self.going = None
 
     def _tell(self) -> None:
         now = time.monotonic()
         if self.progress is not None and now - self.told > 0.2:
             self.told = now
             busy = len(self.waiting) + len(self.index)
-            self.progress(len(self.found) - busy, len(self.found), int(self.found.sum()))
+            n, found = len(self.wrong), int(self.harvest.found.sum())
+            self.progress(n - busy, n, found)
         if self.checkpoint is not None and self.checkpoint.due:
             self._keep()
 
+    def _saved(self) -> tuple[tuple[object, tuple[str, ...]], ...]:
+        return (self, _SAVED), (self.harvest, ("found", "first", "best", "x_adv"))
+
     def _keep(self) -> None:
         if self.checkpoint is not None:
-            kept = {name: getattr(self, name) for name in _SAVED}
+            kept = {name: getattr(part, name) for part, names in self._saved() for name in names}
             state = list(self.state) if len(self.index) else []
             run = {**kept, "lane": self.problem.lane, "state": state, "of": self.fingerprint}
             self.checkpoint.save({"run": run})
@@ -343,59 +321,52 @@ class _Run:
             return False
         if saved["of"] != self.fingerprint:
             raise CheckpointError("the checkpoint belongs to another attack; delete it")
-        for name in _SAVED:
-            setattr(self, name, saved[name].to(self.found.device))
+        device = self.wrong.device
+        for part, names in self._saved():
+            for name in names:
+                setattr(part, name, saved[name].to(device))
         self.problem = self.samples.take(self.index)
-        lane = saved["lane"].to(self.found.device)
+        lane = saved["lane"].to(device)
         self.problem.lane.copy_(lane)
         self.problem.target.copy_(self.plan[self.index, lane])
         if len(self.index):
-            fields = [field.to(self.found.device) for field in saved["state"]]
+            fields = [field.to(device) for field in saved["state"]]
             self.state = type(self.attack.init(self.problem))(*fields)
         return True
 
     def _judged(self) -> Result:
         # A success is what the stored example does, not what was seen on the way to it. A black
         # box is not asked again: its limit on queries holds, and the finding query was its word.
-        found = self.found.nonzero()[:, 0]
-        for part in torch.split(found, self.batch):
+        harvest = self.harvest
+        for part in torch.split(harvest.found.nonzero()[:, 0], self.batch):
             if not len(part):
                 continue
-            inside = torch.from_numpy(self._contains(part, self.x_adv[part])).to(part.device)
+            x_adv = harvest.x_adv[part]
+            inside = torch.from_numpy(harvest.contains(part, x_adv)).to(part.device)
             if self.model.access == "gradients":
                 rows = self.samples.take(part)
-                inside &= self.asker.answer(rows, Query(self.x_adv[part], part >= 0)).hit
-            self.found[part] = inside
-        self.x_adv = torch.where(self.samples.column(self.found), self.x_adv, self.samples.x)
-        success = self.found | self.wrong
+                inside &= self.asker.answer(rows, Query(x_adv, part >= 0)).hit
+            harvest.found[part] = inside
+        found, x = harvest.found, self.samples.x
+        x_adv = torch.where(self.samples.column(found), harvest.x_adv, x)
+        success = found | self.wrong
         ball = next(part for part in self.threat.region if hasattr(part, "distance"))
-        distance = torch.from_numpy(
-            ball.distance(self.samples.x.cpu().numpy(), self.x_adv.cpu().numpy())
-        ).to(success.device)
-        flags = (self.wrong, self.found, self.unstarted, self.ended)
+        distance = ball.distance(x.cpu().numpy(), x_adv.cpu().numpy())
+        distance = torch.from_numpy(distance).to(success.device)
+        flags = (self.wrong, found, self.unstarted, self.ended)
         return Result(
-            x_adv=self.x_adv,
+            x_adv=x_adv,
             success=success,
             distance=torch.where(success, distance, torch.full_like(distance, np.inf)),
             status=tuple(Status.of(*row) for row in zip(*(f.tolist() for f in flags), strict=True)),
             ledger=Ledger(
-                forwards=self.forwards, backwards=self.backwards, first_success=self.first
+                forwards=self.forwards, backwards=self.backwards, first_success=harvest.first
             ),
             batch_invariant=self.asker.batch_invariant,
         )
 
 
 _SAVED = (
-    *("wrong", "found", "ended", "unstarted", "forwards", "backwards", "first", "best", "x_adv"),
-    *("plan", "waiting", "waiting_lane", "index", "passed", "begun"),
+    *("wrong", "ended", "unstarted", "forwards", "backwards", "plan", "waiting", "waiting_lane"),
+    *("index", "passed", "begun"),
 )
-
-
-def _leaders(row: Tensor, key: Tensor) -> Tensor:
-    """The positions of the smallest key of each row; the first of equal ones."""
-    order = key.argsort(stable=True)
-    order = order[row[order].argsort(stable=True)]
-    sorted_row = row[order]
-    first = torch.ones_like(sorted_row, dtype=torch.bool)
-    first[1:] = sorted_row[1:] != sorted_row[:-1]
-    return order[first]

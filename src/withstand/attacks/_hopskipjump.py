@@ -13,7 +13,7 @@ from ..threat import Access
 from ._ball import length
 from ._contract import Attack, Query, Seen
 from ._decision import begun, between
-from ._noise import normal, uniform
+from ._noise import spread
 from ._problem import Problem
 
 _START, _SEARCH, _ESTIMATE, _JUMP = range(4)
@@ -40,8 +40,9 @@ class HopSkipJump(Attack):
     """HopSkipJump (Chen et al. 2020, algorithm 2), L2 and Linf, within `queries` a sample.
 
     Each iteration finds the boundary by bisection, estimates its normal from draws * sqrt(t)
-    random directions, and jumps outwards along it. It starts from plain pictures and noise, at most
-    `starts` of them, and says so if none is adversarial. A row asks up to `block` points at a time.
+    random directions (of uniform numbers, in L2 too), and jumps outwards along it. It starts from
+    plain pictures and noise, at most `starts` of them, and says so if none is adversarial. A row
+    asks up to `block` points at a time.
     """
 
     queries: int = 1000
@@ -110,7 +111,7 @@ class HopSkipJump(Attack):
             counted = torch.arange(self.block, device=left.device) < count[:, None]
             sub, edge = problem.take(rows), state.edge[rows]
             radius = self._radius(sub, edge, state.iteration[rows]).clamp_min(1e-12)
-            moved = (seen.points[rows] - edge[:, None]).flatten(2)
+            moved = seen.points[rows].sub_(edge[:, None]).flatten(2)
             vote = torch.where(seen.hit[rows], 1.0, -1.0) * counted
             sums = torch.stack((counted.float(), vote), 1) @ moved / radius[:, None, None]
             total, signed = total.clone(), signed.clone()
@@ -170,10 +171,7 @@ class HopSkipJump(Attack):
     def _around(self, problem: Problem, edge: Tensor, radius: Tensor, number: Tensor) -> Tensor:
         """Points (B, M, ...) at an L2 distance (B,) from the edge, cut to the box."""
         elements = edge[0].numel()
-        if problem.norm == "l2":
-            noise = normal(problem, 1, number, elements)
-        else:
-            noise = uniform(problem, 1, number, elements).mul_(2).sub_(1)
+        noise = spread(problem, 1, number, elements)
         noise.mul_(radius[:, None, None] / torch.linalg.vector_norm(noise, dim=2, keepdim=True))
         points = noise.reshape(*number.shape, *edge.shape[1:]).add_(edge[:, None])
         return torch.clamp(points, problem.lower[:, None], problem.upper[:, None], out=points)

@@ -39,6 +39,34 @@ def normal(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Ten
     return _drawn(problem, tag, step, elements, _box_muller)
 
 
+def spread(problem: Problem, tag: int, step: Tensor, elements: int) -> Tensor:
+    """Uniform numbers in (-1, 1) in 16-bit steps, (B, M, elements) for steps (B, M).
+
+    For directions, which need no more than a mean of zero and an equal spread: four of a hash, a
+    fifth of what normal numbers cost.
+    """
+    key = _keys(problem, tag, step)
+    quarter = (elements + 3) // 4
+    counter = torch.arange(1, quarter + 1, device=key.device) * GOLDEN
+    rows = key.reshape(-1, 1)
+    out = torch.empty(len(rows), 4 * quarter, device=key.device)
+    size = max(1, _BLOCK // quarter)
+    for begin in range(0, len(rows), size):
+        block = out[begin : begin + size]
+        block.copy_(mix(rows[begin : begin + size] + counter).view(torch.int16))
+        block.add_(0.5).mul_(2**-15)
+    return out[:, :elements].reshape(*key.shape, elements)
+
+
+def _keys(problem: Problem, tag: int, step: Tensor | int) -> Tensor:
+    key, lane = problem.key, problem.lane
+    if isinstance(step, Tensor) and step.ndim == 2:
+        key, lane = key[:, None], lane[:, None]
+    for part in (torch.full_like(key, problem.seed), lane, tag, step):
+        key = mix(key + GOLDEN + part)
+    return key
+
+
 def _drawn(
     problem: Problem,
     tag: int,
@@ -46,11 +74,7 @@ def _drawn(
     elements: int,
     shape: Callable[[Tensor, Tensor], None],
 ) -> Tensor:
-    key, lane = problem.key, problem.lane
-    if isinstance(step, Tensor) and step.ndim == 2:
-        key, lane = key[:, None], lane[:, None]
-    for part in (torch.full_like(key, problem.seed), lane, tag, step):
-        key = mix(key + GOLDEN + part)
+    key = _keys(problem, tag, step)
     # One hash of 64 bits gives two numbers, and blocks of rows stay in the processor's cache.
     half = (elements + 1) // 2
     counter = torch.arange(1, half + 1, device=key.device) * GOLDEN

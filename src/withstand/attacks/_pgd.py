@@ -23,10 +23,14 @@ class _State(NamedTuple):
 
 
 def steepest(problem: Problem, gradient: Tensor) -> Tensor:
-    """The direction (B, ...) of unit length in the norm that a linear loss rises fastest in."""
+    """The direction (B, ...) of unit length in the norm that a linear loss rises fastest in.
+
+    Always a new tensor; zero where the gradient is not finite.
+    """
     if problem.norm == "linf":
         return gradient.sign()
-    return gradient / problem.column(length(gradient, "l2").clamp_min(1e-12))
+    unit = gradient / problem.column(length(gradient, "l2").clamp_min(1e-12))
+    return unit.nan_to_num_(0.0, 0.0, 0.0)
 
 
 def random_start(problem: Problem, tag: int) -> Tensor:
@@ -72,9 +76,10 @@ class PGD(Attack):
     def step(self, problem: Problem, state: _State, seen: Seen) -> _State:
         assert seen.gradient is not None
         share = 2.5 / self.steps if self.step_size is None else self.step_size
-        size = problem.column(share * problem.eps)
-        moved = torch.addcmul(state.points, size, steepest(problem, seen.gradient))
-        return _State(project(problem, moved), state.step + 1)
+        # One buffer for direction, moved points and projection: it stays in the processor's cache.
+        moved = steepest(problem, seen.gradient)
+        torch.addcmul(state.points, problem.column(problem.eps), moved, value=share, out=moved)
+        return _State(project(problem, moved, owned=True), state.step + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -300,14 +300,16 @@ def units(capability: Capability) -> Tensor:
 
 def movable(problem: Problem) -> Tensor:
     """Which features (B, F) have another value in their range."""
-    lower, upper = (one.flatten(1) for one in (problem.lower, problem.upper))
+    lower, upper = (one.flatten(1).double() for one in (problem.lower, problem.upper))
     if problem.capability is None:
         return upper > lower
-    features = problem.capability.features
-    step = torch.tensor([one.step or float(one.integer) for one in features]).to(lower)
-    step = step.where(step > 0, torch.nan)
-    multiples = (upper / step).floor() - (lower / step).ceil()
-    return (upper > lower) & ~(multiples < 1)
+    told = [one.step or float(one.integer) or np.nan for one in problem.capability.features]
+    step = torch.tensor(told, dtype=torch.float64, device=lower.device)
+    least, most = (lower / step).floor(), (upper / step).ceil()
+    # In single precision a multiple may lie on the other side of an end.
+    least += (least * step).float() < lower
+    most -= ((most * step).float() > upper).double()
+    return (upper > lower) & ~(most <= least)
 
 
 # A few capabilities are attacked at a time, and a repair takes longer to plan than to do.

@@ -15,6 +15,8 @@ from ..threat import Targeted
 from ._problem import Problem
 
 Array = NDArray[Any]
+# Of the linear fit to others: its penalty, and how many spreads from the mean a value counts.
+_RIDGE, _FARTHEST = 0.1, 5.0
 
 
 class Rows:
@@ -68,13 +70,39 @@ class Donors(Rows):
         there = np.zeros(found.shape[:2], bool)
         sides = zip(x, lower, upper, self._labels(problem), problem.lane.tolist(), strict=True)
         for row, (own, low, high, label, lane) in enumerate(sides):
-            goal = problem.goal
-            other = self.names == goal.target if isinstance(goal, Targeted) else self.names != label
-            some = self.values[other]
+            some = self.values[self._other(problem, label)]
             chosen = self._nearest(some, own, low, high)[lane * count : (lane + 1) * count]
             found[row, : len(chosen)], there[row, : len(chosen)] = some[chosen], True
         device = problem.x.device
         return torch.from_numpy(found).to(device), torch.from_numpy(there).to(device)
+
+    def toward(self, problem: Problem) -> Tensor:
+        """The end (B, F) of each range to which a linear fit of the wanted classes points."""
+        lower, upper = problem.lower.flatten(1), problem.upper.flatten(1)
+        slopes: dict[Any, Array] = {}
+        for label in self._labels(problem):
+            if label not in slopes:
+                slopes[label] = self._slope(self._other(problem, label))
+        ways = np.stack([slopes[label] for label in self._labels(problem)])
+        way = torch.from_numpy(ways).to(lower)
+        x = problem.x.flatten(1)
+        end = torch.where(way > 0, upper, torch.where(way < 0, lower, x))
+        return torch.where(end.isfinite(), end, x)
+
+    def _slope(self, other: Array) -> Array:
+        """The slopes (F,) of a ridge regression on which rows (n,) are of the wanted classes."""
+        if not len(self):
+            return np.zeros(self.values.shape[1])
+        scaled = (self.values - self.values.mean(0, dtype=np.float64)) * self.weight
+        scaled = np.clip(scaled, -_FARTHEST, _FARTHEST)
+        inner = scaled.T @ scaled + _RIDGE * len(self) * np.eye(scaled.shape[1])
+        return np.asarray(np.linalg.solve(inner, scaled.T @ (other - other.mean())))
+
+    def _other(self, problem: Problem, label: Any) -> Array:
+        """Which rows (n,) are of a class that a sample of this label wants to pass for."""
+        goal = problem.goal
+        wanted = self.names == goal.target if isinstance(goal, Targeted) else self.names != label
+        return np.asarray(wanted)
 
     def _nearest(self, some: Array, own: Array, low: Array, high: Array) -> Array:
         left = np.abs(some - np.clip(some, low, high)) * self.weight

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ..threat import Access
-from ._contract import Attack, Query, Seen
+from ._contract import Query, Seen
 from ._cuts import Cuts
 from ._noise import uniform
 from ._problem import Problem
 from ._repair import movable, repaired
 from ._rows import Donors
+from ._tables import TableAttack, widths
 
 # A feature that changes goes to an end of its range, anywhere in it, nearby, or else back.
 _END, _ANYWHERE, _NEARBY = 0.3, 0.6, 0.93
@@ -34,7 +35,7 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSearch(Attack):
+class TableSearch(TableAttack):
     """A batched evolutionary search under constraints, for tables with a Capability.
 
     Each generation crosses the best rows so far and changes up to `most_moved` features of each
@@ -51,17 +52,9 @@ class TableSearch(Attack):
     children: int = 24
     kept: int = 12
     most_moved: int = 6
-    restarts: int = 1
     cuts: Cuts | None = None
     donors: Donors | None = None
     needs: ClassVar[Access] = "scores"
-    norms: ClassVar = ("linf", "l2", "l1", "l0")
-    tables: ClassVar = True
-
-    @property
-    def lanes(self) -> int:
-        """Restarts."""
-        return self.restarts
 
     def init(self, problem: Problem) -> _State:
         x = problem.x.flatten(1)
@@ -135,7 +128,7 @@ class TableSearch(Attack):
         x, lower, upper = (
             one.flatten(1)[:, None] for one in (problem.x, problem.lower, problem.upper)
         )
-        width = torch.where((upper - lower).isfinite(), upper - lower, x.abs().clamp_min(1))
+        width = widths(problem)[:, None]
         first = _DONOR if self.donors is not None else 0.0
         second = first + (_CUT if self.cuts is not None else 0.0)
         rest = (kind - second) / (1 - second)

@@ -34,6 +34,7 @@ _BESIDE = 1e-6
 class _State(NamedTuple):
     begin: Tensor  # rows (B, tries, F) to begin with,
     there: Tensor  # and which there are
+    toward: Tensor  # the end (B, F) of each range to which the wanted classes lie
     held: Tensor  # the best row (B, F) so far that fools the model
     strain: Tensor  # of it: how far it is beyond what is allowed, 1 where it is not
     effort: Tensor
@@ -49,9 +50,11 @@ class TableWalk(Attack):
     """The least change that fools, in features or in cost, from rows that do (labels alone).
 
     It begins with `rows`: those of others (`Donors`), of which all or some features are copied, or
-    `Examples` of another attack; without them, with random rows. What fools the model is brought
-    back until it is within the limits, and then until no feature can be given up and no change be
-    made smaller. A choice counts as one feature. Up to `block` forwards a round.
+    `Examples` of another attack; without them, with random rows. Where none of those fools, it goes
+    on for half of the rounds with rows anywhere in the box, half of whose features lie at the end
+    to which the others' classes point. What fools the model is brought back until it is within the
+    limits, and then until no feature can be given up and no change be made smaller. A choice counts
+    as one feature. Up to `block` forwards a round.
     aim: the fewest features and then the least cost, or the least cost. The order of the steps is
     ours; the idea of going back along a row that fools is that of decision-based attacks (Brendel
     et al. 2018).
@@ -103,11 +106,13 @@ class TableWalk(Attack):
                 alone = ~there.any(1)
                 begin = torch.where(alone[:, None, None], self._anywhere(problem), begin)
                 there = there | alone[:, None]
+        toward = self.rows.toward(problem) if isinstance(self.rows, Donors) else x
         no = torch.zeros_like(x, dtype=torch.bool)
         far = torch.full(zero.shape, torch.inf, dtype=torch.float64, device=x.device)
         return _State(
             begin=begin,
             there=there,
+            toward=toward,
             held=x,
             strain=far,
             effort=far,
@@ -123,7 +128,7 @@ class TableWalk(Attack):
         rows, feasible = repaired(problem, rows, limited=False)
         live = wanted & feasible & (rows != state.held[:, None]).any(2)
         unstarted = (state.phase == _START) & (
-            ~state.there.any(1) | (state.step * self.block >= _COPIES * self.tries)
+            ~state.there.any(1) | (self._copied(state.step) & (2 * state.step >= self.rounds))
         )
         going = (state.phase != _DONE) & ~unstarted & (state.step < self.rounds)
         # One point stands in where none is possible, so that the row goes on to its next phase.
@@ -156,6 +161,7 @@ class TableWalk(Attack):
         return _State(
             begin=state.begin,
             there=state.there,
+            toward=state.toward,
             held=held,
             strain=torch.where(better, least, state.strain),
             effort=torch.where(better, best, state.effort),
@@ -189,8 +195,10 @@ class TableWalk(Attack):
 
     def _candidates(self, problem: Problem, state: _State) -> tuple[Tensor, Tensor]:
         """Rows (B, M, F), not repaired yet, and which are wanted."""
-        rows, wanted = self._begun(problem, state)
-        for phase, made in ((_REVERT, self._reverted), (_SHRINK, self._shrunk)):
+        rows = state.held[:, None].repeat(1, self.block, 1)
+        wanted = torch.zeros_like(rows[..., 0], dtype=torch.bool)
+        phases = ((_START, self._begun), (_REVERT, self._reverted), (_SHRINK, self._shrunk))
+        for phase, made in phases:
             here = state.phase == phase
             if bool(here.any()):
                 others, asked = made(problem, state)
@@ -199,7 +207,8 @@ class TableWalk(Attack):
         return rows, wanted
 
     def _begun(self, problem: Problem, state: _State) -> tuple[Tensor, Tensor]:
-        """All features of each row to begin with, then random halves of them, then quarters."""
+        """All features of each row to begin with, then random halves of them, then quarters; after
+        that rows anywhere, half of their features at the end to which the others point."""
         x = problem.x.flatten(1)
         (b, f), m = x.shape, self.block
         number = state.step[:, None] * m + torch.arange(m, device=x.device)
@@ -207,8 +216,16 @@ class TableWalk(Attack):
         share = 0.5 ** (number // self.tries).double()
         taken = uniform(problem, 1, state.step, m * f).reshape(b, m, f) < share[..., None]
         rows = state.begin.gather(1, place[..., None].expand(b, m, f))
-        wanted = state.there.gather(1, place) & (number < _COPIES * self.tries)
-        return torch.where(self._spread(problem, taken), rows, x[:, None]), wanted
+        copied = torch.where(self._spread(problem, taken), rows, x[:, None])
+        copies = number < _COPIES * self.tries
+        _, lower, upper = (one.flatten(1)[:, None] for one in _box(problem))
+        side, drawn = uniform(problem, 4, state.step, 2 * m * f).reshape(b, 2, m, f).unbind(1)
+        other = torch.where(side < 0.5, lower + drawn * (upper - lower), state.toward[:, None])
+        return torch.where(copies[..., None], copied, other), ~copies | state.there.gather(1, place)
+
+    def _copied(self, step: Tensor) -> Tensor:
+        """Whether all copies have been asked about."""
+        return step * self.block >= _COPIES * self.tries
 
     def _reverted(self, problem: Problem, state: _State) -> tuple[Tensor, Tensor]:
         """Without several of the changed features, and without one of them."""
