@@ -27,6 +27,7 @@ from withstand.guard.canary import (
     Tally,
     judge,
 )
+from withstand.guard.canary._traffic import Traffic
 
 ARMS = ("canary", "control", "stable")
 SETTINGS = Settings(
@@ -112,6 +113,21 @@ def test_of_many_that_wait_the_oldest_go_first() -> None:
     assert rollout.tallies["errors"].counts == [0, 0, 0, 1000]
 
 
+def test_a_step_begins_with_no_pair_and_nothing_that_waits() -> None:
+    traffic = Traffic()
+    for arm in ("canary", "control", "control"):
+        traffic.saw(arm, 200, 0.01, False, None, 3, 0.9)
+    traffic.anew()
+    assert traffic.labels.n == 0
+    assert not any(tally.n for tally in traffic.tallies.values())
+    # The second of the control arm was about to be paired.
+    traffic.saw("canary", 200, 0.01, False, None, 3, 0.9)
+    traffic.settle()
+    assert not any(tally.n for tally in traffic.tallies.values())
+    assert [traffic.arms[arm].requests for arm in ("canary", "control")] == [2, 2]
+    assert traffic.arms["canary"].labels == {"3": 2}
+
+
 def test_what_a_restart_finds_is_what_was_seen() -> None:
     kept: list[str] = []
     rollout = started(keep=lambda told: kept.append(json.dumps(told)))
@@ -155,6 +171,10 @@ def test_classes_are_compared_one_by_one_in_both_directions() -> None:
         told = found.told()
         assert {told["canary"]["value"], told["control"]["value"]} == {0.0, 0.2}
         assert judged_labels(pairs, more=0.4).verdict == "pass"
+    # One class that is not known yet is enough to wait, however equal the others are.
+    waits = judged_labels({(0, 0): 550, (1, 1): 550, (7, 0): 50, (7, 1): 50})
+    assert (waits.verdict, waits.label) == ("inconclusive", "7")
+    assert judged_labels({(0, 0): 550, (1, 1): 550}).verdict == "pass"
     # Each class is a test of its own, in each of the two directions: 21 places at most.
     only = judged_labels(equal)
     assert only.passes == pytest.approx(math.log(4 / 0.05))

@@ -177,7 +177,8 @@ def test_whoever_goes_on_sending_after_an_answer_is_cut_off(tmp_path: Path) -> N
         writer.write(request(BODY, content_length="1000"))
         assert (await read_reply(reader)).status == 503
         async with asyncio.timeout(60):
-            with suppress(ConnectionError):
+            # uvloop raises RuntimeError for what is sent after a reset.
+            with suppress(ConnectionError, RuntimeError):
                 while not reader.at_eof():
                     writer.write(b" ")
                     await asyncio.sleep(0.05)

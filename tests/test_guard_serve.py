@@ -338,7 +338,7 @@ def test_the_end_answers_what_is_under_way_and_takes_no_more(tmp_path: Path) -> 
         await until(lambda: guard.counted("in_flight") == 1)
         guard.server.end()
         assert (await guard.admin("/health/ready")).json["why"][0] == "it is ending"
-        await until(lambda: not guard.server._clients.servers[0].is_serving())
+        await until(lambda: not guard.server._clients.serving)
         with pytest.raises(OSError, match=r"."):
             await guard.open()
         assert (await asked).status == 200

@@ -46,7 +46,6 @@ def serve(config: _Config = _FILE) -> None:
     import logging
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with _installed():
         from ..guard.serve import serve as served
     served(config, told=_opened)

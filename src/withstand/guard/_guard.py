@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..evidence.log import fingerprinted
+from ._inspection import Inspection
 from ._journal import Journal, NoJournal
 from ._ladder import ACTIONS
 from ._lines import Line
@@ -20,7 +20,8 @@ from ._metrics import Metrics
 from ._mitigations import Mitigations
 from ._record import record_of
 from ._routes import Route, find_route
-from ._sensor import Call, Sensor, Signal
+from ._sensor import Call
+from ._traceparent import traced
 from .access import EXPERIMENT, Access, Experiments, Key, Mac, within
 from .answers import Answered, coarsened, plain_error, read_answer
 from .canary import CANARY, STABLE
@@ -61,6 +62,7 @@ class Guard:
         self.killed = False
         self._experiments = experiments
         self._mac = Mac(secret or secrets.token_bytes(32))
+        self._inspection = Inspection(self.metrics, self._mac)
         start = secrets.token_hex(6)
         self._ids = (f"{start}-{n}" for n in itertools.count(1))
         self._beside: set[asyncio.Task[None]] = set()
@@ -123,7 +125,9 @@ class Guard:
         if self.killed or line.mode == "observe":
             return await self._observe(request, route, line, key, started)
         call, paused, seconds, answer = None, 0.0, 0.0, None
-        more = self._experiment(request, key)
+        label: int | None = None
+        confidence: float | None = None
+        more = self._experiment(request, key) | traced(request.headers)
         forced = more.pop("arm", "")
         failure: RequestError | UpstreamError | None = None
         steps: tuple[str, ...] = ()
@@ -134,12 +138,14 @@ class Guard:
                 raise _refused()
             call = Call(route=route, key=key, started=started, asked=_read(request, route, line))
             call.standing = standing
-            await self._look(call, line)
+            await self._inspection.look(call, line)
             call.forced, call.arm = bool(forced), _arm(line, key, call.fingerprint, forced)
             steps = self._steps(line, call.level, key, route)
             answered, paused, seconds = await self._ask(request, call, line, steps)
             more["answered"] = answered.highest()
-            self._learn(call, line, answered)
+            if line.canary is not None:
+                label, confidence = answered.first()
+            self._inspection.learn(call, line, answered)
             steps = self._steps(line, call.level, key, route)
             answer = _shown(answered, line, steps)
             if call.forced:
@@ -154,7 +160,10 @@ class Guard:
         times = (total, seconds)
         if call is not None and call.arm and line.canary is not None and not more.get("experiment"):
             flagged = any(signal.flagged for signal in call.signals)
-            line.canary.saw(call.arm, status=call.status, seconds=seconds, flagged=flagged)
+            line.canary.saw(
+                call.arm, status=call.status, seconds=seconds, flagged=flagged, label=label,
+                confidence=confidence,
+            )  # fmt: skip
         kept = self._note(call, route, line, key, answer, failure, steps, times, more)
         if failure is not None:
             raise failure
@@ -165,7 +174,7 @@ class Guard:
 
     def _steps(self, line: Line, level: int, key: Key, route: Route) -> tuple[str, ...]:
         """The actions that are taken: those of a level of the ladder, and those ordered."""
-        steps = line.standing.ladder.steps(level) if line.mode == "enforce" else ()
+        steps = line.standing.ladder.steps(level) if level and line.mode == "enforce" else ()
         ordered = self.mitigations.of(key.id, route.model if route.model in self.lines else "")
         if not ordered:
             return steps
@@ -173,78 +182,13 @@ class Guard:
 
     def _experiment(self, request: Request, key: Key) -> dict[str, Any]:
         """What a record tells of the permitted attack that a request belongs to."""
-        if self._experiments is None or not any(one == EXPERIMENT for one, _ in request.headers):
+        if self._experiments is None or EXPERIMENT not in [name for name, _ in request.headers]:
             return {}
         found = self._experiments.read(request.headers, key.id)
         if found is None:
             return {}
         told = {"experiment": found[0].id, "probe": found[1]}
         return {**told, "arm": found[0].arm} if found[0].arm else told
-
-    async def _look(self, call: Call, line: Line) -> None:
-        """Apply the rules, ask the sensors, and find the level of the ladder."""
-        for rule in line.rules:
-            asked = rule.apply(call.asked)
-            if asked is not call.asked:
-                call.asked = asked
-                call.trace.append((rule.name, self._mac(*fingerprinted(asked.inputs))))
-        call.fingerprint = self._mac(*fingerprinted(call.asked.inputs))
-        waiting = []
-        for sensor in line.sensors:
-            try:
-                said = sensor.look(call)
-            except Exception as error:
-                said = _failed(sensor, error)
-            if isinstance(said, Signal):
-                call.signals.append(said)
-            elif said is not None:
-                waiting.append((sensor, said))
-        if waiting:
-            said_later = await asyncio.gather(
-                *(later for _, later in waiting), return_exceptions=True
-            )
-            for (sensor, _), one in zip(waiting, said_later, strict=True):
-                if isinstance(one, BaseException) and not isinstance(one, Exception):
-                    raise one
-                call.signals.append(_failed(sensor, one) if isinstance(one, Exception) else one)
-        self._judge(call, line, call.signals)
-
-    def _learn(self, call: Call, line: Line, answered: Answered) -> None:
-        """Show the sensors the answer; what they say then may still make it coarser."""
-        new = []
-        for sensor in line.sensors:
-            try:
-                said = sensor.learn(call, answered)
-            except Exception as error:
-                said = _failed(sensor, error)
-            if said is not None:
-                new.append(said)
-        if new:
-            call.signals += new
-            self._judge(call, line, new)
-
-    def _judge(self, call: Call, line: Line, new: list[Signal]) -> None:
-        """Count what is new, and raise the call's level to what it asks for."""
-        if not new:
-            call.level = max(call.level, call.standing)
-            return
-        sensors = {sensor.name: sensor for sensor in line.sensors}
-        already = any(signal.flagged for signal in call.signals if signal not in new)
-        flagged = [signal for signal in new if signal.flagged]
-        for signal in new:
-            if signal.failed:
-                self.metrics.count("sensor_failures", signal.sensor, signal.failed)
-                if sensors[signal.sensor].on_failure == "closed" and line.mode == "enforce":
-                    raise RequestError(503, "sensor", "try again later", [(b"retry-after", b"1")])
-        level = call.standing
-        if flagged:
-            for signal in flagged:
-                self.metrics.count("flags", signal.sensor)
-            if not already and any(sensors[one.sensor].climbs for one in flagged):
-                level = line.standing.flagged(call.key.id)
-            ladder = line.standing.ladder
-            level = max(level, *(ladder.level(sensors[one.sensor].action) for one in flagged))
-        call.level = max(call.level, level)
 
     async def _ask(
         self, request: Request, call: Call, line: Line, steps: tuple[str, ...]
@@ -308,6 +252,7 @@ class Guard:
         finally:
             if line.canary is not None and not more:
                 line.canary.saw(arm, status=status, seconds=seconds, flagged=None)
+        more |= traced(request.headers)
         if forced:
             answer = answer._replace(headers=[*answer.headers, (_ARM, arm.encode())])
         if self.killed:
@@ -332,10 +277,10 @@ class Guard:
             asked = _read(request, route, line)
             call = Call(route=route, key=key, started=time.perf_counter(), asked=asked, arm=arm)
             call.standing = line.standing.of(key.id)
-            await self._look(call, line)
+            await self._inspection.look(call, line)
             answered = read_answer(answer, route.form)
             more["answered"] = answered.highest()
-            self._learn(call, line, answered)
+            self._inspection.learn(call, line, answered)
         except (RequestError, UpstreamError) as error:
             failure = error
         except Exception:
@@ -366,9 +311,12 @@ class Guard:
 
 
 def _read(request: Request, route: Route, line: Line) -> Inference:
-    lengths = [value for name, value in request.headers if name == _LENGTH]
-    if any(name == b"content-encoding" for name, _ in request.headers):
-        raise RequestError(415, "encoding", "send the body without Content-Encoding")
+    lengths = []
+    for name, value in request.headers:
+        if name == _LENGTH:
+            lengths.append(value)
+        elif name == b"content-encoding":
+            raise RequestError(415, "encoding", "send the body without Content-Encoding")
     if len(lengths) > 1 or (lengths and route.form != "v2"):
         raise RequestError(400, "header_length", "one Inference-Header-Content-Length, v2 only")
     if route.form == "v2":
@@ -393,10 +341,3 @@ def _shown(answered: Answered, line: Line, steps: tuple[str, ...]) -> Answer:
 
 def _refused() -> RequestError:
     return RequestError(403, "policy", "this request was refused")
-
-
-def _failed(sensor: Sensor, error: Exception) -> Signal:
-    why = "timeout" if isinstance(error, TimeoutError) else "error"
-    if why == "error":
-        _log.warning("sensor %s failed: %r", sensor.name, error)
-    return Signal(sensor.name, 0.0, 0.0, False, why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ._routes import Route
 from .access import Key
@@ -37,6 +37,7 @@ class Call:
     fingerprint: keyed digest (hex) of all inputs. standing: how far up the ladder the client stands
     because of earlier requests; level: with this one. arm: of a canary, empty without one; forced:
     a permitted attack asked for it. status: the model's, 0 until it answers, -1 until it is asked.
+    noted: what sensors keep until the answer, each under its name.
     """
 
     route: Route
@@ -51,6 +52,7 @@ class Call:
     arm: str = ""
     forced: bool = False
     status: int = -1
+    noted: dict[str, Any] = field(default_factory=dict)
 
 
 class Sensor(ABC):

@@ -37,16 +37,17 @@ class Named(Protocol):
     def values(self) -> NDArray[Any]: ...
 
 
-def fingerprinted(tensors: Iterable[Named]) -> list[bytes]:
+def fingerprinted(tensors: Iterable[Named]) -> list[bytes | memoryview]:
     """What the fingerprint of an input is taken over: names, types, shapes and values."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for one in tensors:
         parts.append(f"{one.name}\0{one.datatype}{one.values.shape}".encode())
         if one.datatype == "BYTES":
             for part in one.values.ravel():
                 parts += (len(part).to_bytes(8, "little"), part)
         else:
-            parts.append(one.values.tobytes())
+            # Not copied: they may be megabytes.
+            parts.append(one.values.reshape(-1).view(np.uint8).data)
     return parts
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _INNER: Final = bytes(n ^ 0x36 for n in range(256))
 _OUTER: Final = bytes(n ^ 0x5C for n in range(256))
@@ -17,7 +20,7 @@ class Mac:
         self._inner = hashlib.sha256(block.translate(_INNER))
         self._outer = hashlib.sha256(block.translate(_OUTER))
 
-    def __call__(self, *parts: bytes | memoryview) -> str:
+    def __call__(self, *parts: ReadableBuffer) -> str:
         """The digest (hex) of some parts, one after the other."""
         inner, outer = self._inner.copy(), self._outer.copy()
         for part in parts:

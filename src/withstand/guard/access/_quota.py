@@ -56,6 +56,7 @@ class Quota:
         self._pace = rate.seconds / rate.requests
         self._burst = rate.requests if rate.burst is None else rate.burst
         self._due: OrderedDict[str, float] = OrderedDict()
+        self._policy = f'"default";q={self._burst};w={math.ceil(rate.seconds)}'
 
     def take(self, client: str, cost: int = 1) -> Verdict:
         """Ask for a request of a client, which counts as `cost` if it passes, else as nothing."""
@@ -80,7 +81,7 @@ class Quota:
         """What a client is told (draft-ietf-httpapi-ratelimit-headers); seconds are whole ones."""
         reset = math.ceil(verdict.reset - 1e-9)
         told = {
-            "ratelimit-policy": f'"default";q={self._burst};w={math.ceil(self.rate.seconds)}',
+            "ratelimit-policy": self._policy,
             "ratelimit": f'"default";r={verdict.remaining};t={max(0, reset)}',
         }
         if not verdict.allowed:

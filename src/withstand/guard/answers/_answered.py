@@ -22,6 +22,7 @@ from ._error import plain_error
 Array = NDArray[Any]
 
 _LENGTH = b"inference-header-content-length"
+_FEW = 64
 
 
 class Output(NamedTuple):
@@ -59,23 +60,37 @@ class Answered:
 
     def highest(self, rows: int = 4, classes: int = 3) -> list[list[list[float]]]:
         """The highest scores of the first rows as [class, score], for evidence; empty without."""
-        if self.scores is None:
+        scores = self.scores
+        if scores is None:
             return []
         found = []
-        for row in self.scores[:rows].tolist():
-            best = nlargest(classes, range(len(row)), key=row.__getitem__)
+        for row in (scores if len(scores) <= rows else scores[:rows]).tolist():
+            places = range(len(row))
+            if len(row) > _FEW:
+                best = nlargest(classes, places, key=row.__getitem__)
+            else:
+                best = sorted(places, key=row.__getitem__, reverse=True)[:classes]
             found.append([[one, float(f"{row[one]:.4g}")] for one in best])
         return found
 
     @cached_property
     def labels(self) -> Array | None:
         """The classes (B,) that the answer names, by its scores or by whole numbers."""
-        if self.scores is not None:
-            return np.asarray(self.scores.argmax(1))
+        scores = self.scores
+        if scores is not None:
+            return np.asarray(scores.argmax(1))
         for values in (output.values for output in self.outputs):
             if values.size == len(values) and values.dtype.kind in "iu":
                 return values.ravel()
         return None
+
+    def first(self) -> tuple[int | None, float | None]:
+        """The class of the first row and its score, None for what the answer does not have."""
+        labels, scores = self.labels, self.scores
+        if labels is None or not len(labels):
+            return None, None
+        label = int(labels[0])
+        return label, None if scores is None else float(scores[0, label])
 
 
 def read_answer(answer: Answer, form: Form) -> Answered:

@@ -25,7 +25,7 @@ class Judgement:
 
     better, worse: logarithms of the evidence that the canary is within its margin and its limit,
     and that it is not. passes, fails: from where on that is enough. label: of several classes the
-    one that decides, or is furthest from it.
+    one that is least shown to be within the margin.
     """
 
     verdict: Verdict
@@ -129,7 +129,7 @@ def _judged_labels(labels: Labels, margin: Margin, *, passes: float, fails: floa
         low = log_below(*each, ratio=margin.ratio, more=margin.more).min(0)
         high = log_above(*each, ratio=margin.ratio, more=margin.more).max(0)
         better, worse = float(low.min()), float(high.max())
-        at = int(high.argmax() if worse >= fails else low.argmin())
+        at = int(low.argmin())
         which, counts = list(found)[at], rows[at]
     return Judgement(
         verdict=_verdict(better, worse, labels.n >= margin.least, passes, fails), counts=counts,

@@ -45,7 +45,7 @@ class Ring:
     def __init__(self, size: int, axes: int) -> None:
         self.size, self.count, self.room = size, 0, min(size, FIRST)
         self.told = np.full((self.room, 3), np.nan, np.float32)
-        self._kept = np.zeros((self.room, axes + 1), np.float32)
+        self._kept = _nowhere(self.room, axes)
         self._digests = np.zeros(self.room, np.int64)
 
     def near(self, spot: Spot) -> Near:
@@ -54,8 +54,11 @@ class Ring:
         An exact repetition is no near copy: it is how clients try again, and tells nothing new.
         """
         # Half of what is one minus the squared distance, less what is the same for all.
-        close = self._kept[: self.count] @ spot.place
+        close = self._kept.dot(spot.place)
         least = (spot.squared - 1) / 2
+        # Mostly nothing is near. NaN, if there is one, is what argmax finds, and tells nothing.
+        if close[close.argmax()] <= least:
+            return NONE
         slots = (close > least).nonzero()[0]
         if len(slots):
             slots = slots[self._digests[slots] != spot.digest]
@@ -83,6 +86,13 @@ class Ring:
     def _grow(self) -> None:
         more = min(self.size, 2 * self.room) - self.room
         self.told = np.pad(self.told, ((0, more), (0, 0)), constant_values=np.nan)
-        self._kept = np.pad(self._kept, ((0, more), (0, 0)))
+        self._kept = np.vstack((self._kept, _nowhere(more, self._kept.shape[1] - 1)))
         self._digests = np.pad(self._digests, (0, more))
         self.room += more
+
+
+def _nowhere(rows: int, axes: int) -> Array:
+    """Places of no query, near to nothing."""
+    found = np.zeros((rows, axes + 1), np.float32)
+    found[:, -1] = -np.inf
+    return found

@@ -28,23 +28,27 @@ class Step(NamedTuple):
         return self.flips + self.descent
 
 
+_NO_STEP = Step(0.0, 0)
+
+
 def follow(sighting: Sighting, label: int, margin: float) -> Step:
     """Note the answer to a query, and how it goes on from the answers to its near copies.
 
     margin: between the two highest scores, NaN where there are none. Attacks from labels ask on
     both sides of the border, so that classes flip; attacks from scores go down step by step.
     """
-    step = Step(0.0, 0)
+    step = _NO_STEP
     for ring, number, near in sighting.seen:
-        found = _step(ring.told[near.slots], near.weights, label, margin)
+        found = _NO_STEP
+        if len(near.slots):
+            found = _step(ring.told[near.slots], near.weights, label, margin)
         ring.tell(number, (label, margin, found.descent))
-        step = max(step, found, key=lambda one: one.score)
+        if found.score > step.score:
+            step = found
     return step
 
 
 def _step(told: Array, weights: Array, label: int, margin: float) -> Step:
-    if not len(told):
-        return Step(0.0, 0)
     flips = float(weights[(told[:, 0] != label) & ~np.isnan(told[:, 0])].sum())
     same = told[told[:, 0] == label]
     if not len(same):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 from collections.abc import Awaitable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ Array = NDArray[Any]
 STEPS = 20.0
 
 _AT_ONCE = 32
+_LARGE = 1e15
+_FEW = 64
 
 
 class QuerySensor(Sensor):
@@ -51,7 +53,6 @@ class QuerySensor(Sensor):
         self.calibration, self.jitter = calibration, jitter
         self.action, self.on_failure, self.version = action, on_failure, version
         self.watch = QueryWatch(calibration.space, calibration.sizes, room=room)
-        self.sightings: WeakKeyDictionary[Call, list[Sighting]] = WeakKeyDictionary()
         self._random = random.Random(secrets.randbits(128))
 
     def look(self, call: Call) -> Signal | Awaitable[Signal] | None:
@@ -73,13 +74,15 @@ class QuerySensor(Sensor):
 
     def _seen(self, call: Call, x: Array) -> list[Sighting]:
         key = call.key
+        if _ordinary(call.asked):
+            return self.watch.see(key.tenant, key.id, x, alone=key.benign_optimiser)
         # Numbers so large that they overflow are near nothing.
         with np.errstate(over="ignore", invalid="ignore"):
             return self.watch.see(key.tenant, key.id, x, alone=key.benign_optimiser)
 
     def _said(self, call: Call, found: list[Sighting]) -> Signal:
-        self.sightings[call] = found
-        score = max(one.score for one in found)
+        call.noted[self.name] = found
+        score = found[0].score if len(found) == 1 else max(one.score for one in found)
         threshold = self.calibration.threshold * (1 + self.jitter * self._random.random())
         flagged = score > threshold and not call.key.benign_optimiser
         return Signal(self.name, score, threshold, flagged)
@@ -106,14 +109,17 @@ class SearchSensor(Sensor):
 
     def learn(self, call: Call, answered: Answered) -> Signal | None:
         """How far the query that goes furthest goes on from its near copies."""
-        sightings, labels = self.queries.sightings.pop(call, None), answered.labels
-        if sightings is None or labels is None or len(labels) != len(sightings):
+        sightings: list[Sighting] | None = call.noted.get(self.queries.name)
+        if sightings is None:
             return None
-        margins = _margins(answered.scores, len(labels))
-        score = max(
-            follow(sighting, int(label), float(margin)).score
-            for sighting, label, margin in zip(sightings, labels, margins, strict=True)
-        )
+        told = _told(answered)
+        if len(told) != len(sightings):
+            return None
+        steps = [
+            follow(sighting, label, margin).score
+            for sighting, (label, margin) in zip(sightings, told, strict=True)
+        ]
+        score = max(steps)
         flagged = score > self.steps and not call.key.benign_optimiser
         return Signal(self.name, score, self.steps, flagged)
 
@@ -138,12 +144,31 @@ def rows_of(asked: Inference) -> Array | None:
         return None
     flat = [one.reshape(len(one), -1) for one in found]
     x = flat[0] if len(flat) == 1 else np.hstack(flat)
+    if x.dtype == np.float32:
+        return np.ascontiguousarray(x)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(x, np.float32)
 
 
-def _margins(scores: Array | None, size: int) -> Array:
+def _ordinary(asked: Inference) -> bool:
+    """Whether no number is known to be so large that float32 could not hold its square."""
+    for one in asked.inputs:
+        if one.ends is None or not -_LARGE < one.ends[0] <= one.ends[1] < _LARGE:
+            return False
+    return True
+
+
+def _told(answered: Answered) -> list[tuple[int, float]]:
+    """The class of each row, and the margin between its two highest scores, NaN without scores."""
+    labels, scores = answered.labels, answered.scores
+    if labels is None:
+        return []
     if scores is None:
-        return np.full(size, np.nan)
-    best = np.partition(scores, -2, axis=1)
-    return np.asarray(best[:, -1] - best[:, -2])
+        return [(label, math.nan) for label in labels.tolist()]
+    if scores.shape[1] > _FEW:
+        best = np.partition(scores, -2, axis=1)
+        margins = (best[:, -1] - best[:, -2]).tolist()
+    else:
+        ranked = [sorted(row)[-2:] for row in scores.tolist()]
+        margins = [second - first for first, second in ranked]
+    return list(zip(labels.tolist(), margins, strict=True))

@@ -76,9 +76,14 @@ class Space:
         if x.shape[1:] != (self.size,):
             raise DataError(f"inputs have {x.shape[1:]} numbers, not {self.size}")
         projection, offset, centres, squares, scales = self._parts
-        points = _means(x) @ projection - offset
-        cells = (points @ centres - squares).argmax(1)
-        return cells, points * scales[cells]
+        # `dot` takes two thirds of the time of `@` for a single row.
+        points = _means(x).dot(projection)
+        points -= offset
+        apart = points.dot(centres)
+        apart -= squares
+        cells = apart.argmax(1)
+        points *= scales[cells]
+        return cells, points
 
     @cached_property
     def _parts(self) -> tuple[Array, ...]:
@@ -98,7 +103,8 @@ class Space:
 def _means(x: Array) -> Array:
     """At most some thousand numbers (B, F) of each input: means over runs of neighbours."""
     run = -(-x.shape[1] // _MEANS)
-    x = x.astype(np.float32, copy=False)
+    if x.dtype != np.float32:
+        x = x.astype(np.float32)
     if run == 1:
         return x
     x = np.pad(x, ((0, 0), (0, -x.shape[1] % run)), mode="edge")

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ._ring import Near, Ring, Spot
@@ -104,16 +103,13 @@ class QueryWatch:
         alone: they are no near copies of anybody else's.
         """
         cells, places = self.space.place(x)
-        squared = np.einsum("bd,bd->b", places, places) - 1
-        # Not a cryptographic digest, but keyed by the interpreter's random seed.
-        digests = (hash(row.tobytes()) for row in x)
         owners = self._owners(tenant, client, alone)
-        return [
-            self._one(tenant, client, owners, cell, spot)
-            for cell, spot in zip(
-                cells.tolist(), map(Spot, places, squared.tolist(), digests), strict=True
-            )
-        ]
+        found = []
+        for row, cell, place in zip(x, cells.tolist(), places, strict=True):
+            # Not a cryptographic digest, but keyed by the interpreter's random seed.
+            spot = Spot(place, float(place.dot(place)) - 1, hash(row.tobytes()))
+            found.append(self._one(tenant, client, owners, cell, spot))
+        return found
 
     def habit(self, tenant: str, client: str) -> Habit:
         """How a client asks."""

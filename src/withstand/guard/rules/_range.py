@@ -36,9 +36,11 @@ class Range:
 
     def __call__(self, asked: Inference) -> Inference:
         """The request with each value in its range; raises RequestError."""
-        inputs = tuple([self._one(named) for named in asked.inputs])
-        same = all(one is old for one, old in zip(inputs, asked.inputs, strict=True))
-        return asked if same else replace(asked, inputs=inputs)
+        inputs, same = [], True
+        for named in asked.inputs:
+            inputs.append(self._one(named))
+            same = same and inputs[-1] is named
+        return asked if same else replace(asked, inputs=tuple(inputs))
 
     def _one(self, named: Named) -> Named:
         limits = self.limits.get(named.name) or self.limits.get("")
@@ -53,7 +55,8 @@ class Range:
                 )
             inside = not ((values < low).any() or (values > high).any())
         elif values.dtype.kind == "f":
-            inside = low <= named.span[0] and named.span[1] <= high
+            lowest, highest = named.span
+            inside = low <= lowest and highest <= high
         else:
             # Large whole numbers would be rounded as floats.
             inside = low <= values.min().item() and values.max().item() <= high

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from ..._errors import OperationError, WithstandError, listed
 from .._guard import Guard
-from ..canary import CANARY, CONTROL, PROBED, SECONDS, Canary, State
+from ..canary import CANARY, CONTROL, PROBED, SECONDS, Canary, State, Verdict
 
 _log = logging.getLogger("withstand.guard")
 _COUNT = re.compile(r"\d{1,6}")
@@ -28,6 +28,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "canary_weight_ratio": ("Share of the traffic that a new version has.", ("model",)),
     "canary_state": ("1 for the state that a canary is in.", ("model", "state")),
+    "canary_verdict": ("1 for what is known of a canary by now.", ("model", "verdict")),
 }  # fmt: skip
 """What is told of each canary, after `withstand_`, and by which labels."""
 
@@ -117,12 +118,17 @@ class Canaries:
         ]
         weight = _family(GaugeMetricFamily, "canary_weight_ratio")
         state = _family(GaugeMetricFamily, "canary_state")
+        verdict = _family(GaugeMetricFamily, "canary_verdict")
         seconds = _family(HistogramMetricFamily, "arm_latency_seconds")
         for name, canary in self._all():
             rollout, label = canary.rollout, "" if name == "*" else name
             weight.add_metric((label,), rollout.weight / 100)
             for one in get_args(State):
                 state.add_metric((label, one), one == rollout.state)
+            # One that is off has no verdict and no sample: it must not look like a sound one.
+            known = rollout.told(canary.settings)["verdict"]
+            for word in get_args(Verdict) if known else ():
+                verdict.add_metric((label, word), word == known)
             for arm, seen in rollout.arms.items():
                 counts = (seen.requests, seen.errors, seen.flagged)
                 for family, count in zip(counters, counts, strict=True):
@@ -132,7 +138,7 @@ class Canaries:
                     total += count
                     buckets.append((str(end), total))
                 seconds.add_metric((label, arm), buckets, seen.seconds)
-        yield from (*counters, weight, state, seconds)
+        yield from (*counters, weight, state, verdict, seconds)
 
     def _all(self) -> Iterator[tuple[str, Canary]]:
         for name, line in self._guard().lines.items():

@@ -1,143 +1,357 @@
-"""A client's connection, with the limits that uvicorn leaves open."""
+"""A client's connection: HTTP/1.1, read strictly and answered in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
 
 from ...config import LimitsConfig
-from .._message import refusal
+from .._intake import Intake, busy, ended, too_slow
+from .._message import Answer, Headers, Request, refusal
 from .._metrics import Metrics
+from ._head import LONG, NOT_HTTP, SLOW, HeadError, answer_head, body_length
 
-# What clients send makes uvicorn warn, line after line; it is counted instead.
-_log = logging.getLogger("withstand.guard.http")
-_log.setLevel(logging.ERROR)
-_HEADERS = 100
+_log = logging.getLogger("withstand.guard")
 _PIPELINED = 16
 _IDLE, _HEAD, _BODY = range(3)
 
 
 class Door:
-    """What all connections of a port have in common; the limits may change while it is open."""
+    """What all connections of a port have in common; the limits may change while it is open.
 
-    def __init__(self, limits: LimitsConfig, metrics: Metrics, *, most: int) -> None:
-        self.limits, self.metrics, self.most = limits, metrics, most
-
-
-class _MalformedError(Exception):
-    """A head that is refused, for the parser to raise."""
-
-
-class Connection(HttpToolsProtocol):
-    """Refuses heads that servers read differently, and ends connections that take too long.
-
-    For uvicorn's `http`, with `door` bound to it. `sweep` is called for each about once a second.
+    answer: what is behind it. most: connections at one time. empty: set while there are none.
+    closing: whether each connection ends with the answer that is under way.
     """
 
-    def __init__(self, *words: Any, door: Door, **named: Any) -> None:
-        super().__init__(*words, **named)
-        self._door, self.logger = door, _log
-        self._phase, self._since = _HEAD, self.loop.time()
-        self._head = 0
-        self._why = (400, "not_http", "this is not HTTP as it should be")
-        self._blocked = self._closing = 0.0
+    def __init__(
+        self, answer: Callable[[Request], Awaitable[Answer]], intake: Intake,
+        limits: LimitsConfig, metrics: Metrics, *, most: int,
+    ) -> None:  # fmt: skip
+        self.answer, self.intake = answer, intake
+        self.limits, self.metrics, self.most = limits, metrics, most
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.closing = False
+        self.tick()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > self._door.most:
-            self._refuse(503, "connections", "try again later")
+    def tick(self) -> None:
+        """Take the time for the header Date, which has whole seconds."""
+        self.date = b"date: " + formatdate(usegmt=True).encode()
+
+
+class _Asked:
+    """A request that comes, waits for its turn, or is answered.
+
+    whole: all of it is there. long: its body is longer than may be. done: it has been answered.
+    needed: what the intake counts for it, None while it is not taken in. last: no other follows.
+    """
+
+    __slots__ = (
+        "done", "expects", "headers", "last", "length", "long", "method", "needed", "parts", "path",
+        "size", "task", "whole",
+    )  # fmt: skip
+
+    def __init__(
+        self, method: str, path: str, headers: Headers, length: int | None, last: bool
+    ) -> None:
+        self.method, self.path, self.headers, self.length = method, path, headers, length
+        self.last, self.expects = last, False
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.whole = self.done = self.long = False
+        self.needed: int | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Connection(asyncio.Protocol):
+    """Refuses heads that servers read differently, and ends connections that take too long.
+
+    One request is answered at a time; of those that come before their turn a few wait, and no more
+    is read meanwhile. `sweep` is called for each connection about once a second.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._door, self._loop = door, asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        # What follows a last request is read, and left alone: else that one had no answer.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._phase, self._since = _HEAD, self._loop.time()
+        self._head = 0
+        self._why = NOT_HTTP
+        self._blocked = self._closing = 0.0
+        self._url = b""
+        self._headers: Headers = []
+        self._expects = False
+        self._coming: _Asked | None = None
+        self._turn: _Asked | None = None
+        self._waiting: deque[_Asked] = deque()
+        self._held: tuple[_Asked, Answer] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        door = self._door
+        door.connections.add(self)
+        door.empty.clear()
+        if len(door.connections) > door.most:
+            self._refuse(HeadError(503, "connections", "try again later"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        door, turn = self._door, self._turn
+        door.connections.discard(self)
+        if not door.connections:
+            door.empty.set()
+        self._waiting.clear()
+        self._held = None
+        if turn is not None and not turn.done and not turn.whole and self._leave(turn):
+            door.metrics.count("refused", "gone")
 
     def data_received(self, data: bytes) -> None:
         if self._phase == _IDLE:
-            self._phase, self._since, self._head = _HEAD, self.loop.time(), 0
+            self._phase, self._since, self._head = _HEAD, self._loop.time(), 0
         if self._phase == _HEAD:
             self._head += len(data)
-        super().data_received(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            # Its own errors, and what the callbacks below raise.
+            self._refuse(self._why)
+            return
         # What the parser holds of a header that has no end yet is in none of its callbacks.
         if self._phase == _HEAD and self._head > self._door.limits.headers:
-            self._refuse(431, "headers", "the headers are too long")
+            self._refuse(LONG)
+
+    def eof_received(self) -> None:
+        """Whoever sends no more reads no more: the connection ends."""
+
+    def on_message_begin(self) -> None:
+        self._url, self._headers, self._expects = b"", [], False
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects = True
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._phase, self._since = _BODY, self.loop.time()
-        self._check()
-        super().on_headers_complete()
+        self._phase, self._since = _BODY, self._loop.time()
+        self._coming = None
+        if self._transport.is_closing():
+            return
+        try:
+            asked = self._asked()
+        except HeadError as why:
+            self._why = why
+            raise
+        self._coming = asked
+        if self._turn is None:
+            self._take(asked)
+        else:
+            self._waiting.append(asked)
+            self._transport.pause_reading()
+
+    def on_body(self, part: bytes) -> None:
+        asked = self._coming
+        if asked is None or asked.done or asked.long:
+            return
+        asked.size += len(part)
+        if asked.size > self._door.intake.body:
+            asked.long = True
+            asked.parts.clear()
+            if asked is self._turn:
+                self._refuse_long(asked)
+        else:
+            asked.parts.append(part)
 
     def on_message_complete(self) -> None:
-        self._phase = _IDLE
-        super().on_message_complete()
+        self._phase, asked = _IDLE, self._coming
+        if asked is None:
+            return
+        asked.whole = True
+        if asked is self._turn:
+            if asked.done:
+                self._next()
+            else:
+                self._start(asked)
 
-    def _check(self) -> None:
-        limits, headers = self._door.limits, self.headers
-        names = [name for name, _ in headers]
+    def _asked(self) -> _Asked:
+        """The request whose head has come; raises HeadError."""
+        parser, headers = self._parser, self._headers
         # With the beginning of the body, mostly so little that there is no need to add up.
         size = self._head
-        if size > limits.headers:
-            size = len(self.url) + sum([len(name) + len(value) for name, value in headers])
-        if size > limits.headers or len(names) > _HEADERS:
-            raise self._malformed(431, "headers", "the headers are too long")
-        if self.parser.should_upgrade():
+        if size > self._door.limits.headers:
+            size = len(self._url) + sum([len(name) + len(value) for name, value in headers])
+        if size > self._door.limits.headers:
+            raise LONG
+        if parser.should_upgrade():
             # The parser drops the body of such a request.
-            raise self._malformed(400, "upgrade", "HTTP/1.1 without Upgrade, please")
-        if len(self.pipeline) >= _PIPELINED:
-            raise self._malformed(400, "pipelined", "too many requests before an answer")
-        hosts = names.count(b"host")
-        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
-            raise self._malformed(400, "host", "one Host, please")
-        if b"transfer-encoding" in names:
-            version = self.parser.get_http_version()
-            codings = [value for name, value in headers if name == b"transfer-encoding"]
-            length = b"content-length" in names
-            if length or version != "1.1" or [one.lower() for one in codings] != [b"chunked"]:
-                raise self._malformed(400, "framing", "one length or chunks, not both")
-        elif names.count(b"content-length") > 1:
-            raise self._malformed(400, "framing", "one Content-Length, please")
+            raise HeadError(400, "upgrade", "HTTP/1.1 without Upgrade, please")
+        if len(self._waiting) >= _PIPELINED:
+            raise HeadError(400, "pipelined", "too many requests before an answer")
+        version = parser.get_http_version()
+        length = body_length(headers, version)
+        url = self._url
+        if not url.startswith(b"/"):
+            found = httptools.parse_url(url)
+            url = (found.path or b"") + (b"?" + found.query if found.query else b"")
+        last = version == "1.0" or not parser.should_keep_alive()
+        asked = _Asked(
+            parser.get_method().decode("ascii"), url.decode("latin-1"), headers, length, last
+        )
+        asked.expects = self._expects
+        return asked
 
-    def _malformed(self, status: int, reason: str, text: str) -> _MalformedError:
-        self._why = (status, reason, text)
-        return _MalformedError(reason)
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(*self._why)
-
-    def _refuse(self, status: int, reason: str, text: str) -> None:
-        if self.transport.is_closing():
+    def _take(self, asked: _Asked) -> None:
+        """Take in the request whose turn it is, all of which may not have come yet."""
+        self._turn = asked
+        intake = self._door.intake
+        needed = intake.needed(asked.length)
+        if not intake.enter(needed):
+            self._door.metrics.count("refused", "busy")
+            self._say(asked, busy())
             return
-        self._door.metrics.count("refused", reason)
-        if self.cycle is None or (self.cycle.response_complete and not self.pipeline):
-            answer = refusal(status, text)
-            told = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d"
-            head = STATUS_LINE[status] + told % len(answer.body)
-            self.transport.write(head + b"\r\n\r\n" + answer.body)
+        asked.needed = needed
+        if asked.long or (asked.length is not None and asked.length > intake.body):
+            self._refuse_long(asked)
+        elif asked.whole:
+            self._start(asked)
+        elif asked.expects:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _start(self, asked: _Asked) -> None:
+        asked.task = self._loop.create_task(self._answer(asked))
+        self._door.tasks.add(asked.task)
+
+    async def _answer(self, asked: _Asked) -> None:
+        door, parts = self._door, asked.parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        # A connection that is kept must not keep its last body.
+        parts.clear()
+        try:
+            answer = await door.answer(Request(asked.method, asked.path, asked.headers, body))
+        except asyncio.CancelledError:
+            door.metrics.count("refused", "ended")
+            answer = ended()
+        except Exception:
+            _log.exception("a request could not be answered")
+            door.metrics.count("refused", "defect")
+            answer = refusal(500, "this request could not be answered")
+        assert asked.task is not None
+        door.tasks.discard(asked.task)
+        self._say(asked, answer)
+
+    def _leave(self, asked: _Asked) -> bool:
+        """Give back what the intake counts for a request; False where it counts nothing."""
+        needed, asked.needed = asked.needed, None
+        if needed is not None:
+            self._door.intake.leave(needed)
+        return needed is not None
+
+    def _say(self, asked: _Asked, answer: Answer) -> None:
+        """Answer the request whose turn it is; where the client does not read, when it does."""
+        self._leave(asked)
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if self._blocked:
+            self._held = (asked, answer)
+            return
+        asked.done = True
+        last = asked.last or self._door.closing or (b"connection", b"close") in answer.headers
+        try:
+            head = answer_head(answer, self._door.date, last=last)
+        except ValueError:
+            _log.error("an answer has a header that is none")
+            self._door.metrics.count("refused", "defect")
+            answer = refusal(500, "this request could not be answered")
+            head = answer_head(answer, self._door.date, last=last)
+        transport.write(head if asked.method == "HEAD" else head + answer.body)
+        if last:
+            transport.close()
+        elif asked.whole:
+            self._next()
+
+    def _next(self) -> None:
+        """Whoever waits has its turn; where nobody does, more is read."""
+        self._turn, self._since = None, self._loop.time()
+        if self._waiting:
+            self._take(self._waiting.popleft())
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _refuse_long(self, asked: _Asked) -> None:
+        self._door.metrics.count("refused", "too_large")
+        self._say(asked, self._door.intake.too_large())
+
+    def _refuse(self, why: HeadError) -> None:
+        if self._transport.is_closing():
+            return
+        self._door.metrics.count("refused", why.reason)
+        turn = self._turn
+        if turn is None or not (turn.whole or turn.done):
+            if turn is not None:
+                turn.done = self._leave(turn)
+            answer = refusal(why.status, why.text)
+            self._transport.write(answer_head(answer, self._door.date, last=True) + answer.body)
         # Else it would be taken for the answer to the request before.
-        self.transport.close()
+        self._transport.close()
 
     def pause_writing(self) -> None:
-        self._blocked = self.loop.time()
-        super().pause_writing()
+        self._blocked = self._loop.time()
 
     def resume_writing(self) -> None:
         self._blocked = 0.0
-        super().resume_writing()
+        held, self._held = self._held, None
+        if held is not None:
+            self._say(*held)
+
+    def end(self) -> None:
+        """Take no more requests; the one under way is answered."""
+        if self._turn is None:
+            self._transport.close()
+
+    def give_up(self) -> None:
+        """Wait no longer for what is still to come of a request."""
+        turn = self._turn
+        if turn is not None and not turn.whole and not turn.done:
+            self._door.metrics.count("refused", "ended")
+            self._say(turn, ended())
+
+    def abort(self) -> None:
+        """End at once, whatever is under way."""
+        self._transport.abort()
 
     def sweep(self, now: float) -> None:
-        """End it where the client has taken too long to send or to read."""
-        limits = self._door.limits
-        if self.transport.is_closing():
+        """End it where the client has taken too long to send or to read, or sends no more."""
+        limits, turn = self._door.limits, self._turn
+        if self._transport.is_closing():
             self._closing = self._closing or now
-        if self.flow.read_paused:
+        if self._waiting:
             # That nothing comes is our doing.
             self._since = now
         since = self._closing or self._blocked
+        waited = now - self._since
         if since:
             if now - since > limits.read_seconds:
                 self._door.metrics.count("refused", "unread")
-                self.transport.abort()
-        elif self._phase == _HEAD and now - self._since > limits.head_seconds:
-            self._refuse(408, "slow_head", "the headers took too long")
-        elif self._phase == _BODY and now - self._since > limits.body_seconds + 1:
-            # It has been answered before, and goes on sending all the same.
+                self._transport.abort()
+        elif self._phase == _HEAD and waited > limits.head_seconds:
+            self._refuse(SLOW)
+        elif self._phase == _BODY and waited > limits.body_seconds:
             self._door.metrics.count("refused", "slow_body")
-            self.transport.abort()
+            if turn is None or turn.done:
+                # It has been answered before, and goes on sending all the same.
+                self._transport.abort()
+            else:
+                self._say(turn, too_slow())
+        elif self._phase == _IDLE and turn is None and waited > limits.idle_seconds:
+            self._transport.close()

@@ -8,31 +8,23 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import uvicorn
 
 from ..._errors import ConfigError, WithstandError
 from ...config import host_and_port
+from .._intake import Intake
 from ._admin import Admin
 from ._analysis import Analysis
-from ._connection import Connection, Door
+from ._applied import applied
+from ._connection import Door
+from ._port import Port
 from ._service import Service
 
 _log = logging.getLogger("withstand.guard")
 _ADMIN_CONNECTIONS = 64
+# Events that a cluster's logger sends come here too, and are as long as bodies of requests.
+_ADMIN_BODY, _ADMIN_MEMORY = 32 * 2**20, 64 * 2**20
 _TICK = 1.0
-_LAST_WORDS = 1.0
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs several."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        return nullcontext()
 
 
 def serve(path: Path, *, told: Callable[[str, str], None] = lambda listen, admin: None) -> None:
@@ -75,59 +67,48 @@ class Server:
         except BaseException:
             self._release()
             raise
-        self._doors = tuple(
-            Door(limits, service.metrics, most=most)
-            for most in (limits.connections, _ADMIN_CONNECTIONS, _ADMIN_CONNECTIONS)
-        )
-        idle, drain = limits.idle_seconds, limits.drain_seconds
-        self._clients = _server(service.app, self._doors[0], idle, drain)
         admin = Admin(service, service.token, beside={"/events": service.events})
         analysis = Analysis(service.canaries, service.exposition, service.analysis_token)
-        self._beside = [
-            _server(app, door, idle, 1.0)
-            for app, door, _ in zip(
-                (admin, analysis), self._doors[1:], self._sockets[1:], strict=False
+        clients = Door(
+            service.answer, service.intake, limits, service.metrics, most=limits.connections
+        )
+        doors = [clients]
+        for app in (admin, analysis):
+            intake = Intake(body=_ADMIN_BODY, most=_ADMIN_CONNECTIONS, memory=_ADMIN_MEMORY)
+            doors.append(
+                Door(applied(app), intake, limits, service.metrics, most=_ADMIN_CONNECTIONS)
             )
+        self._clients, *self._beside = [
+            Port(place, door) for place, door in zip(self._sockets, doors, strict=False)
         ]
-        connections = self._clients.server_state.connections
-        service.metrics.gauges["connections"] = ("Clients' connections.", lambda: len(connections))
+        gauges = service.metrics.gauges
+        gauges["connections"] = ("Clients' connections.", lambda: len(clients.connections))
+        self._ending = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, told: Callable[[str, str], None]) -> None:
         """Serve until `end`, then answer what is under way, for `drain_seconds` at most."""
-        self.service.start()
-        beside = [
-            asyncio.create_task(server.serve([place]))
-            for server, place in zip(self._beside, self._sockets[1:], strict=True)
-        ]
+        service = self.service
+        service.start()
         tick = asyncio.create_task(self._tick())
         try:
+            for port in (*self._beside, self._clients):
+                await port.open()
             told(*(_name(one) for one in self._sockets[:2]))
-            await self._clients.serve([self._sockets[0]])
-            await self._cut_off()
+            await self._ending.wait()
+            await self._clients.close(service.config.limits.drain_seconds)
         finally:
             tick.cancel()
-            await self.service.close()
-            for server in self._beside:
-                server.should_exit = True
-            await asyncio.gather(*beside, tick, return_exceptions=True)
-
-    async def _cut_off(self) -> None:
-        """End what is left of connections; whoever reads is told, and nobody else is waited for."""
-        state = self._clients.server_state
-        if self._clients.force_exit:
-            for task in state.tasks:
-                task.cancel()
-        for _ in range(2):
-            if state.tasks:
-                await asyncio.wait(state.tasks, timeout=_LAST_WORDS)
-            for connection in list(state.connections):
-                connection.transport.abort()
+            await service.close()
+            await asyncio.gather(*(port.close(1.0) for port in self._beside))
+            await asyncio.gather(tick, return_exceptions=True)
 
     def end(self) -> None:
         """Take no more connections, and end; at once if it is asked for twice."""
-        self._clients.force_exit = self.service.draining
-        self.service.draining = self._clients.should_exit = True
+        if self.service.draining:
+            self._clients.hurry()
+        self.service.draining = True
+        self._ending.set()
 
     def hang_up(self) -> None:
         """Reload the file; where it is broken that is logged, and the old one goes on."""
@@ -150,36 +131,19 @@ class Server:
             now = loop.time()
             service.lag = max(0.0, now - before - _TICK)
             limits = service.config.limits
-            for door in self._doors:
+            self._clients.door.most = limits.connections
+            for port in (self._clients, *self._beside):
+                door = port.door
                 door.limits = limits
-            self._doors[0].most = limits.connections
-            for server in (self._clients, *self._beside):
-                for connection in list(server.server_state.connections):
-                    if isinstance(connection, Connection):
-                        connection.sweep(now)
+                door.tick()
+                for connection in list(door.connections):
+                    connection.sweep(now)
             service.look_after()
 
     def _release(self) -> None:
         for one in self._sockets:
             one.close()
         self.service.release()
-
-
-def _server(app: Any, door: Door, idle: float, drain: float) -> _Server:
-    config = uvicorn.Config(
-        app,
-        http=partial(Connection, door=door),  # type: ignore[arg-type]
-        ws="none",
-        lifespan="off",
-        loop="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=int(max(1, idle)),
-        timeout_graceful_shutdown=int(max(1, drain)),
-    )
-    return _Server(config)
 
 
 def _bound(key: str, address: str) -> socket.socket:

@@ -18,10 +18,10 @@ from prometheus_client.exposition import choose_encoder
 from ..._errors import ConfigError, WithstandError, listed, one_line
 from ..._version import __version__
 from ...config import GuardConfig, load_guard, load_table
-from .._app import App
 from .._guard import Guard
+from .._intake import Intake
 from .._lines import Line
-from .._message import Upstream, UpstreamError
+from .._message import Answer, Request, Upstream, UpstreamError
 from .._metrics import Metrics
 from .._mitigations import Mitigation
 from ..access import Access, Secrets
@@ -51,8 +51,8 @@ class Service:
         self.token = self.secrets.get("token").hex()
         self.analysis_token = self.secrets.get("analysis").hex()
         self._learning = Learning()
-        self._plan, guard = self._made(self.config, policy)
-        self.app = App(guard)
+        self._plan, self.guard = self._made(self.config, policy)
+        self.intake = Intake()
         self._limit()
         self.started, self.draining, self.lag = time.time(), False, 0.0
         self._wrong_keys = ""
@@ -64,6 +64,7 @@ class Service:
         self.canaries = Canaries(lambda: self.guard, self._tell)
         self._begin_canaries()
         gauges = self.metrics.gauges
+        gauges["in_flight"] = ("Requests under way.", lambda: self.intake.now)
         gauges["killed"] = ("Whether inspection is switched off.", lambda: self.guard.killed)
         gauges["mitigations"] = (
             "Actions that were ordered and hold.", lambda: len(self.guard.mitigations.all())
@@ -73,10 +74,9 @@ class Service:
         self.metrics.registry.register(self.canaries)
         ProcessCollector(registry=self.metrics.registry)
 
-    @property
-    def guard(self) -> Guard:
-        """The guard that answers at present."""
-        return self.app.guard
+    def answer(self, request: Request) -> Coroutine[Any, Any, Answer]:
+        """The answer of the guard that answers at present."""
+        return self.guard.answer(request)
 
     def start(self) -> None:
         """Begin to ask the model servers what they are."""
@@ -105,7 +105,7 @@ class Service:
                     f"{self.path}: {type(error).__name__}; see the guard's log"
                 ) from None
             guard.killed = self.guard.killed
-            self.config, self._plan, self.app.guard = config, plan, guard
+            self.config, self._plan, self.guard = config, plan, guard
             self._limit()
             self._begin_canaries()
             self._asked = (-_ASKING, [])
@@ -255,9 +255,11 @@ class Service:
             )
 
     def _limit(self) -> None:
-        limits, app = self.config.limits, self.app
-        app.body, app.patience, app.most = limits.body, limits.body_seconds, limits.requests
-        app.memory = max(limits.memory, limits.body)
+        limits, intake = self.config.limits, self.intake
+        intake.body, intake.patience, intake.most = (
+            limits.body, limits.body_seconds, limits.requests
+        )  # fmt: skip
+        intake.memory = max(limits.memory, limits.body)
 
     def _bring(self, content: dict[str, Any], asked: Inference | None) -> bool:
         journal = self.guard.journal

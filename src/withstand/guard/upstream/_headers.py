@@ -12,8 +12,8 @@ _HOP = {
 }  # fmt: skip
 # Whoever answers the client tells these itself.
 _OURS = _HOP | {b"date", b"server"}
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_OF_OURS = _HOP | {b"host"}
+_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*")
 
 
 def sent(headers: Headers) -> Headers:
@@ -21,10 +21,20 @@ def sent(headers: Headers) -> Headers:
 
     Raises UpstreamError for what could end a header early: it would smuggle a second request.
     """
+    lines(headers)
+    return [pair for pair in headers if pair[0] not in _OF_OURS]
+
+
+def lines(headers: Headers) -> list[bytes]:
+    """The same, each as the line that is sent."""
+    found = []
     for name, value in headers:
-        if not _NAME.fullmatch(name) or not _TEXT.fullmatch(value):
+        line = name + b": " + value
+        if not _LINE.fullmatch(line):
             raise UpstreamError(502, "header")
-    return [pair for pair in headers if pair[0] not in _HOP and pair[0] != b"host"]
+        if name not in _OF_OURS:
+            found.append(line)
+    return found
 
 
 def received(answer: Answer) -> Answer:

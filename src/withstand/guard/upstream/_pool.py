@@ -13,10 +13,12 @@ import httptools
 
 from ..._errors import ConfigError
 from .._message import Answer, Headers, UpstreamError
-from ._headers import received, sent
+from ._headers import lines, received
+from ._turns import Deadlines, Slots
 
 _log = logging.getLogger("withstand.guard")
 _HEAD = 65_536
+_JOINED = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,8 @@ class HttpPool:
         )
         self._distrusted = ""
         self._idle: deque[tuple[_Connection, float]] = deque()
-        self._free = asyncio.Semaphore(self.patience.connections)
+        self._slots = Slots(self.patience.connections)
+        self._deadlines = Deadlines()
         self._host = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
         self.opened = 0
 
@@ -64,28 +67,29 @@ class HttpPool:
         headers: names in small letters; those of the connection are ours.
         """
         head = self._head(method, target, headers, len(body))
-        clock = asyncio.get_running_loop().time
-        until = clock() + self.patience.total
-        if self._free.locked():
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._free.acquire()
-            except TimeoutError:
-                raise UpstreamError(504, "upstream_busy") from None
-        else:
-            await self._free.acquire()
+        # One piece is one system call; what is large is not copied for that.
+        parts = (head + body,) if len(body) < _JOINED else (head, body)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.patience.total
+        if not self._slots.take():
+            await self._slots.wait(until)
         try:
-            connection = self._kept() or await self._connected()
+            connection = self._kept(loop.time()) or await self._connected()
+            waiting = loop.create_future()
+            connection.send(parts, waiting)
+            self._deadlines.add(connection, until)
             try:
-                answer = await connection.ask(head, body, until)
+                answer = await waiting
             except BaseException:
                 # Also where whoever asked has gone: the answer would be taken for another's.
                 connection.close()
                 raise
+            finally:
+                self._deadlines.remove(connection)
             if connection.reusable:
-                self._idle.append((connection, clock()))
+                self._idle.append((connection, loop.time()))
         finally:
-            self._free.release()
+            self._slots.free()
         return received(answer)
 
     def close(self) -> None:
@@ -93,8 +97,8 @@ class HttpPool:
         while self._idle:
             self._idle.pop()[0].close()
 
-    def _kept(self) -> _Connection | None:
-        oldest = asyncio.get_running_loop().time() - self.patience.idle
+    def _kept(self, now: float) -> _Connection | None:
+        oldest = now - self.patience.idle
         while self._idle:
             # The last one used is the least likely to have been closed by the server.
             connection, since = self._idle.pop()
@@ -123,10 +127,10 @@ class HttpPool:
         return connection
 
     def _head(self, method: str, target: str, headers: Headers, length: int) -> bytes:
-        lines = [f"{method} {target} HTTP/1.1".encode("ascii"), b"host: " + self._host]
-        lines += [name + b": " + value for name, value in sent(headers)]
-        lines.append(b"content-length: %d\r\n\r\n" % length)
-        return b"\r\n".join(lines)
+        first = f"{method} {target} HTTP/1.1\r\nhost: ".encode("ascii") + self._host
+        told = [first, *lines(headers)]
+        told.append(b"content-length: %d\r\n\r\n" % length)
+        return b"\r\n".join(told)
 
 
 class _Connection(asyncio.Protocol):
@@ -143,25 +147,21 @@ class _Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         self.reusable = True
 
-    async def ask(self, head: bytes, body: bytes, until: float) -> Answer:
-        """Send a request; the connection is reusable again when its answer has ended well.
-
-        until: when the answer must be there, by the clock of the loop.
-        """
+    def send(self, parts: tuple[bytes, ...], waiting: asyncio.Future[Answer]) -> None:
+        """Send a request; the connection is reusable again when its answer has ended well."""
         assert self._transport is not None
         self.reusable = False
-        loop = asyncio.get_running_loop()
-        self._waiting = loop.create_future()
+        self._waiting = waiting
         self._headers: Headers = []
         self._chunks: list[bytes] = []
         self._size = self._head_size = 0
         self._done = False
-        self._transport.writelines((head, body))
-        late = loop.call_at(until, self._fail, "upstream_slow", 504)
-        try:
-            return await self._waiting
-        finally:
-            late.cancel()
+        for part in parts:
+            self._transport.write(part)
+
+    def expire(self) -> None:
+        """The answer has not come in time."""
+        self._fail("upstream_slow", 504)
 
     def close(self) -> None:
         """Close it for good."""

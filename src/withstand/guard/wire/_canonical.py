@@ -26,16 +26,16 @@ def write_v2(asked: Inference, *, raw: bool) -> Forwarded:
     raw: tensors as bytes behind the JSON, for servers that take the binary extension. Raises
     RequestError for bytes that are no text where the JSON form must hold them.
     """
-    tensors, tails = [], []
+    tensors: list[dict[str, Any]] = []
+    tails: list[bytes | memoryview] = []
     for named in asked.inputs:
         tensor: dict[str, Any] = {
             "name": named.name, "shape": list(named.values.shape), "datatype": named.datatype,
         }  # fmt: skip
         parameters = dict(named.parameters)
         if raw:
-            tail = _bytes(named)
-            parameters["binary_data_size"] = len(tail)
-            tails.append(tail)
+            tails.append(_bytes(named))
+            parameters["binary_data_size"] = len(tails[-1])
         else:
             tensor["data"] = _data(named)
         if parameters:
@@ -62,9 +62,9 @@ def write_v2(asked: Inference, *, raw: bool) -> Forwarded:
     return Forwarded(b"".join((head, *tails)), headers)
 
 
-def _bytes(named: Named) -> bytes:
+def _bytes(named: Named) -> bytes | memoryview:
     if named.datatype != "BYTES":
-        return named.values.tobytes()
+        return named.values.reshape(-1).view(np.uint8).data
     return b"".join(len(part).to_bytes(4, "little") + part for part in named.values.ravel())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -57,10 +56,10 @@ class Named:
         """The input with other values."""
         return replace(self, values=values, ends=None)
 
-    @cached_property
+    @property
     def span(self) -> tuple[float, float]:
         """The lowest and the highest of its numbers, NaN if one is; not for text."""
-        return self.ends or (float(self.values.min()), float(self.values.max()))
+        return self.ends or ends_of(self.values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +75,12 @@ class Inference:
     outputs: tuple[tuple[str, dict[str, Any]], ...] = ()
     parameters: dict[str, Any]
     binary: bool = False
+
+
+def ends_of(values: Array) -> tuple[float, float]:
+    """The lowest and the highest of some numbers, NaN if one is."""
+    # A ufunc's own reduction takes half the time of `min`, which matters for small inputs.
+    return float(np.minimum.reduce(values, None)), float(np.maximum.reduce(values, None))
 
 
 def check_finite(named: Named) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..._errors import EvidenceError, OperationError
 from ...evidence.log import Break, read, verify
-from .._files import digest, put, whole
+from .._files import digest, private, put
 from .._trail import MARGIN, part_of
 from ._contract import Action, Arguments, Case, Outcome
 
@@ -43,7 +43,7 @@ class Snapshot(Action[Around]):
             since, until = campaign.first - told.margin, campaign.last + told.margin
         mine = None if campaign is None else part_of(campaign, margin=told.margin)
         copy, count, broken = case.folder / "evidence.jsonl", 0, ""
-        with whole(copy) as out:
+        with private(copy) as out:
             for place in read(source):
                 if isinstance(place, Break):
                     broken = str(place)

@@ -1,0 +1,117 @@
+"""What is read only once: a request that is equal to an earlier one but for its numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from withstand.guard.wire import Limits, RequestError, _v2, read_v2, write_v2
+from withstand.guard.wire._envelope import Envelopes
+
+LIMITS = Limits(elements=50)
+ONE = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
+
+
+def body(data: Any = (0.5, 2), order: str = "in", **more: Any) -> bytes:
+    tensor = {**ONE, "data": list(data)} if order == "in" else {"data": list(data), **ONE}
+    return json.dumps({**more, "inputs": [tensor]}).encode()
+
+
+BASES = [
+    body(),
+    body(order="out"),
+    body(outputs=[{"name": "p"}], parameters={"data": "a"}),
+    body().replace(b"[1, 2]", b"[2]").replace(b" ", b""),
+    body((1,), order="out").replace(b"[1, 2]", b"[1]"),
+    body().replace(b"FP32", b"INT8").replace(b"0.5", b"-3"),
+    body().replace(b"[0.5, 2]", b"[[0.5, 2]]"),
+    body().replace(b'"x"', b'"\\"data\\":["'),
+    b'{"inputs":[{"data":[1],"name":"x","datatype":"FP32","shape":[1]}]}',
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known() -> Iterator[None]:
+    _v2._envelopes = Envelopes()
+    yield
+    _v2._envelopes = Envelopes()
+
+
+def outcome(content: bytes) -> Any:
+    try:
+        asked = read_v2(content, None, LIMITS)
+    except RequestError as error:
+        return error.status, error.reason, str(error)
+    spans = [named.span for named in asked.inputs]
+    return write_v2(asked, raw=True), spans, asked.inputs[0].values.dtype
+
+
+@cache
+def known() -> dict[Any, Any]:
+    """What is kept of all of them."""
+    _v2._envelopes = Envelopes()
+    for base in BASES:
+        outcome(base)
+    return dict(_v2._envelopes._known)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    base=st.sampled_from(BASES),
+    place=st.integers(0, 120),
+    size=st.integers(0, 4),
+    put=st.one_of(
+        st.sampled_from([b"[", b"]", b"]]", b'"', b",", b"1e39", b"7", b"NaN", b"[]", b"null", b"",
+                         b"1],\"a\":[2", b"],\"data\":[", b"\\", b"}", b"{}", b"300", b"1e999"]),
+        st.binary(max_size=4),
+    ),
+)  # fmt: skip
+def test_whatever_changes_it_is_read_as_if_nothing_were_known(
+    base: bytes, place: int, size: int, put: bytes
+) -> None:
+    content = base[:place] + put + base[place + size :]
+    _v2._envelopes = Envelopes()
+    expected = outcome(content)
+    kept = known()
+    _v2._envelopes = Envelopes()
+    _v2._envelopes._known.update(kept)
+    assert outcome(content) == expected
+
+
+@pytest.mark.parametrize("shape", [b"[7]", b"[1, 1]", b"[0]"])
+def test_no_other_list_is_taken_for_the_numbers(shape: bytes) -> None:
+    content = BASES[4]
+    assert content.endswith(b'"shape": [1]}]}')
+    changed = content.replace(b'"shape": [1]', b'"shape": ' + shape)
+    expected = outcome(changed)
+    _v2._envelopes = Envelopes()
+    outcome(content)
+    assert outcome(changed) == expected
+
+
+def test_a_known_request_is_not_read_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read_v2(body(), None, LIMITS)
+    monkeypatch.setattr(_v2, "members", None)
+    second = read_v2(body((3, 4)), None, LIMITS)
+    np.testing.assert_array_equal(second.inputs[0].values, [[3, 4]])
+    assert (second.inputs[0].name, second.inputs[0].ends) == (first.inputs[0].name, (3, 4))
+    # Not within other limits, and not with anything else that differs.
+    for content, limits in ((body(), Limits(elements=1)), (body(id="a"), LIMITS)):
+        with pytest.raises(TypeError):
+            read_v2(content, None, limits)
+
+
+def test_what_is_known_does_not_grow() -> None:
+    for number in range(600):
+        read_v2(body(parameters={"a": number}), None, LIMITS)
+        read_v2(body(id=f"{number}"), None, LIMITS)
+    assert 0 < len(_v2._envelopes._known) <= 256
+    read_v2(body(parameters={"b": "x" * 3000}), None, LIMITS)
+    assert all(b"x" * 3000 not in before for before, _ in _v2._envelopes._known)
