@@ -237,6 +237,28 @@ def test_the_weights_with_the_most_proofs_are_kept(counts: list[int], kept: int 
     assert not Forgetful.left
 
 
+def test_what_is_held_out_is_proven_with_the_weights_that_are_kept(
+    digits_split: tuple[Dataset, Dataset],
+) -> None:
+    train, apart = (
+        part.take(np.arange(n)) for part, n in zip(digits_split, (300, 80), strict=True)
+    )
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    settings: dict[str, Any] = {"epochs": 2, "held_out": apart, "optimizer": adam(0.02)}
+    region = Linf(0.02)
+    done = harden(net, train, MTLIBP(region=region), guard=False, **settings)
+    assert done.certified is not None
+    assert done.robust is not None
+    proven = prove(done.model, apart.x, apart.y, Threat(region=region), method="crown-ibp").proven
+    assert done.certified.value == proven.mean()
+    assert 0 < done.certified.value <= done.robust.value
+    told = done.to_dict()["held_out"]
+    assert told["certified_accuracy_at_least"] == done.certified.to_dict()
+    plain = harden(net, train, PGD(region=region, steps=1), guard=False, **settings)
+    assert plain.certified is None
+    assert plain.to_dict()["held_out"]["certified_accuracy_at_least"] is None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from withstand.data import (
     load_npz,
     load_parquet,
     load_sklearn,
+    read_table,
 )
 
 X = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -293,6 +294,50 @@ def test_table_mistakes(table: tuple[Any, Path]) -> None:
 )
 def test_csv_mistakes(tmp_path: Path, text: str, words: str) -> None:
     refused(words, load_csv, csv(tmp_path, text), "label")
+
+
+def test_a_csv_column_is_what_all_of_its_values_are(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    text = "a,ok,who,zip,code,label\n1,True,007,1,NA,7\n2.5,false,7,2,DE,007\n,TRUE,8,03,x,7\n"
+    path = csv(tmp_path, text)
+    got = load_csv(path, "label", ["ok"], group="who")
+    assert (got.x[:, 0].tolist(), got.y.tolist(), got.classes) == (
+        [1, 0, 1],
+        [1, 0, 1],
+        ("007", "7"),
+    )
+    assert got.groups is not None
+    assert got.groups.tolist() == ["007", "7", "8"]
+    refused("feature columns zip, code are not numeric", load_csv, path, "label", ["zip", "code"])
+    refused("1 NaN or infinite float32 values of a in 1 of 3 rows", load_csv, path, "ok", ["a"])
+    table = read_table(path)
+    assert table["code"].tolist() == ["NA", "DE", "x"]
+    assert np.isnan(table["a"][2])
+    # Long numbers stay what they are, and gaps are gaps however many rows come before a number.
+    rows = "".join(f"{10**17 + n},NA\n" for n in range(60_000))
+    table = read_table(csv(tmp_path, "id,late\n" + rows + "7,1.5\n"))
+    assert table["id"].dtype == np.int64
+    assert table["id"][:2].tolist() == [10**17, 10**17 + 1]
+    assert np.isnan(table["late"][:-1]).all()
+    assert table["late"][-1] == 1.5
+    cards = csv(tmp_path, f"a,label,card\n1,0,{10**19}\n2,1,{10**19 + 1}\n")
+    groups = load_csv(cards, "label", group="card").groups
+    assert groups is not None
+    assert groups.tolist() == [str(10**19), str(10**19 + 1)]
+
+
+def test_a_stored_index_is_a_column_to_who_asks_for_it(tmp_path: Path) -> None:
+    pandas: Any = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "y": [0, 1]}, index=[5, 6]).rename_axis("card")
+    frame["day"] = pandas.to_datetime(["2026-01-31", "2025-01-31"])
+    frame.to_parquet(tmp_path / "a.parquet")
+    days = load_parquet(tmp_path / "a.parquet", "day", ["a"]).classes
+    assert days == ("2025-01-31", "2026-01-31")
+    got = load_parquet(tmp_path / "a.parquet", "y", ["a"], group="card")
+    assert got.features == ("a",)
+    assert got.groups is not None
+    assert got.groups.tolist() == [5, 6]
+    assert load_parquet(tmp_path / "a.parquet", "y", ["card"]).x.tolist() == [[5], [6]]
 
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:

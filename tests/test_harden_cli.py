@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from withstand.cli._main import app
 from withstand.data import load_sklearn
+from withstand.harden import ibp_weights
+from withstand.models import TorchModel, describe
 
 
 @pytest.fixture
@@ -57,6 +59,22 @@ def test_the_command_trains_evaluates_and_goes_on_from_its_weights(project: Path
     assert "times standard training" in ran.stdout
     told = json.loads((project / "w" / "harden.json").read_text())
     assert told["provenance"]["before"]["digest"] == first
+
+
+def test_the_command_trains_for_proofs_from_weights_of_its_own(project: Path) -> None:
+    path = project / "withstand.yaml"
+    asked = "recipe: ibp, clean: 0.2, ema: 0"
+    path.write_text(path.read_text().replace("recipe: fgsm", asked).replace("0.05", "0.02"))
+    ran = CliRunner().invoke(app, ["harden", "--quiet", "--no-evaluate", "--epochs", "6"])
+    assert ran.exit_code == 0, ran.output
+    assert "held out, proven: at least" in ran.stdout
+    told = json.loads((project / "w" / "harden.json").read_text())
+    assert told["held_out"]["certified_accuracy_at_least"]["value"] > 0.5
+    assert told["provenance"]["settings"]["growth"] == 0.5
+    assert told["provenance"]["settings"]["schedule"].startswith("flat")
+    drawn = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    ibp_weights(drawn, seed=0)
+    assert told["provenance"]["before"]["digest"] == describe(TorchModel(drawn))["digest"]
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,12 @@ def body(value: Any, status: int = 200, **headers: str) -> Answer:
     [
         (body({"error": "boom"}, 500), {}, "answered 500: boom; look into"),
         (body(b"", 404), {}, "answered 404; correct model.url, model.http.name"),
-        (body(b"", 302, Location="http://else"), {}, "answered 302; correct model.url"),
+        (
+            body(b"", 302, Location="http://u:p@else/x?key=1"),
+            {},
+            "answered 302; correct model.url, which is moved to http://else/x$",
+        ),
+        (body(b"", 304), {}, "answered 304; correct model.url, model.http.name or format"),
         (body({"detail": "no"}, 422), {}, "answered 422: no; correct model.http.format"),
         (body({"detail": [{"msg": "x"}]}, 422), {}, r'answered 422: \{"detail": .*; correct'),
         (body({"error": {"code": 3}}, 500), {}, r'answered 500: \{"error": .*; look into'),

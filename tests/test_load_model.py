@@ -14,8 +14,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from torch import nn
 
 from withstand import WithstandError
-from withstand._errors import ModelError
+from withstand._errors import ConfigError, ModelError
 from withstand.config import ModelConfig, parse_config
+from withstand.evaluate import from_config
 from withstand.models import FunctionModel, TorchModel, describe, load_model
 
 NET = """
@@ -262,7 +263,7 @@ def test_tied_weights_are_not_missed(tmp_path: Path) -> None:
     assert torch.equal(model.scores(x), tied(x))
 
 
-@pytest.mark.parametrize("domain", [[0, 1], [0, [255, 254]], [[0, 0, 0], 255], [-1, 255]])
+@pytest.mark.parametrize("domain", [[0, 1], [0, [255, 254]], [-1, 255]])
 def test_two_domains_of_one_model_are_refused(folder: Path, domain: Any) -> None:
     words = r"the model that deep/model.py:wrapped gives has \[0.0, 255.0\]; correct one"
     refused(words, spec("wrapped", domain=domain), folder)
@@ -272,3 +273,59 @@ def test_the_domain_of_a_wrapped_model_may_be_told_again_or_left_out(folder: Pat
     for told in ({}, {"domain": [0, 255]}, {"domain": [[0, 0], [255, 255]]}):
         model = load_model(spec("wrapped", **told), folder)
         assert (model.domain.lower, model.domain.upper) == (0, 255)
+
+
+@pytest.mark.parametrize(
+    ("classes", "given", "places"),
+    [
+        ([3, 5, 8], [8, 3, 5, 3], [2, 0, 1, 0]),
+        ([-1, 1], [1, -1, 1, 1], [1, 0, 1, 1]),
+        ([1.0, 2.0], [2, 2, 1, 2], [1, 1, 0, 1]),
+        # Not all of them are its own, so that they are places already; so they are with names.
+        ([1, 2, 3], [0, 1, 2, 0], [0, 1, 2, 0]),
+        ([0, 1, 2], [2, 0, 1, 1], [2, 0, 1, 1]),
+        (["a", "b"], [1, 0, 1, 1], [1, 0, 1, 1]),
+    ],
+)
+def test_labels_that_are_an_estimators_own_numbers_become_places(
+    tmp_path: Path, classes: list[Any], given: list[int], places: list[int]
+) -> None:
+    rows = np.arange(len(classes))[:, None] / len(classes)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(LogisticRegression().fit(rows, classes)))
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 1), np.float32), y=np.array(given))
+    model: dict[str, Any] = {"kind": "sklearn", "weights": "m.pkl", "allow_pickle": True}
+    if len(classes) == 2:
+        model["threshold"] = 0.4
+    told = {
+        "model": model,
+        "data": {"kind": "npz", "path": "data.npz"},
+        "threat": {"region": {"norm": "linf", "eps": 0.1}},
+    }
+    data = from_config(parse_config(told), tmp_path).data
+    assert data.y.tolist() == places
+    assert data.y.dtype == np.int64
+    own = given != places
+    assert data.classes == (tuple(f"{one:g}" for one in classes) if own else None)
+    named = {"kind": "npz", "path": "data.npz", "classes": [*"abcdefghij"]}
+    if min(given) >= 0:
+        assert from_config(parse_config({**told, "data": named}), tmp_path).data.y.tolist() == given
+
+
+@pytest.mark.parametrize(
+    ("model", "region", "words"),
+    [
+        ({}, {"frozen": [1, 2]}, "frozen names feature 2, the inputs have 2; give 0 to 1"),
+        ({"domain": [[0, 0, 0], 1]}, {}, r"bounds of shape \(3,\), the inputs have \(2,\)"),
+    ],
+)
+def test_features_that_the_inputs_do_not_have_are_refused(
+    folder: Path, model: dict[str, Any], region: dict[str, Any], words: str
+) -> None:
+    np.savez(folder / "data.npz", x=np.zeros((3, 2), np.float32), y=np.arange(3))
+    told = {
+        "model": {"kind": "torch", "factory": "deep/model.py:build", **model},
+        "data": {"kind": "npz", "path": "data.npz"},
+        "threat": {"region": {"norm": "linf", "eps": 0.1, **region}},
+    }
+    with pytest.raises(ConfigError, match=words):
+        from_config(parse_config(told), folder)

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
@@ -575,3 +579,16 @@ def test_a_network_of_double_precision_takes_single_inputs() -> None:
     _, gradients = model.jacobian(X, torch.tensor([[0], [2]]))
     assert torch.allclose(gradients, W[[0, 2]][:, None])
     assert model.scores(X.double()).dtype == torch.float64
+
+
+def test_an_estimator_of_named_columns_is_asked_with_them() -> None:
+    """As a frame: without names it warns, or fails where it chooses columns by name."""
+    rows = np.random.default_rng(0).random((60, 3))
+    frame = pd.DataFrame(rows, columns=["c", "a", "b"])
+    chosen = ColumnTransformer([("some", StandardScaler(), ["a", "c"])])
+    fitted = make_pipeline(chosen, LogisticRegression(C=50)).fit(frame, frame["a"] > 0.5)
+    model = sklearn_model(fitted, domain=(0, 1))
+    scores = model.scores(torch.from_numpy(rows)).numpy()
+    assert np.allclose(scores, np.log(fitted.predict_proba(frame)), atol=1e-5)
+    with pytest.raises(ModelError, match="the model failed on an input of shape"):
+        model.scores(torch.from_numpy(rows[:, :2]))

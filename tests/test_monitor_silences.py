@@ -131,6 +131,19 @@ def test_what_ends_meanwhile_is_told_to_whoever_knows_of_it_and_to_nobody_else(
     assert taken.bodies()[-1]["commonLabels"] == known.labels
 
 
+def test_what_began_and_ended_in_a_silence_is_not_told_afterwards(
+    attacked: tuple[Monitor, Clock, Any],
+) -> None:
+    one, clock, taken = attacked
+    Silences(one.store).add({"severity": "page"}, 2.0, who="ann", why="a drill", now=clock.now)
+    assert look(one) == ["WithstandCampaign"]
+    clock.now += 4000
+    assert look(one) == []
+    clock.now += 7200
+    assert look(one) == []
+    assert taken.taken == []
+
+
 def test_the_command_line_silences_lists_and_ends(tmp_path: Path) -> None:
     config = str(written(tmp_path))
 

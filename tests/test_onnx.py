@@ -818,3 +818,12 @@ def test_the_configuration_chooses(tmp_path: Path) -> None:
     queried = load_model(ModelConfig.model_validate(section), tmp_path)
     assert isinstance(queried, FunctionModel)
     assert queried.access == "scores"
+
+
+def test_pictures_of_8_bits_need_a_domain_of_such(tmp_path: Path) -> None:
+    cast = helper.make_node("Cast", ["x"], ["y"], to=F32)
+    path = saved(tmp_path / "net.onnx", [cast], ["n", 3], kind=TensorProto.UINT8)
+    with pytest.raises(ModelError, match=r"whole numbers of 8 bits, .*domain: \[0, 255\]"):
+        load_onnx(path)
+    scores = load_onnx(path, (0, 255)).scores(torch.tensor([[0.0, 7.0, 255.0]]))
+    assert scores.tolist() == [[0.0, 7.0, 255.0]]

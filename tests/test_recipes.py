@@ -19,18 +19,22 @@ from withstand.data import Dataset, from_arrays, load_npz, load_sklearn
 from withstand.evaluate import Report, evaluate, union
 from withstand.harden import (
     AWP,
+    IBP,
+    MTLIBP,
     PGD,
     RSLAD,
     TRADES,
     ActivePGD,
     Alternating,
     Average,
+    CrownIBP,
     DefensiveDistillation,
     GradientPenalty,
     Hardened,
     JacobianPenalty,
     LipschitzPenalty,
     Moment,
+    NoiseAugmented,
     Recipe,
     Standard,
     Tempered,
@@ -46,7 +50,7 @@ from withstand.harden._from_config import _recipe
 from withstand.harden._penalties import spectral_norm
 from withstand.harden._trades import divergence
 from withstand.models import TorchModel
-from withstand.threat import L1, L2, Box, Linf, Threat
+from withstand.threat import L0, L1, L2, Box, Frozen, Linf, Threat
 
 EPS = 0.1
 DATA = Path(os.environ.get("WITHSTAND_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -421,6 +425,37 @@ def test_a_configuration_names_the_recipes_that_need_no_more_than_a_region() -> 
     assert _recipe(HardenConfig(recipe="trades"), region) == TRADES(region=region, steps=7)
     with pytest.raises(ConfigError, match="trades, not fgsm"):
         _recipe(HardenConfig(recipe="fgsm", steps=3), region)
+
+
+def test_a_configuration_names_recipes_of_several_norms_noise_and_bounds() -> None:
+    region = Linf(EPS) & Frozen((0,))
+    norms = [{"norm": "l2", "eps": 0.5}, {"norm": "l0", "eps": 3}]
+    for name, kind in (("average", Average), ("worst", Worst), ("alternating", Alternating)):
+        made = _recipe(HardenConfig(recipe=name, norms=norms, steps=2), region)
+        assert isinstance(made, kind)
+        assert [one.steps for one in made.recipes] == [2, 2, 2]
+        assert [[type(part) for part in one] for one in made.regions] == [
+            [Linf, Frozen],
+            [L2, Frozen],
+            [L0, Frozen],
+        ]
+        assert [next(iter(one)).eps for one in made.regions] == [EPS, 0.5, 3.0]
+    assert _recipe(HardenConfig(recipe="noise", sigma=0.3), region) == NoiseAugmented(sigma=0.3)
+    assert _recipe(HardenConfig(recipe="ibp", clean=0.0), region) == IBP(region=region, clean=0.0)
+    assert _recipe(HardenConfig(recipe="crown_ibp"), region) == CrownIBP(region=region)
+    mixed = _recipe(HardenConfig(recipe="mtl_ibp", share=0.1, steps=3), region)
+    assert mixed == MTLIBP(region=region, share=0.1, steps=3)
+    wrongs = {
+        "norms are missing": {"recipe": "worst"},
+        "sigma is missing": {"recipe": "noise"},
+        "only for noise": {"recipe": "pgd", "sigma": 0.3},
+        "only for average": {"recipe": "pgd", "norms": norms},
+        "only for ibp": {"recipe": "mtl_ibp", "clean": 0.3},
+        "only for mtl_ibp": {"recipe": "ibp", "share": 0.3},
+    }
+    for words, asked in wrongs.items():
+        with pytest.raises(ValueError, match=words):
+            HardenConfig(**asked)
 
 
 def test_the_union_counts_who_withstands_every_threat() -> None:

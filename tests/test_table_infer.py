@@ -21,6 +21,7 @@ from withstand import WithstandError
 from withstand.config import load_config, load_table
 from withstand.data import Columns, columns_of, table_of
 from withstand.data.schema import Proposal, lint, propose, table_text
+from withstand.data.schema._choices import _runs
 
 DATA = Path(os.environ.get("WITHSTAND_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -313,6 +314,20 @@ def test_init_says_what_it_cannot_do(tmp_path: Path, words: tuple[str, ...], say
     assert not list(tmp_path.glob("*.yaml"))
 
 
+def test_of_several_labels_none_is_guessed(tmp_path: Path) -> None:
+    rows = "".join(f"{n % 5},{n % 2},{n % 3 // 2}\n" for n in range(40))
+    (tmp_path / "a.csv").write_text(f"n,Status,fraud\n{rows}")
+    done = ran("init", "--from", "a.csv", folder=tmp_path)
+    assert done.returncode == 2
+    said = "'fraud', 'Status' are all named as labels are; say which, e.g. --target fraud"
+    assert said in " ".join(done.stderr.split())
+    assert not list(tmp_path.glob("*.yaml"))
+    assert propose(tmp_path / "a.csv", "Status").target == "Status"
+    (tmp_path / "a.csv").write_text(f"n,other,CLASS\n{rows}")
+    done = ran("init", "--from", "a.csv", folder=tmp_path)
+    assert "'CLASS' is taken for the labels; else give --target" in done.stderr
+
+
 def test_leading_zeros_make_a_text_however_late_they_come(tmp_path: Path) -> None:
     rows = "".join(f"{n % 7},{n}\n" for n in range(200_000))
     (tmp_path / "a.csv").write_text("code,n\n" + rows + "07,1\n")
@@ -329,20 +344,31 @@ def test_a_plus_sign_makes_a_text_of_its_column_and_of_no_other(tmp_path: Path) 
     assert found["n"] == {"step": 0.5, "lower": 0.0, "upper": 29.5}
 
 
-def test_choices_side_by_side_are_found_however_wide_they_are(tmp_path: Path) -> None:
-    draw = np.random.default_rng(0)
-    widths = (2, 150, 3, 145)
-    parts = [np.eye(width, dtype=int)[draw.permutation(400) % width] for width in widths]
-    names = [f"{chr(65 + n % 26)}{chr(101 + n // 26)}" for n in range(sum(widths))]
-    frame = pd.DataFrame(np.concatenate(parts, 1), columns=names)
-    frame.insert(2, "between", draw.integers(0, 2, 400))
+def test_flags_that_are_rarely_set_are_no_sums(tmp_path: Path) -> None:
+    """Nearly all of them are 0 in most rows, as any sum of them is."""
+    flags = (np.random.default_rng(0).random((2000, 180)) < 0.002).astype(int)
+    frame = pd.DataFrame(flags, columns=[f"flag {n} set" for n in range(180)])
     frame.to_parquet(tmp_path / "a.parquet")
     start = time.process_time()
+    found = propose(tmp_path / "a.parquet")
+    assert time.process_time() - start < 4
+    assert not found.derived
+
+
+def test_choices_side_by_side_are_found_however_wide_they_are(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    widths = (2, 40, 3, 35)
+    parts = [np.eye(width, dtype=int)[draw.permutation(200) % width] for width in widths]
+    names = [f"{chr(65 + n % 26)}{chr(101 + n // 26)}" for n in range(sum(widths))]
+    frame = pd.DataFrame(np.concatenate(parts, 1), columns=names)
+    frame.insert(2, "between", draw.integers(0, 2, 200))
+    frame.to_parquet(tmp_path / "a.parquet")
     found = propose(tmp_path / "a.parquet").choices
-    assert time.process_time() - start < 6
     ends = np.cumsum(widths)
     assert [one[0] for one in found] == [names[0], *(names[end] for end in ends[:-1])]
     assert [len(one) for one in found] == list(widths)
+    # Not every pair of ends is looked at.
+    assert len(list(_runs(frame.to_numpy(np.float32), list(range(len(names) + 1))))) == 4
 
 
 MILLION = """

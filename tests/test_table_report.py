@@ -526,7 +526,7 @@ def coverage(slope: float, alike: float, count: int, draws: int) -> tuple[float,
 
 
 def test_over_customers_the_interval_covers_what_it_says_and_over_rows_it_does_not() -> None:
-    over, rows = coverage(0.5, 2.0, 100, 800)
+    over, rows = coverage(0.5, 2.0, 100, 600)
     assert 0.93 <= over <= 0.97
     assert rows < 0.9
 
@@ -542,7 +542,7 @@ def test_the_interval_over_customers_covers_it_however_alike_their_rows_are(
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
-def test_neither_order_nor_names_nor_copies_change_an_interval_over_customers(seed: int) -> None:
+def test_neither_order_nor_names_change_an_interval_over_customers(seed: int) -> None:
     rng = np.random.default_rng(seed)
     weights, hits, who = customers(rng, 30, 0.5, 3.0)
     found = weighted_share(weights, hits, groups=who)
@@ -550,11 +550,6 @@ def test_neither_order_nor_names_nor_copies_change_an_interval_over_customers(se
     assert weighted_share(weights[order], hits[order], groups=who[order]) == found
     named = np.array([f"{one:03d}" for one in who])
     assert weighted_share(weights, hits, groups=named) == found
-    twice = weighted_share(np.repeat(weights, 2) / 2, np.repeat(hits, 2), groups=np.repeat(who, 2))
-    ends = [found.value, found.low, found.high]
-    assert [twice.value, twice.low, twice.high] == pytest.approx(ends)
-    apart = weighted_share(np.repeat(weights, 2), np.repeat(hits, 2))
-    assert apart.high - apart.low < found.high - found.low
 
 
 def test_the_interval_over_customers_is_that_of_their_sums() -> None:
@@ -567,6 +562,12 @@ def test_the_interval_over_customers_is_that_of_their_sums() -> None:
     ends = np.sort(np.roots([1 + z_n, -2 * 0.4 - z_n, 0.16]))
     assert (found.value, found.n) == (pytest.approx(0.4), 10)
     assert [found.low, found.high] == pytest.approx(ends.tolist())
+    # Each row twice tells no more, and would if they were independent.
+    who = np.repeat(who, 2)
+    twice = weighted_share(np.ones(20), who == 0, groups=who)
+    assert [twice.low, twice.high] == pytest.approx(ends.tolist())
+    apart = weighted_share(np.ones(20), who == 0)
+    assert apart.high - apart.low < 0.7 * (found.high - found.low)
 
 
 def test_rows_of_one_customer_tell_of_no_other() -> None:

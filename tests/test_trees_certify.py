@@ -21,7 +21,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from withstand._errors import BudgetError, CertificateError, DataError, ModelError, ThreatError
 from withstand.attacks import Checkpoint, TableSearch, run
@@ -143,6 +143,14 @@ def test_a_threshold_moves_what_is_decided(kind: str, threshold: float) -> None:
     assert [OUTCOMES[c.outcome] for c in found.certificates] == fooled(model, THREAT)
     plain = certify(sklearn_model(made, domain=(0, 4)), ROWS, THREAT, Trees())
     assert [c.outcome for c in plain.certificates] != [c.outcome for c in found.certificates]
+
+
+@pytest.mark.slow
+def test_a_scaler_before_the_trees_changes_no_decision() -> None:
+    made = make_pipeline(StandardScaler(), clone(FITTED)).fit(X, Y)
+    model = sklearn_model(made, domain=(0, 4))
+    found = certify(model, ROWS, THREAT, Trees())
+    assert [OUTCOMES[c.outcome] for c in found.certificates] == fooled(model, THREAT)
 
 
 def test_a_relation_that_is_not_linear_is_told_and_kept(tmp_path: Path) -> None:
@@ -272,22 +280,24 @@ def test_what_is_no_ensemble_of_trees_is_refused() -> None:
     bare = FunctionModel(lambda x: FITTED.predict_proba(x), domain=(0, 4))
     with pytest.raises(ModelError, match="whose trees cannot be read"):
         certify(bare, ROWS, THREAT, Trees())
-    behind = make_pipeline(StandardScaler(), FITTED)
-    with pytest.raises(ModelError, match="Pipeline is not read"):
-        certify(sklearn_model(behind, domain=(0, 4)), ROWS, THREAT, Trees())
+    crossed = make_pipeline(PolynomialFeatures(), clone(FITTED)).fit(X, Y)
+    with pytest.raises(ModelError, match="step PolynomialFeatures before the trees is not read"):
+        certify(sklearn_model(crossed, domain=(0, 4)), ROWS, THREAT, Trees())
     scaled = FunctionModel(lambda x: FITTED.predict_proba(4 - x), domain=(0, 4), estimator=FITTED)
     with pytest.raises(ModelError, match="it changes rows before its trees see them"):
         certify(scaled, ROWS, THREAT, Trees())
 
 
-def test_histograms_that_know_names_are_refused() -> None:
+def test_what_knows_names_and_computes_with_more_than_rows_hold_is_refused() -> None:
     pandas: Any = pytest.importorskip("pandas")
-    made = HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=5, random_state=0)
-    named = made.fit(pandas.DataFrame(X, columns=list(NAMES)), Y)
-    with pytest.raises(ModelError, match=r"by name; fit it to rows of numbers without names"):
-        certify(sklearn_model(named, domain=(0, 4)), ROWS, THREAT, Trees())
-    bare = clone(made).fit(X, Y)
-    assert len(certify(sklearn_model(bare, domain=(0, 4)), ROWS, THREAT, Trees()).certificates)
+    frame, one = pandas.DataFrame(X, columns=list(NAMES)), ROWS.take([0])
+    histograms = HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=5, random_state=0)
+    for made in (histograms, make_pipeline(StandardScaler(), clone(FITTED))):
+        named = sklearn_model(clone(made).fit(frame, Y), domain=(0, 4))
+        with pytest.raises(ModelError, match=r"by name; fit it to rows of numbers without names"):
+            certify(named, one, THREAT, Trees())
+        bare = sklearn_model(clone(made).fit(X, Y), domain=(0, 4))
+        assert len(certify(bare, one, THREAT, Trees()).certificates) == 1
 
 
 def test_a_row_that_breaks_a_rule_before_the_attack_is_named() -> None:

@@ -88,6 +88,49 @@ def test_a_reader_answers_as_its_library_at_and_beside_every_cut(kind: str, clas
     assert forest.rounding < 1e-3
 
 
+@pytest.mark.parametrize(
+    "last",
+    ["xgboost", *(pytest.param(one, marks=pytest.mark.slow) for one in ("lightgbm", "histograms"))],
+)
+def test_a_pipeline_answers_as_itself_at_and_beside_every_cut(last: str) -> None:
+    from sklearn.base import clone
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+    x = (X * [1e3, 1, 1e-3, 1, 40] + [5e4, 0, 0, -3, 7]).astype(np.float32)
+    each = ColumnTransformer(
+        [
+            ("robust", RobustScaler(), [4, 0]),
+            ("gone", "drop", [1]),
+            ("clipped", MinMaxScaler((-1, 3), clip=True), slice(2, 3)),
+        ],
+        remainder="passthrough",
+    )
+    estimator = clone(fitted(last, 2)[0])
+    made = make_pipeline(each, "passthrough", StandardScaler(), estimator).fit(x, LABELS[2])
+    forest = read_forest(made)
+    assert forest.features == 5
+    assert [len(cuts) > 0 for cuts in forest.cuts] == [True, False, True, True, True]
+    rows = []
+    for feature, cuts in enumerate(forest.cuts):
+        for cut in cuts[np.isfinite(cuts)]:
+            for value in (
+                cut,
+                np.nextafter(cut, np.float32(9e9)),
+                np.nextafter(cut, np.float32(-9e9)),
+            ):
+                moved = x[:3].copy()
+                moved[:, feature] = value
+                rows.append(moved)
+    every = np.concatenate(rows).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = made.predict_proba(every)[:, 1]
+    margin = forest.scores(every)[:, 1]
+    np.testing.assert_allclose(1 / (1 + np.exp(-margin)), wanted, atol=1e-5)
+
+
 def test_what_is_not_read_exactly_is_named() -> None:
     from sklearn.ensemble import AdaBoostClassifier, BaggingClassifier
     from sklearn.ensemble import HistGradientBoostingClassifier as Histograms
@@ -571,7 +614,9 @@ def test_a_large_constant_leaves_as_much_to_rounding() -> None:
         # In single precision 1000 - 1e-6 is 1000, as is the score of the other class.
         forest = Forest(trees=(leaf,), constant=np.array([constant, constant]), features=1)
         assert forest.rounding > np.spacing(np.float32(constant))
-        found = decide(forest, x, 1, low, high, fools=lambda row, kept=kept: not kept and row[0] > 0)
+        found = decide(
+            forest, x, 1, low, high, fools=lambda row, kept=kept: not kept and row[0] > 0
+        )
         assert found.status == ("proven" if kept else "witness")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def harden(
     config: Annotated[Path, typer.Option(help="The configuration.")] = Path("withstand.yaml"),
     recipe: Annotated[
-        str | None, typer.Option(help="standard, fgsm, nfgsm, pgd, active, trades, tabular.")
+        str | None, typer.Option(help="What it is trained on: fgsm, pgd, trades, ibp and others.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Times through the training data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all randomness.")] = None,

@@ -116,6 +116,11 @@ class MonitorConfig(Section):
         default=None,
         description="file or s3:// address, elsewhere, of signed checkpoints of the audit log",
     )
+    traces: Url | None = Field(
+        default=None,
+        description="an OpenTelemetry collector that takes OTLP over HTTP, for spans of decisions",
+        examples=["http://127.0.0.1:4318"],
+    )
     listen: Address = Field(
         default="127.0.0.1:8102",
         description="where Prometheus asks for figures; this machine only",

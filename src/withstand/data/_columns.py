@@ -7,24 +7,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import DataError, one_line
-from ._prepare import existing, need
-from ._table import import_extra
+from ._prepare import existing, import_extra, need
 
 Array = NDArray[Any]
+Kind = Literal["csv", "parquet"]
 
 
 class Columns(Mapping[str, Array]):
-    """The columns (N,) of a .parquet or .csv file by name, each made when it is asked for.
+    """The columns (N,) of a parquet or csv file by name, each made when it is asked for.
 
-    Texts are objects, dates datetime64, and missing numbers NaN. texts, numbers: columns of a csv
-    file that are to be read as such; the others are what they look like. Raises DataError for a
-    file that cannot be read or has no rows, and where a column's name is there twice.
+    Texts are objects, dates datetime64, and missing numbers NaN. texts, numbers, integers: columns
+    of a csv file that are to be read as such; the others are what they look like. kind: by the
+    file's ending if not given. A stored index is no column, but can be asked for. Raises DataError
+    for a file that cannot be read or has no rows, and where a column's name is there twice.
     """
 
     def __init__(
@@ -33,12 +34,18 @@ class Columns(Mapping[str, Array]):
         *,
         texts: Iterable[str] = (),
         numbers: Iterable[str] = (),
+        integers: Iterable[str] = (),
         limit: int | None = None,
+        kind: Kind | None = None,
     ) -> None:
         self.path, self._limit = existing(path), limit
-        import_extra("pyarrow")
-        parquet = self.path.suffix.lower() == ".parquet"
-        self._source = _Parquet(self.path) if parquet else _Csv(self.path, texts, numbers)
+        self._kind = kind or kind_of(self.path)
+        arrow = import_extra("pyarrow")
+        if self._kind == "parquet":
+            self._source: _Parquet | _Csv = _Parquet(self.path)
+        else:
+            types = dict.fromkeys(numbers, arrow.float64()) | dict.fromkeys(integers, arrow.int64())
+            self._source = _Csv(self.path, texts, types)
         names = self._source.names
         for place, name in enumerate(names):
             if name in names[:place]:
@@ -48,11 +55,33 @@ class Columns(Mapping[str, Array]):
         if not self._source.rows:
             raise DataError(f"{self.path.name} has no rows; give at least one below the header")
 
+    @classmethod
+    def typed(
+        cls, path: str | Path, *, texts: Iterable[str] = (), kind: Kind | None = None
+    ) -> Columns:
+        """Of a csv file, each column as all of its values are: with one 007 all are texts."""
+        path = existing(path)
+        if (kind or kind_of(path)) == "parquet":
+            return cls(path, kind=kind)
+        kinds = kinds_of(path) | dict.fromkeys(texts, "text")
+        return cls(
+            path,
+            texts=[name for name, one in kinds.items() if one in ("text", "date")],
+            numbers=[name for name, one in kinds.items() if one == "number"],
+            integers=[name for name, one in kinds.items() if one == "integer"],
+            kind=kind,
+        )
+
     def head(self, limit: int | None) -> Columns:
         """The first rows only, or all of them."""
         found = copy(self)
         found._limit = limit
         return found
+
+    def need(self, *names: str) -> None:
+        """Raise DataError for a column that is not there."""
+        for name in names:
+            need(name, self._source.known, what="column", where=self.path)
 
     @property
     def rows(self) -> int:
@@ -60,8 +89,8 @@ class Columns(Mapping[str, Array]):
         return self._source.rows if self._limit is None else min(self._limit, self._source.rows)
 
     def __getitem__(self, name: str) -> Array:
-        need(name, self._source.names, what="column", where=self.path)
-        with _readable(self.path):
+        self.need(name)
+        with _readable(self.path, self._kind):
             return _numpy(self._source.column(name, self._limit), name)[: self._limit]
 
     def __iter__(self) -> Iterator[str]:
@@ -74,13 +103,19 @@ class Columns(Mapping[str, Array]):
         return name in self._source.names
 
 
+def kind_of(path: Path) -> Kind:
+    """What a file holds by its ending."""
+    return "parquet" if path.suffix.lower() == ".parquet" else "csv"
+
+
 class _Parquet:
     def __init__(self, path: Path) -> None:
         parquet = import_extra("pyarrow.parquet")
-        with _readable(path):
+        with _readable(path, "parquet"):
             schema = parquet.read_schema(path)
             stored = (schema.pandas_metadata or {}).get("index_columns", [])
             index = {name for name in stored if isinstance(name, str)}
+            self.known: list[str] = list(schema.names)
             self.names = [name for name in schema.names if name not in index]
             texts = [one.name for one in schema if str(one.type) in ("string", "large_string")]
             self._file = parquet.ParquetFile(path, read_dictionary=texts)
@@ -96,21 +131,20 @@ class _Parquet:
 
 
 class _Csv:
-    def __init__(self, path: Path, texts: Iterable[str], numbers: Iterable[str]) -> None:
+    def __init__(self, path: Path, texts: Iterable[str], numbers: Mapping[str, Any]) -> None:
         arrow = import_extra("pyarrow")
         coded = arrow.dictionary(arrow.int32(), arrow.string())
         types = dict.fromkeys(texts, coded)
         try:
-            wanted = dict.fromkeys(numbers, arrow.float64())
-            self._table = _read(path, {**wanted, **types})
+            self._table = _read(path, {**numbers, **types})
         except arrow.ArrowInvalid:
             # A text among numbers: who wants numbers can then say in which row it is.
-            with _readable(path):
+            with _readable(path, "csv"):
                 self._table = _read(path, {**dict.fromkeys(numbers, coded), **types})
         except (OSError, ValueError):
-            with _readable(path):
+            with _readable(path, "csv"):
                 raise
-        self.names = [str(name) for name in self._table.column_names]
+        self.names = self.known = [str(name) for name in self._table.column_names]
         self.rows: int = self._table.num_rows
 
     def column(self, name: str, limit: int | None) -> Any:
@@ -128,20 +162,23 @@ def _read(path: Path, types: Mapping[str, Any]) -> Any:
     )
 
 
-def text_columns(path: Path) -> dict[str, str]:
-    """What each column of a csv file holds: number, date or text, by all its values.
+def kinds_of(path: Path) -> dict[str, str]:
+    """What each column of a csv file holds, by all its values.
 
-    Numbers with leading zeros, such as 007, are texts.
+    integer, number, boolean, date or text. Numbers with leading zeros, such as 007, are texts.
     """
     csv = import_extra("pyarrow.csv")
     compute = import_extra("pyarrow.compute")
+    none = "|".join(re.escape(one) for one in csv.ConvertOptions().null_values)
     forms = {
-        "number": r"^\s*-?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*$"
-        r"|^-?(inf|infinity|nan)$|^$",
-        "date": r"^\d{4}-\d\d-\d\d([T ]00:00(:00)?)?$|^$",
+        "integer": rf"^(\s*-?(0|[1-9]\d{{0,17}})\s*|{none})$",
+        "number": r"^(\s*-?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*"
+        rf"|-?(?i:inf|infinity|nan)|{none})$",
+        "boolean": r"^(true|True|TRUE|false|False|FALSE|)$",
+        "date": r"^(\d{4}-\d\d-\d\d([T ]00:00(:00)?)?|)$",
     }
     left: dict[str, list[str]] = {}
-    with _readable(path):
+    with _readable(path, "csv"):
         names = _read_header(path)
         reader = csv.open_csv(
             path,
@@ -160,9 +197,7 @@ def text_columns(path: Path) -> dict[str, str]:
                     left[name] = [
                         kind
                         for kind in kinds
-                        if compute.all(
-                            compute.match_substring_regex(seen, forms[kind], ignore_case=True)
-                        ).as_py()
+                        if compute.all(compute.match_substring_regex(seen, forms[kind])).as_py()
                     ]
     return {name: (kinds or ["text"])[0] for name, kinds in left.items()}
 
@@ -174,15 +209,16 @@ def _read_header(path: Path) -> list[str]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path, kind: Kind) -> Iterator[None]:
     """What pyarrow says of a file becomes a DataError of one line."""
-    parquet = path.suffix.lower() == ".parquet"
-    kind = "parquet" if parquet else "csv"
-    fix = "write it again" if parquet else "write it in UTF-8 with a header line and commas"
+    fix = "write it in UTF-8 with a header line and commas" if kind == "csv" else "write it again"
     try:
         yield
     except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's errors are of these
         said = re.sub(r"Row #(\d+): ", lambda found: f"line {found[1]}: ", one_line(error, 200))
+        counts = re.search(r"Expected (\d+) columns, got (\d+)", said)
+        if counts and int(counts[1]) < int(counts[2]):
+            fix = "it has rows with more values than its header line: write it again"
         raise DataError(f"{path} cannot be read as {kind} ({one_line(said, 100)}); {fix}") from None
 
 

@@ -118,3 +118,16 @@ def need(key: str, keys: Iterable[str], *, what: str, where: Path) -> None:
             f"{where.name} has no {what} {key!r}{did_you_mean(key, keys) or ';'} "
             f"it has {listed(keys)}"
         )
+
+
+def import_extra(name: str) -> Any:
+    """A module of an extra that may not be installed; raises DataError with the fix."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise DataError(
+            f"tables need {name.partition('.')[0]}, which is not installed; "
+            "run pip install 'withstand[tabular]'"
+        ) from None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import reduce
 from operator import and_
 from pathlib import Path
 from typing import NamedTuple
 
-from .._errors import ModelError, WithstandError
+import numpy as np
+
+from .._errors import ConfigError, ModelError, WithstandError
 from ..config import Config, ThreatConfig
 from ..data import Dataset, load_table
 from ..data import load as load_data
@@ -46,11 +49,49 @@ class Setup(NamedTuple):
 def from_config(config: Config, root: str | Path = ".") -> Setup:
     """What a configuration describes; relative paths count from the folder `root`."""
     data = load_data(config.data, root)
-    model = with_defences(load_model(config.model, root, data.table), config.defences)
+    loaded = load_model(config.model, root, data.table)
+    data = _in_order(data, loaded)
+    model = with_defences(loaded, config.defences)
     threat = _threat(config.threat, data.table)
     if config.model.access is not None:
         threat = replace(threat, access=weakest(threat.access, config.model.access))
+    _check_features(config, model, data)
     return Setup(model, data, threat, _surrogates(config, root, data.table))
+
+
+def _check_features(config: Config, model: Model, data: Dataset) -> None:
+    """Raise ConfigError for what is said of features that the inputs do not have."""
+    shape = data.x.shape[1:]
+    count, frozen = math.prod(shape), max(config.threat.region.frozen or [-1])
+    if frozen >= count:
+        raise ConfigError(
+            f"threat.region.frozen names feature {frozen}, the inputs have {count}; give 0 to "
+            f"{count - 1}"
+        )
+    for bound in (model.domain.lower, model.domain.upper):
+        try:
+            np.broadcast_to(bound, shape)
+        except ValueError:
+            raise ConfigError(
+                f"model.domain has bounds of shape {np.shape(bound)}, the inputs have {shape}; "
+                "give two numbers, or one for each feature"
+            ) from None
+
+
+def _in_order(data: Dataset, model: Model) -> Dataset:
+    """Labels that are whole numbers of an estimator's own classes, such as 1 to 3, by their place.
+
+    Labels that are not all among its classes are places already.
+    """
+    estimator = getattr(getattr(model, "model", model), "estimator", None)
+    known, y = np.asarray(getattr(estimator, "classes_", ())), data.y
+    numbered = known.ndim == y.ndim == 1 and known.dtype.kind in "iuf" and y.dtype.kind == "i"
+    if data.classes is not None or not numbered or np.array_equal(known, np.arange(len(known))):
+        return data
+    found = y[:, None] == known
+    if not found.any(1).all():
+        return data
+    return replace(data, y=found.argmax(1), classes=tuple(f"{one:g}" for one in known))
 
 
 def _surrogates(config: Config, root: str | Path, table: Table | None) -> dict[str, Model]:

@@ -19,6 +19,12 @@ EXIT: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 SCHEMA = "urn:withstand:gate:1"
 _TRUST = ("red", "amber", "green")
 _FAR = 1_000_000
+_ABSENT = {
+    "adversarial_test_coverage": "gate.coverage names no file that is there; run `pytest "
+    "--robustness-coverage`",
+    "certified_accuracy": "nothing was certified; run `withstand certify` and judge its report "
+    "with --report",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +138,7 @@ def _judged(measured: Measured, metric: str, limit: Limit) -> Check:
     figure = measured.figures.get(metric)
     asks = in_words(limit)
     if figure is None or not figure.n:
-        reason = measured.absent.get(metric, "the report says nothing of it")
+        reason = measured.absent.get(metric, _ABSENT.get(metric, "it was not measured"))
         return Check(metric=metric, limit=asks, outcome="inconclusive", words=reason)
     low, high = limit.min, limit.max
     if (low is not None and figure.high < low) or (high is not None and figure.low > high):

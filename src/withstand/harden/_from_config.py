@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._errors import ConfigError, DataError, ModelError
 from ..config import Config, DataConfig, HardenConfig
+from ..config._sections import SEVERAL
 from ..data import Dataset
 from ..data import load as load_data
 from ..evaluate import Progress, Report, evaluate, threat_from, write
 from ..evidence import content_digest
 from ..models import TorchModel, load_model
-from ..threat import Budget, Goal, Region, Threat, Untargeted
+from ..threat import L0, L1, L2, Budget, Frozen, Goal, Linf, Region, Threat, Untargeted
 from ..threat.tabular import Capability
 from ._active import ActivePGD
+from ._certified import IBP, MTLIBP, CrownIBP, ibp_weights
 from ._contract import Recipe
 from ._fgsm import FGSM, NFGSM
 from ._finetune import KEPT_OUT, Finetuned, finetune, unseen
 from ._harden import harden
+from ._noise import NoiseAugmented
 from ._pgd import PGD
 from ._result import Hardened
-from ._schedule import adam, sgd
+from ._schedule import adam, flat, sgd
+from ._several import Alternating, Average, Worst
 from ._standard import Standard
 from ._tabular import Tabular
 from ._trades import TRADES
 
+_BALLS: dict[str, Callable[[float], Region]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+_SEVERAL: dict[str, Callable[..., Recipe]] = {
+    "average": Average, "worst": Worst, "alternating": Alternating
+}  # fmt: skip
 _STEPS = 7
-_STEPPING = ("pgd", "active", "tabular", "trades")
+_CLEAN = _SHARE = 0.5
+_STEPPING = ("pgd", "active", "mtl_ibp", *SEVERAL, "tabular", "trades")
+_PROVING = ("ibp", "crown_ibp", "mtl_ibp")
 _GROWTH = 0.2
+# Losses over bounds only begin when the radius has grown.
+_PROVING_GROWTH, _PROVING_FLAT = 0.5, 0.6
 _RATES = {"adam": 2e-3, "sgd": 0.1}
 _FINE_RATES = {"adam": 5e-4, "sgd": 0.01}
 
@@ -48,7 +62,8 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
     """What a configuration describes; relative paths count from the folder `root`.
 
     The training starts from the model's weights, or from what its factory makes where their file is
-    not there yet. Raises ConfigError, DataError, ModelError or ThreatError.
+    not there yet; recipes of bounds then draw the weights anew. Raises ConfigError, DataError,
+    ModelError or ThreatError.
     """
     asked, model = config.harden, config.model
     if model.kind != "torch":
@@ -63,6 +78,10 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
             f"{model.factory} gave a {type(net).__name__}; to train it, it must give a torch module"
         )
     fine = asked.corpus is not None
+    proving = asked.recipe in _PROVING and not fine
+    if proving and weights is not None and model.weights is None:
+        ibp_weights(net.net, seed=asked.seed)
+    growth = _PROVING_GROWTH if proving else 0.0 if fine else _GROWTH
     rate = asked.rate or (_FINE_RATES if fine else _RATES)[asked.optimizer]
     training = {
         "epochs": asked.epochs or (3 if fine else 10),
@@ -71,7 +90,8 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
         "held_out": asked.held_out,
         "ema": asked.ema,
         "smoothing": asked.smoothing,
-        "growth": (0.0 if fine else _GROWTH) if asked.growth is None else asked.growth,
+        "growth": growth if asked.growth is None else asked.growth,
+        "schedule": flat(_PROVING_FLAT) if proving else None,
         "start": asked.start,
         "guard": asked.guard,
         "seed": asked.seed,
@@ -138,7 +158,7 @@ def _recipe(asked: HardenConfig, region: Region, goal: Goal | None = None) -> Re
     steps = asked.steps or _STEPS
     if asked.steps is not None and asked.recipe not in _STEPPING:
         raise ConfigError(
-            "harden.steps is only for recipe pgd, active, tabular or trades, not "
+            f"harden.steps is only for recipe {', '.join(_STEPPING[:-1])} or {_STEPPING[-1]}, not "
             f"{asked.recipe}; take it out"
         )
     table = any(isinstance(part, Capability) for part in region)
@@ -159,8 +179,28 @@ def _recipe(asked: HardenConfig, region: Region, goal: Goal | None = None) -> Re
             return ActivePGD(region=region, steps=steps)
         case "trades":
             return TRADES(region=region, steps=steps)
+        case "noise":
+            return NoiseAugmented(sigma=asked.sigma or 0.0)
+        case "ibp":
+            return IBP(region=region, clean=_CLEAN if asked.clean is None else asked.clean)
+        case "crown_ibp":
+            return CrownIBP(region=region, clean=_CLEAN if asked.clean is None else asked.clean)
+        case "mtl_ibp":
+            share = _SHARE if asked.share is None else asked.share
+            return MTLIBP(region=region, share=share, steps=asked.steps or 1)
+        case "average" | "worst" | "alternating":
+            return _SEVERAL[asked.recipe](
+                recipes=[PGD(region=part, steps=steps) for part in _regions(asked, region)]
+            )
         case "tabular":
             return Tabular(threat=Threat(region=region, goal=goal or Untargeted()), steps=steps)
+
+
+def _regions(asked: HardenConfig, region: Region) -> list[Region]:
+    """The region, and its other limits with each further ball in place of its own."""
+    limits = [part for part in region if isinstance(part, Frozen)]
+    further = [_BALLS[ball.norm](ball.eps) for ball in asked.norms]
+    return [region, *(reduce(and_, limits, ball) for ball in further)]
 
 
 def _data(config: Config, root: str | Path) -> Dataset:

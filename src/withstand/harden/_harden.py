@@ -10,19 +10,21 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .._errors import DataError, ModelError, ThreatError, WithstandError, answering, one_line
 from .._version import __version__
 from ..attacks import Checkpoint
+from ..certify.bounds import prove
 from ..data import Dataset
 from ..evaluate import Progress
 from ..models import TorchModel, describe
-from ..stats import clopper_pearson
-from ..threat import Box
+from ..stats import Interval, clopper_pearson
+from ..threat import Box, Threat
 from ._batches import Batches, held, judged
-from ._contract import Moment, Recipe, Withstanding
+from ._contract import Moment, Proving, Recipe, Withstanding
 from ._crafting import around, crafting, faced
 from ._result import Hardened
 from ._schedule import Schedule, adam, cyclic, restarted
@@ -62,16 +64,16 @@ def harden(
     """Train a copy of a module with a recipe, and say what that cost.
 
     net: maps raw input (B, ...), after `preprocess`, to scores (B, K); data: a data set of classes,
-    or a loader of pairs; optimizer: makes one for some parameters, Adam at 0.002 if not given;
-    schedule: share of its learning rate by the share of steps done, `cyclic` if not given, or
-    `restarted` where the attacker is delayed; held_out: share of a data set, or other samples, that
-    the weights are chosen by; ema: decay of the averaged weights, 0 for none; growth: share of the
-    steps in which the radius grows; start: share before which the training is standard (Gupta et
-    al. 2020); guard: watch for catastrophic overfitting; callbacks: called with each epoch and the
-    net, and one that returns True ends the training; checkpoint: interrupted, the same call goes on
-    from that file and comes to the same weights, and when all is done it gives the result at once.
-    Raises DataError, ModelError, ThreatError or
-    CheckpointError.
+    or a loader of pairs that draws from torch's own randomness, if at all; optimizer: makes one for
+    some parameters, Adam at 0.002 if not given; schedule: share of its learning rate by the share
+    of steps done, `cyclic` if not given, or `restarted` where the attacker is delayed; held_out:
+    share of a data set, or other samples, that the weights are chosen by; ema: decay of the
+    averaged weights, 0 for none; growth: share of the steps in which the radius grows; start: share
+    before which the training is standard (Gupta et al. 2020); guard: watch for catastrophic
+    overfitting; callbacks: called with each epoch and the net, and one that returns True ends the
+    training; checkpoint: interrupted, the same call goes on from that file and comes to the same
+    weights, and when all is done it gives the result at once. Raises DataError, ModelError,
+    ThreatError or CheckpointError.
     """
     if isinstance(net, TorchModel):
         domain, preprocess, net = net.domain, net.preprocess, net.net
@@ -141,8 +143,9 @@ def harden(
     *_, robust, clean = best["standing"]
     n = len(training.judged[0])
     attacked = bool(recipe.regions) or isinstance(recipe, Withstanding)
+    model = TorchModel(net.eval(), domain=domain, preprocess=preprocess)
     return Hardened(
-        net=net.eval(),
+        net=net,
         domain=domain,
         preprocess=preprocess,
         recipe=_named(recipe),
@@ -150,6 +153,7 @@ def harden(
         weights=best["weights"],
         clean=clopper_pearson(clean, n),
         robust=clopper_pearson(robust, n) if attacked else None,
+        certified=_certified(model, *training.judged, recipe),
         history=tuple(training.history),
         alarms=tuple(training.alarms),
         cost=training.meter.cost,
@@ -181,6 +185,15 @@ def _fits(training: Training, recipe: Recipe, settings: Settings) -> None:
             f"y runs from {int(y.min())} to {int(y.max())}, but the model has {scores.shape[1]} "
             "classes; give labels from 0 on, or a wider model"
         )
+
+
+def _certified(model: TorchModel, x: Tensor, y: Tensor, recipe: Recipe) -> Interval | None:
+    """The share proven in all regions of a recipe that trains for proofs."""
+    if not isinstance(recipe, Proving) or not recipe.regions:
+        return None
+    threats = (Threat(region=region) for region in recipe.regions)
+    proven = [prove(model, x, y, threat, method="crown-ibp").proven for threat in threats]
+    return clopper_pearson(int(np.all(proven, axis=0).sum()), len(x))
 
 
 def _exactly(

@@ -67,7 +67,8 @@ class Hardened:
     net: in eval mode, on raw input behind `preprocess`; epoch, weights: where its weights come
     from; clean, robust: shares of held-out samples, the latter under PGD of 10 steps, or a recipe's
     own attack, and so an upper bound, both of the best of many and so a little flattering: evaluate
-    it on other data.
+    it on other data. certified: the share of them that CROWN over interval bounds proves, rounding
+    taken off, and so a lower bound; of recipes that train for proofs.
     """
 
     net: nn.Module
@@ -78,6 +79,7 @@ class Hardened:
     weights: str
     clean: Interval
     robust: Interval | None
+    certified: Interval | None
     history: tuple[Epoch, ...]
     alarms: tuple[Alarm, ...]
     cost: Cost
@@ -95,6 +97,9 @@ class Hardened:
             "held_out": {
                 "clean_accuracy": self.clean.to_dict(),
                 "robust_accuracy_at_most": None if self.robust is None else self.robust.to_dict(),
+                "certified_accuracy_at_least": (
+                    None if self.certified is None else self.certified.to_dict()
+                ),
             },
             "chosen": {"epoch": self.epoch, "weights": self.weights},
             "cost": told(self.cost),

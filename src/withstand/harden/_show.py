@@ -27,6 +27,8 @@ def _hardened(hardened: Hardened, console: Console) -> None:
     console.print(table)
     for alarm in hardened.alarms:
         console.print(f"alarm, {alarm}", style="yellow", highlight=False, soft_wrap=True)
+    if hardened.certified is not None:
+        console.print(f"held out, proven: at least {hardened.certified}", highlight=False)
     cost = hardened.cost
     console.print(
         f"chosen: the {hardened.weights} weights of epoch {hardened.epoch}; cost: "

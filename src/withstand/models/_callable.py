@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -93,20 +94,25 @@ def sklearn_model(
 ) -> FunctionModel:
     """A fitted scikit-learn estimator over rows of features (B, d).
 
-    table: one that was fitted to named columns gets them as a data frame, categories as texts. It
+    One that was fitted to named columns gets them as a data frame, in the order of its own names;
+    table: what they are, so that categories come as texts. It
     answers with log-probabilities where it has `predict_proba`, with its prediction where it has
     no `classes_` (a regression), else with labels, each as the index into `classes_`.
     """
 
-    named = table is not None and hasattr(estimator, "feature_names_in_")
+    names = getattr(estimator, "feature_names_in_", None)
+    if find_spec("pandas") is None and table is None:
+        # Most estimators take plain rows too.
+        names = None
 
     def rows(x: Any) -> Any:
         flat = x.reshape(len(x), -1)
-        if table is None or not named:
+        # Another number of columns is the estimator's to refuse.
+        if names is None or (table is None and flat.shape[1] != len(names)):
             return flat
         from pandas import DataFrame
 
-        return DataFrame(table.decode(flat))
+        return DataFrame(flat, columns=names) if table is None else DataFrame(table.decode(flat))
 
     if hasattr(estimator, "predict_proba"):
 

@@ -225,6 +225,8 @@ class Client:
             wait = retry_after(told.get("Retry-After"))
             raise FaultError(what, "wait, or lower model.http.rate or connections", wait=wait)
         mend = fix(status, format=self.settings.format, answered=self.form is not None)
+        if 300 <= status < 400 and (place := told.get("Location")):
+            mend = f"correct model.url, which is moved to {_place(place, target)}"
         raise ModelError(f"{self.place} {what}; {mend}")
 
     def _checked(self, reply: Reply, rows: int) -> Any:
@@ -271,6 +273,11 @@ class Client:
             )
         self.form = form
         return values
+
+
+def _place(address: str, target: _Target) -> str:
+    """An address that a server gives, as it may be shown."""
+    return one_line(redacted(shown(address), target.secrets), 100)
 
 
 def _exactly(url: str) -> Any:

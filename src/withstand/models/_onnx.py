@@ -65,10 +65,18 @@ def load_onnx(
     name = str(path) if name is None else name
     box = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
     try:
+        from onnx import TensorProto
+
         from ._onnx_graph import read_graph
     except ImportError:
         raise ModelError(f"weights {name} need onnx, which is not installed; {_EXTRA}") from None
     graph = read_graph(Path(path), name)
+    if graph.type == TensorProto.UINT8 and float(np.max(np.subtract(box.upper, box.lower))) <= 1:
+        # Cast to whole numbers, everything between black and white would be black.
+        raise ModelError(
+            f"weights {name} take whole numbers of 8 bits, but the domain is no wider than 1; set "
+            "model.domain: [0, 255], and give raw values without data.scale"
+        )
     runtime = _runtime(graph, Path(path), name)
     tried = None if runtime is None else _tried(graph, box, runtime.raw, name)
     why = "only its scores are asked for"

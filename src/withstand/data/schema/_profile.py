@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._errors import DataError
+from ..._errors import DataError, did_you_mean, listed
 from ...threat.tabular import on_grid
 
 Array = NDArray[Any]
@@ -166,16 +167,27 @@ def _range(low: float, high: float) -> dict[str, Any]:
     return {"lower": low, "upper": high}
 
 
+_LABELS = ("fraud", "is_fraud", "isfraud", "target", "label", "y", "class", "default", "status")
+
+
 def need_target(target: str | None, names: list[str]) -> str | None:
-    """The column of labels: the one given, or one that is named as such; None where none is."""
+    """The column of labels: the one given, or the only one that is named as such; None where none.
+
+    Raises DataError for one that is not there, and where several are named so.
+    """
     if target is not None:
         if target not in names:
-            from ..._errors import did_you_mean, listed
-
             hint = did_you_mean(target, names) or ";"
             raise DataError(f"--target is {target!r}{hint} there are {listed(names)}")
         return target
-    lower = {name.lower(): name for name in reversed(names)}
-    # A status or a class is often a feature where there is a fraud or a target.
-    usual = ("fraud", "is_fraud", "isfraud", "target", "label", "y", "class", "default", "status")
-    return next((lower[name] for name in usual if name in lower), None)
+    # The likeliest first: a status is often a feature where there is a fraud.
+    usual = sorted(
+        (name for name in names if name.lower() in _LABELS),
+        key=lambda name: _LABELS.index(name.lower()),
+    )
+    if len(usual) > 1:
+        raise DataError(
+            f"{listed(map(repr, usual))} are all named as labels are; say which, e.g. --target "
+            f"{shlex.quote(usual[0])}"
+        )
+    return next(iter(usual), None)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..._errors import DataError
 from ...config import TableConfig
-from .._columns import Columns, text_columns
+from .._columns import Columns, kinds_of
 from .._tabular import table_of
 from ._candidates import Candidate, Sample, floors, products, same, sayable, scaled, sums
 from ._choices import choices
@@ -94,8 +94,8 @@ def propose(path: str | Path, target: str | None = None, *, most: int = 40) -> P
 def _opened(path: Path) -> Columns:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return Columns(path)
-    kinds = text_columns(path)
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    kinds = kinds_of(path)
+    numbers = [name for name, kind in kinds.items() if kind in ("integer", "number")]
     return Columns(path, texts=set(kinds) - set(numbers), numbers=numbers)
 
 
