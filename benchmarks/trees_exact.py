@@ -10,33 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from measure import Rows, timed
-from networks import DATA
+from phishing import boosted, capability, urls
 
 from withstand import attacks
 from withstand.certify.trees import decide, forest_of
 from withstand.models import trees_model
-from withstand.threat import Box, Threat
-from withstand.threat.tabular import Capability, Feature, Relation
+from withstand.threat import Threat
+from withstand.threat.tabular import Capability
 
 SECONDS = 2.0
-HELD = (
-    "domain_age", "domain_registration_length", "web_traffic", "page_rank", "google_index",
-    "dns_record", "whois_registered_domain", "statistical_report",
-)  # fmt: skip
-RELATIONS = (
-    "length_hostname <= length_url",
-    "longest_words_raw <= length_url",
-    "longest_word_path <= length_url",
-    "nb_dots + nb_slash + nb_hyphens <= length_url",
-    "nb_com <= length_url",
-    "nb_dslash <= nb_slash",
-    "shortest_words_raw <= avg_words_raw",
-    "avg_words_raw <= longest_words_raw",
-    "shortest_word_host <= avg_word_host",
-    "avg_word_host <= longest_word_host",
-    "shortest_word_path <= avg_word_path",
-    "avg_word_path <= longest_word_path",
-)
+TRAIN = 8000
 
 
 def exact() -> Rows:
@@ -48,47 +31,18 @@ def exact() -> Rows:
     Contradictions: rows that it fools and that were proven, or witnesses that the model or the
     capability's own check refuses.
     """
-    from pandas import read_parquet
-    from xgboost import XGBClassifier
-
-    table = read_parquet(DATA / "tabular" / "phishing_url.parquet")
-    table.columns = [name.lower() for name in table.columns]
-    y = table.pop("label").to_numpy().astype(int)
-    x = table.drop(columns=["url"]).to_numpy(np.float32)
-    names = [name for name in table.columns if name != "url"]
-    order = np.random.default_rng(0).permutation(len(x))
-    train, test = order[:8000], order[8000:]
-    fitted = XGBClassifier(n_estimators=200, max_depth=6, nthread=1, random_state=0)
-    fitted.fit(x[train], y[train])
-    right = test[fitted.predict(x[test]) == y[test]]
-    model = trees_model(fitted, domain=Box(x.min(0), x.max(0)))
+    told = urls()
+    x, y = told.x, told.y
+    fitted = boosted(x[:TRAIN], y[:TRAIN])
+    right = TRAIN + np.flatnonzero(fitted.predict(x[TRAIN:]) == y[TRAIN:])
+    model = trees_model(fitted, domain=told.domain)
     found: Rows = []
     for schema in (False, True):
         for eps in (0.02, 0.05):
-            asked = _capability(names, x, x[train], eps, schema=schema)
+            asked = capability(told, eps, x[:TRAIN], schema=schema)
             rows = right[asked.contains(x[right], x[right])][:100]
             found.append({"schema": schema, "eps": eps} | _compared(model, asked, x[rows], y[rows]))
     return found
-
-
-def _capability(names: list[str], x: Any, train: Any, eps: float, *, schema: bool) -> Capability:
-    width = eps * np.ptp(train.astype(np.float64), axis=0)
-    whole = (x == np.rint(x)).all(0)
-    features = []
-    for place, name in enumerate(names):
-        if width[place] == 0 or (schema and name in HELD):
-            features.append(Feature(name=name, change="none"))
-            continue
-        features.append(
-            Feature(
-                name=name, lower=float(x[:, place].min()), upper=float(x[:, place].max()),
-                integer=bool(whole[place]), most=float(width[place]),
-            )
-        )  # fmt: skip
-    kept = RELATIONS if schema else ()
-    return Capability(
-        features=tuple(features), relations=tuple(Relation.read(text, names) for text in kept)
-    )
 
 
 def _compared(model: Any, asked: Capability, x: Any, y: Any) -> dict[str, Any]:
