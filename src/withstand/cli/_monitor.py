@@ -49,6 +49,8 @@ def run(
         while watching.step().followed.behind:
             pass
         watching.receivers.deliver()
+        if watching.spans is not None:
+            watching.spans.deliver()
         return
     try:
         from ..monitor.serve import serve

@@ -21,7 +21,7 @@ from ._vouching import SIGNING, Vouching
 from .follow import Followed, Follower
 from .slo import Slo, slos_of
 from .store import Alert, Alerts, Audit, Campaign, Counts, Memory, Observation, Observations, Store
-from .tell import Outbox, Receivers
+from .tell import Outbox, Receivers, Spans
 
 _log = logging.getLogger("withstand.monitor")
 _ANSWER = 2.0
@@ -69,9 +69,10 @@ class Monitor:
         evidence = None if self.guard is None else self.guard.evidence
         named = () if self.guard is None else tuple(self.guard.models)
         models = frozenset([*named, *(slo.model for slo in self.slos)])
+        self.spans = None if self.config.traces is None else Spans(self.config.traces)
         self.follower = None if evidence is None else Follower(
             self.store, folder / evidence.folder, campaigns=self.config.campaigns, models=models,
-            clock=clock,
+            clock=clock, seen=(lambda record: None) if self.spans is None else self.spans.see,
         )  # fmt: skip
         self._alive = alive or self._asked
         self._answered, self.looked, self._tidied = clock(), 0.0, 0.0
@@ -135,6 +136,8 @@ class Monitor:
     def run(self, stop: threading.Event) -> None:
         """Look until it is stopped, and tell receivers beside it."""
         threads = self.receivers.run(stop)
+        if self.spans is not None:
+            threads.append(self.spans.run(stop))
         try:
             while not stop.is_set():
                 try:
@@ -167,6 +170,8 @@ class Monitor:
         if self._vouching is not None:
             failures = {"": float(self._vouching.failures)}
             found["audit_anchor_failures"] = ("Checkpoints that were not kept.", failures)
+        if self.spans is not None:
+            found["spans_lost"] = ("Spans that were given up.", {"": float(self.spans.lost)})
         if followed.last is not None:
             lag = max(0.0, self.clock() - followed.last)
             found["evidence_age_seconds"] = ("Age of the newest record read.", {"": lag})

@@ -44,14 +44,17 @@ class Follower:
     whenever the process ends, and however many follow the same log with the same store. At most
     `most` records are read at a time, and no more is held in memory than the grouper does. Where
     the clock of the guard is set, what was counted before moves with it: windows are about how long
-    ago something was. models: those that the operator has named.
+    ago something was. models: those that the operator has named. seen: hears of each decision, and
+    of some twice.
     """
 
     def __init__(
         self, store: Store, folder: Path, *, campaigns: CampaignsConfig | None = None,
         models: frozenset[str] = frozenset(), most: int = _MOST,
         clock: Callable[[], float] = time.time,
+        seen: Callable[[Record], None] = lambda record: None,
     ) -> None:  # fmt: skip
+        self._seen = seen
         self.folder, self._store, self._most, self._clock = folder, store, most, clock
         self._memory, self._alerts = Memory(store), Alerts(store)
         self._campaigns, self._models = campaigns or CampaignsConfig(), models
@@ -90,6 +93,7 @@ class Follower:
                 break
             if place.record.kind == "decision":
                 self.grouper.see(self._counting.take(place.record))
+                self._seen(place.record)
             records += 1
             self._position = Position(
                 segment=int(place.segment.stem), begin=place.end, seq=place.record.seq,
