@@ -31,8 +31,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python tools/check_rooms.py src/withstand
 
+# Three at a time on two cores: some tests wait for clocks and sockets.
 test: $(STAMP)
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n 3 --dist worksteal -m "not slow"
 
 # Builds environments with model servers on first use, 0.5 GB each.
 test-release: $(STAMP)
