@@ -11,10 +11,11 @@ import torch
 from tables import capability, linear, plain, rows
 from torch import nn
 
+from withstand import WithstandError
 from withstand.data import from_arrays
-from withstand.evaluate import Report, evaluate
+from withstand.evaluate import Report, check_clean, evaluate
 from withstand.models import FunctionModel, TorchModel, trees_model
-from withstand.threat import Box, Linf, Region, Threat
+from withstand.threat import Box, Linf, Region, Threat, Untargeted
 
 X = rows(24)
 WEIGHTS = np.array([-0.01, -0.05, 0.3, -0.02, 0.5, -0.5, -0.01, 0.0])
@@ -142,3 +143,12 @@ def test_the_same_call_goes_on_after_an_interruption(tmp_path: Any) -> None:
         )
         np.testing.assert_array_equal(again.x_adv, whole.x_adv)
         assert again.samples.forwards.tolist() == whole.samples.forwards.tolist()
+
+
+def test_of_one_class_alone_few_may_be_found() -> None:
+    answers = torch.tensor([1] * 30 + [0] * 70)
+    scores = torch.nn.functional.one_hot(answers, 2).float()
+    check_clean(Untargeted(), scores, answers, torch.ones(100, dtype=torch.long), 2)
+    for labels in (1 - answers, torch.arange(100) % 2):
+        with pytest.raises(WithstandError, match=r"chance is 50\.0 %"):
+            check_clean(Untargeted(), scores, answers, labels, 2)

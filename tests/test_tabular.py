@@ -364,3 +364,23 @@ def test_multiples_are_told_in_the_precision_of_the_data() -> None:
     assert on_grid(cents.astype(np.float32), 0.01).all()
     assert on_grid(cents, 0.01).all()
     assert not on_grid(cents + 0.005, 0.01).any()
+
+
+def test_categories_whose_names_are_numbers_count_as_these() -> None:
+    labels = {"months": ["36", "60", "84"], "code": ["007", "008"], "flag": ["0", "1"]}
+    columns = ["pay", "months", "code", "flag"]
+    index = {name: place for place, name in enumerate(columns)}
+    rows = np.array([[2, 0, 0, 0], [2, 1, 1, 1], [2, 2, 1, 0]], np.float32)
+
+    def value(text: str) -> list[float]:
+        return [float(one) for one in Derived.read("d", text, columns, labels).value(rows, index)]
+
+    assert value("pay * months") == [72, 120, 168]
+    assert value("sum(pay, months)") == [38, 62, 86]
+    assert value("flag + code") == [0, 2, 1]
+    for text, expected in (
+        ("months == 60", [False, True, False]),
+        ("months == '60'", [False, True, False]),
+        ("months > 36", [False, True, True]),
+    ):
+        assert Relation.read(text, columns, labels).holds(rows, index).tolist() == expected

@@ -16,6 +16,7 @@ _NODES = 5_000
 _DEPTH = 60
 _TOLERANCE = re.compile(r"~\s*(?P<size>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(?P<percent>%?)")
 _QUOTED = re.compile(r"`(?P<name>[^`]*)`|(?P<text>'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")")
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")
 _STARRED = re.compile(r"\b([A-Za-z_]\w*)\*(?=\s*[,)])")
 _BINARY: dict[type[ast.operator], str] = {
     ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide",
@@ -165,10 +166,12 @@ class _Reading:
 
     def _side(self, node: ast.expr, other: ast.expr, depth: int) -> Value:
         """A side of a comparison, which may be the name of a category of the other."""
+        if isinstance(node, ast.Name) and _is_text(other):
+            return self._column(node.id, depth)
         if not _is_text(node):
             return self._value(node, depth)
         assert isinstance(node, ast.Constant)
-        match self._value(other, depth):
+        match self._column(other.id, depth) if isinstance(other, ast.Name) else None:
             case Column(name=name) if name in self.labels:
                 labels = list(self.labels[name])
                 if node.value not in labels:
@@ -187,7 +190,7 @@ class _Reading:
                     raise self._wrong(f"{value} is too large a number")
                 return Number(float(value))
             case ast.Name():
-                return self._column(node.id, depth)
+                return self._numbers(self._column(node.id, depth), depth)
             case ast.UnaryOp(op=ast.USub()):
                 return Call("negate", (self._value(node.operand, depth + 1),))
             case ast.BinOp() if type(node.op) in _BINARY:
@@ -229,7 +232,7 @@ class _Reading:
                 self._deep(depth, len(found))
                 if not found:
                     raise self._wrong(f"no column begins with {start!r}")
-                return list(found)
+                return [self._numbers(one, depth) for one in found]
         return [self._value(node, depth)]
 
     def _date(self, arguments: list[ast.expr]) -> Value:
@@ -253,6 +256,23 @@ class _Reading:
             return self.bound[name]
         self._must_know(name)
         return Column(name)
+
+    def _numbers(self, value: Value, depth: int) -> Value:
+        """A category by the number that its name is, where all of its column's names are such."""
+        labels = self.labels.get(value.name, ()) if isinstance(value, Column) else ()
+        named = [float(one) for one in labels if _NUMBER.fullmatch(one)]
+        if len(named) != len(labels) or named == list(range(len(named))):
+            return value
+        self._deep(depth + len(named).bit_length(), 2 * len(named))
+
+        def among(first: int, last: int) -> Value:
+            if first == last:
+                return Number(named[first])
+            middle = (first + last) // 2
+            below = Compare("<=", value, Number(float(middle)), 0.0, 0.0)
+            return Choice(below, among(first, middle), among(middle + 1, last))
+
+        return among(0, len(named) - 1)
 
     def _must_know(self, name: str) -> None:
         if name not in self.known:
