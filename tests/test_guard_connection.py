@@ -340,3 +340,189 @@ def test_each_expires_at_its_own_time_and_none_that_was_taken_out() -> None:
         assert again.at
 
     asyncio.run(main())
+
+
+CHUNKS = b"POST /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+async def turns(number: int = 20) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def opened_wire(opened: Door) -> tuple[Wire, Connection]:
+    wire, connection = Wire(), Connection(opened)
+    connection.connection_made(wire)  # type: ignore[arg-type]
+    return wire, connection
+
+
+def test_the_rest_of_a_request_that_came_before_its_turn_is_read() -> None:
+    async def main() -> None:
+        wire, connection = opened_wire(door())
+        second = request(b"two", "/2")
+        connection.data_received(request(b"one", "/1") + second[:-1])
+        assert not wire.reading
+        await turns()
+        assert wire.reading
+        connection.data_received(second[-1:])
+        await turns()
+        assert wire.said.endswith(b"2 /2 two")
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("refused", ["busy", "too long"])
+def test_what_is_refused_while_the_client_does_not_read_is_not_answered_too(refused: str) -> None:
+    async def main() -> None:
+        asked = []
+
+        async def answer(one: Request) -> Answer:
+            asked.append(one.path)
+            return Answer(200, [], b"")
+
+        opened = door(answer, most=0) if refused == "busy" else door(answer, body=2)
+        wire, connection = opened_wire(opened)
+        connection.pause_writing()
+        content = CHUNKS + b"3\r\nabc\r\n0\r\n\r\n"
+        connection.data_received(content[:-2])
+        connection.data_received(content[-2:] + request(b"", "/2"))
+        await turns()
+        assert (wire.said, asked) == (b"", [])
+        connection.resume_writing()
+        await turns()
+        told = b"HTTP/1.1 503 " if refused == "busy" else b"HTTP/1.1 413 "
+        assert wire.said.count(b"HTTP/1.1 ") == wire.said.count(told) == 1 + (refused == "busy")
+        assert asked == []
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+
+
+def test_trailers_are_no_headers_and_have_an_end() -> None:
+    asked = []
+
+    async def answer(one: Request) -> Answer:
+        asked.append(one.headers)
+        return Answer(200, [], one.body)
+
+    said = asyncio.run(spoken([CHUNKS + b"1\r\na\r\n0\r\nx-api-key: b\r\n\r\n"], door(answer)))
+    assert said.endswith(b"\r\n\r\na")
+    assert asked == [[(b"host", b"a"), (b"transfer-encoding", b"chunked")]]
+    for line in (b"a: bcdefgh\r\n", b"abcdefghij"):
+        opened = door(answer)
+        said = asyncio.run(spoken([CHUNKS + b"0\r\na: ", *[line * 1000] * 9], opened))
+        assert said.startswith(b"HTTP/1.1 431 ")
+        assert opened.metrics.counts["refused"] == {("headers",): 1}
+
+
+def test_many_small_chunks_take_up_little_more_than_their_body() -> None:
+    async def main() -> None:
+        _, connection = opened_wire(door())
+        connection.data_received(CHUNKS)
+        for _ in range(20):
+            connection.data_received(b"2\r\nab\r\n" * 1000)
+        assert connection._turn is not None
+        assert b"".join(connection._turn.parts) == b"ab" * 20_000
+        assert len(connection._turn.parts) < 200
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+
+
+def test_a_head_behind_another_request_is_not_longer_or_slower_than_others() -> None:
+    async def main() -> None:
+        now = asyncio.get_running_loop().time()
+        long = request(b"", "/2", a="b" * 40_000)
+        opened = door()
+        wire, connection = opened_wire(opened)
+        connection.data_received(request(b"one", "/1") + long[:-9])
+        await turns()
+        assert wire.open
+        connection.data_received(long[-9:])
+        await turns()
+        assert wire.said.count(b"HTTP/1.1 ") == 2
+        assert b"HTTP/1.1 431 " in wire.said
+
+        # The body before it does not count.
+        wire, connection = opened_wire(opened)
+        connection.data_received(request(b"x" * 50_000, "/1") + request(b"", "/2")[:9])
+        await turns()
+        connection.data_received(request(b"", "/2")[9:])
+        await turns()
+        assert wire.said.count(b"HTTP/1.1 200 ") == 2
+
+        wire, connection = opened_wire(opened)
+        connection.data_received(request(b"one", "/1") + long[:9])
+        await turns()
+        connection.sweep(now + opened.limits.head_seconds + 1)
+        assert b"HTTP/1.1 408 " in wire.said
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"POST"])
+def test_what_comes_behind_a_request_does_not_end_it_before_its_answer(more: bytes) -> None:
+    async def main() -> None:
+        free = asyncio.Event()
+
+        async def waits(asked: Request) -> Answer:
+            await free.wait()
+            return Answer(200, [], b"")
+
+        opened = door(waits)
+        wire, connection = opened_wire(opened)
+        connection.data_received(request(b"1"))
+        connection.data_received(more)
+        now = asyncio.get_running_loop().time()
+        connection.sweep(now + opened.limits.head_seconds + 1)
+        assert wire.open
+        free.set()
+        await turns()
+        assert wire.said.startswith(b"HTTP/1.1 200 ")
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("version", [b" HTTP/2.0", b" HTTP/0.9", b""])
+def test_no_other_version_is_spoken(version: bytes) -> None:
+    said = asyncio.run(spoken([b"GET /" + version + b"\r\nhost: a\r\n\r\n"], door()))
+    assert said.startswith(b"HTTP/1.1 505 ")
+
+
+@pytest.mark.parametrize(
+    ("version", "length", "told"), [(b"1.1", 1, True), (b"1.0", 1, False), (b"1.1", 0, False)]
+)
+def test_only_who_waits_for_it_is_told_to_go_on(version: bytes, length: int, told: bool) -> None:
+    head = b"POST / HTTP/%b\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    said = asyncio.run(spoken([head % (version, length), b"a" * length], door()))
+    assert said.startswith(b"HTTP/1.1 100 " if told else b"HTTP/1.1 200 ")
+
+
+def test_an_answer_that_has_no_body_or_no_status_does_not_disturb_the_next() -> None:
+    async def odd(asked: Request) -> Answer:
+        return Answer(int(asked.path[1:]), [], b"body")
+
+    pieces = [request(path=f"/{status}") for status in (204, 999, 200)]
+    said = asyncio.run(spoken(pieces, door(odd)))
+    first, second, third = said.split(b"HTTP/1.1 ")[1:]
+    assert first == b"204 No Content\r\n" + DATE + b"\r\n\r\n"
+    assert second.startswith(b"500 ")
+    assert third.startswith(b"200 ")
+
+
+def test_at_the_end_a_connection_whose_request_was_refused_early_is_not_waited_for() -> None:
+    async def main() -> None:
+        opened = door(most=0)
+        wire, connection = opened_wire(opened)
+        connection.data_received(request(b"one")[:-1])
+        assert wire.said.startswith(b"HTTP/1.1 503 ")
+        opened.closing = True
+        connection.end()
+        assert wire.open
+        connection.data_received(request(b"one")[-1:])
+        assert not wire.open
+        connection.connection_lost(None)
+
+    asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -84,6 +85,9 @@ def test_chunks_and_errors_are_passed_on() -> None:
     )
     answer = with_server(Server(chunked), asked)
     assert (answer.status, answer.headers, answer.body) == (422, [], b"abcd")
+    # A trailer is no header.
+    ended = chunked.replace(b"0\r\n\r\n", b"0\r\nx-a: b\r\n\r\n")
+    assert with_server(Server(ended), asked) == answer
     assert with_server(Server(b"HTTP/1.1 204 None\r\n\r\n"), asked).status == 204
 
 
@@ -103,6 +107,12 @@ LIES = {
     + b"b" * 70_000
     + b"\r\ncontent-length: 0\r\n\r\n",
     "too long": b"HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n" + bytes(2000),
+    "a status that is none": b"HTTP/1.1 999 X\r\ncontent-length: 2\r\n\r\nok",
+    "another coding": b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n"
+    b"2\r\nab\r\n0\r\n\r\n",
+    "a header without an end": b"HTTP/1.1 200 OK\r\na: " + b"b" * 400_000,
+    "a trailer without an end": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\na: "
+    + b"b" * 400_000,
     "endless chunks": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     + (b"64\r\n" + b"a" * 100 + b"\r\n") * 20,
 }
@@ -178,6 +188,22 @@ def test_a_slow_server_ends_in_time_and_its_late_answer_goes_to_nobody() -> None
         return (await asked(upstream)).body
 
     assert with_server(server, work) == b"ok"
+
+
+def test_connecting_takes_no_longer_than_the_whole_may() -> None:
+    async def work(server: HttpPool) -> None:
+        patience = Patience(connect=3, total=0.1)
+        mute = HttpPool(
+            server.host, server.port, patience=patience, tls=ssl.create_default_context()
+        )
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(UpstreamError) as refused:
+            await asked(mute)
+        assert (refused.value.status, refused.value.reason) == (504, "upstream_unreachable")
+        assert asyncio.get_running_loop().time() - began < 1.5
+
+    # It waits for the end of a head, and tells nothing of TLS.
+    with_server(Server(GOOD), work)
 
 
 def test_whoever_leaves_takes_the_connection_along() -> None:

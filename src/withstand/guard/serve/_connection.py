@@ -18,6 +18,7 @@ from ._head import LONG, NOT_HTTP, SLOW, HeadError, answer_head, body_length
 
 _log = logging.getLogger("withstand.guard")
 _PIPELINED = 16
+_SMALL = 512
 _IDLE, _HEAD, _BODY = range(3)
 
 
@@ -49,7 +50,7 @@ class Door:
 class _Asked:
     """A request that comes, waits for its turn, or is answered.
 
-    whole: all of it is there. long: its body is longer than may be. done: it has been answered.
+    whole: all of it is there. long: its body is longer than may be. done: its answer is decided.
     needed: what the intake counts for it, None while it is not taken in. last: no other follows.
     """
 
@@ -83,7 +84,9 @@ class Connection(asyncio.Protocol):
         # What follows a last request is read, and left alone: else that one had no answer.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._phase, self._since = _HEAD, self._loop.time()
-        self._head = 0
+        # Bytes of the head at most, and of those what may belong to requests before it; of a body
+        # those that have come since its last part.
+        self._head = self._before = self._piece = 0
         self._why = NOT_HTTP
         self._blocked = self._closing = 0.0
         self._url = b""
@@ -113,18 +116,18 @@ class Connection(asyncio.Protocol):
             door.metrics.count("refused", "gone")
 
     def data_received(self, data: bytes) -> None:
+        self._piece = len(data)
+        self._head += self._piece
         if self._phase == _IDLE:
-            self._phase, self._since, self._head = _HEAD, self._loop.time(), 0
-        if self._phase == _HEAD:
-            self._head += len(data)
+            self._before = 0
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # Its own errors, and what the callbacks below raise.
             self._refuse(self._why)
             return
-        # What the parser holds of a header that has no end yet is in none of its callbacks.
-        if self._phase == _HEAD and self._head > self._door.limits.headers:
+        # What the parser holds of a header or trailer without an end is in none of its callbacks.
+        if self._phase != _IDLE and self._head - self._before > self._door.limits.headers:
             self._refuse(LONG)
 
     def eof_received(self) -> None:
@@ -132,11 +135,16 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url, self._headers, self._expects = b"", [], False
+        if self._phase == _IDLE:
+            self._phase, self._since, self._head = _HEAD, self._loop.time(), self._piece
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase == _BODY:
+            # A trailer: as a header it would be one that nobody has looked at.
+            return
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects = True
@@ -153,6 +161,7 @@ class Connection(asyncio.Protocol):
             self._why = why
             raise
         self._coming = asked
+        self._head = self._before = 0
         if self._turn is None:
             self._take(asked)
         else:
@@ -160,7 +169,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_body(self, part: bytes) -> None:
-        asked = self._coming
+        asked, self._head = self._coming, 0
         if asked is None or asked.done or asked.long:
             return
         asked.size += len(part)
@@ -169,19 +178,22 @@ class Connection(asyncio.Protocol):
             asked.parts.clear()
             if asked is self._turn:
                 self._refuse_long(asked)
+        elif len(part) < _SMALL and asked.parts and len(asked.parts[-1]) < _SMALL:
+            # Each by itself would take up many times its size.
+            asked.parts[-1] += part
         else:
             asked.parts.append(part)
 
     def on_message_complete(self) -> None:
-        self._phase, asked = _IDLE, self._coming
+        self._phase, asked, self._before = _IDLE, self._coming, self._piece
         if asked is None:
             return
         asked.whole = True
         if asked is self._turn:
-            if asked.done:
-                self._next()
-            else:
+            if not asked.done:
                 self._start(asked)
+            elif self._held is None:
+                self._next()
 
     def _asked(self) -> _Asked:
         """The request whose head has come; raises HeadError."""
@@ -207,7 +219,7 @@ class Connection(asyncio.Protocol):
         asked = _Asked(
             parser.get_method().decode("ascii"), url.decode("latin-1"), headers, length, last
         )
-        asked.expects = self._expects
+        asked.expects = self._expects and version == "1.1" and length != 0
         return asked
 
     def _take(self, asked: _Asked) -> None:
@@ -259,22 +271,23 @@ class Connection(asyncio.Protocol):
     def _say(self, asked: _Asked, answer: Answer) -> None:
         """Answer the request whose turn it is; where the client does not read, when it does."""
         self._leave(asked)
+        asked.done = True
         transport = self._transport
         if transport.is_closing():
             return
         if self._blocked:
             self._held = (asked, answer)
             return
-        asked.done = True
         last = asked.last or self._door.closing or (b"connection", b"close") in answer.headers
         try:
             head = answer_head(answer, self._door.date, last=last)
         except ValueError:
-            _log.error("an answer has a header that is none")
+            _log.error("an answer has a header or a status that is none")
             self._door.metrics.count("refused", "defect")
             answer = refusal(500, "this request could not be answered")
             head = answer_head(answer, self._door.date, last=last)
-        transport.write(head if asked.method == "HEAD" else head + answer.body)
+        bare = asked.method == "HEAD" or answer.status == 204
+        transport.write(head if bare else head + answer.body)
         if last:
             transport.close()
         elif asked.whole:
@@ -285,7 +298,10 @@ class Connection(asyncio.Protocol):
         self._turn, self._since = None, self._loop.time()
         if self._waiting:
             self._take(self._waiting.popleft())
-        elif not self._transport.is_closing():
+        elif self._door.closing:
+            self._transport.close()
+        if not self._waiting and not self._transport.is_closing():
+            # Also for the rest of the one whose turn it is now.
             self._transport.resume_reading()
 
     def _refuse_long(self, asked: _Asked) -> None:
@@ -335,8 +351,8 @@ class Connection(asyncio.Protocol):
         limits, turn = self._door.limits, self._turn
         if self._transport.is_closing():
             self._closing = self._closing or now
-        if self._waiting:
-            # That nothing comes is our doing.
+        if self._waiting or (turn is not None and self._phase == _HEAD):
+            # That nothing comes is our doing, or it is too early to mind.
             self._since = now
         since = self._closing or self._blocked
         waited = now - self._since

@@ -34,6 +34,8 @@ def body_length(headers: Headers, version: str) -> int | None:
 
     Raises HeadError for heads that servers read differently.
     """
+    if version not in ("1.0", "1.1"):
+        raise HeadError(505, "version", "HTTP/1.1, please")
     if len(headers) > _MOST:
         raise LONG
     names = [name for name, _ in headers]
@@ -54,14 +56,19 @@ def body_length(headers: Headers, version: str) -> int | None:
 def answer_head(answer: Answer, date: bytes, *, last: bool) -> bytes:
     """The head of an answer; last: the connection ends with it.
 
-    date: the header's line. Raises ValueError for what could end a header early.
+    date: the header's line. Raises ValueError for what could end a header early, and for a status
+    that is none.
     """
-    lines = [_STATUS[answer.status], date]
+    first = _STATUS.get(answer.status)
+    if first is None:
+        raise ValueError("no status")
+    lines = [first, date]
     lines += [name + b": " + value for name, value in answer.headers]
     if last and (b"connection", b"close") not in answer.headers:
         lines.append(b"connection: close")
-    lines.append(b"content-length: %d\r\n\r\n" % len(answer.body))
-    head = b"\r\n".join(lines)
+    if answer.status != 204:
+        lines.append(b"content-length: %d" % len(answer.body))
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
     ends = len(lines) + 1
     if head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
         raise ValueError("a header with an end in it")

@@ -114,7 +114,7 @@ class _Exchange:
                 self._fail("upstream_lies")
             elif not message.get("more_body", False):
                 lengths = [value for name, value in begun.headers if name == b"content-length"]
-                if begun.status < 200 or lengths not in ([], [b"%d" % self._size]):
+                if not 200 <= begun.status < 600 or lengths not in ([], [b"%d" % self._size]):
                     self._fail("upstream_lies")
                 else:
                     self.answer.set_result(begun._replace(body=b"".join(self._parts)))

@@ -74,7 +74,7 @@ class HttpPool:
         if not self._slots.take():
             await self._slots.wait(until)
         try:
-            connection = self._kept(loop.time()) or await self._connected()
+            connection = self._kept(loop.time()) or await self._connected(until)
             waiting = loop.create_future()
             connection.send(parts, waiting)
             self._deadlines.add(connection, until)
@@ -107,10 +107,11 @@ class HttpPool:
             connection.close()
         return None
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self, until: float) -> _Connection:
         loop = asyncio.get_running_loop()
+        until = min(until, loop.time() + self.patience.connect)
         try:
-            async with asyncio.timeout(self.patience.connect):
+            async with asyncio.timeout_at(until):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self.patience.body), self.host, self.port, **self._tls
                 )
@@ -154,8 +155,8 @@ class _Connection(asyncio.Protocol):
         self._waiting = waiting
         self._headers: Headers = []
         self._chunks: list[bytes] = []
-        self._size = self._head_size = 0
-        self._done = False
+        self._size = self._head_size = self._quiet = 0
+        self._headed = self._done = False
         for part in parts:
             self._transport.write(part)
 
@@ -174,10 +175,15 @@ class _Connection(asyncio.Protocol):
             # Nobody asked: whatever it is, it must not be taken for the next answer.
             self.close()
             return
+        self._quiet += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             # Its own errors, and what the callbacks below raise.
+            self._fail("upstream_lies")
+            return
+        # What the parser holds of a header or trailer without an end is in none of them.
+        if self._quiet > _HEAD:
             self._fail("upstream_lies")
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -186,6 +192,9 @@ class _Connection(asyncio.Protocol):
             self._fail("upstream_closed")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._headed:
+            # A trailer: as a header it would be one that nobody has looked at.
+            return
         self._head_size += len(name) + len(value)
         if self._head_size > _HEAD:
             raise ValueError("too many headers")
@@ -196,14 +205,20 @@ class _Connection(asyncio.Protocol):
             raise ValueError("an answer that nobody asked for")
 
     def on_headers_complete(self) -> None:
+        self._headed = True
         names = [name for name, _ in self._headers]
-        lengths = names.count(b"content-length") + names.count(b"transfer-encoding")
+        lengths = names.count(b"content-length")
+        if b"transfer-encoding" in names:
+            lengths += names.count(b"transfer-encoding")
+            if self._headers[names.index(b"transfer-encoding")][1].lower() != b"chunked":
+                raise ValueError("another coding than chunks")
         status = self._parser.get_status_code()
         # Interim answers are not asked for, and two lengths, or none, open ways to desynchronise.
-        if status < 200 or lengths > 1 or (not lengths and status not in (204, 304)):
+        if not 200 <= status < 600 or lengths > 1 or (not lengths and status not in (204, 304)):
             raise ValueError("an answer without one clear end")
 
     def on_body(self, chunk: bytes) -> None:
+        self._quiet = 0
         self._size += len(chunk)
         if self._size > self._most:
             raise ValueError("too long")
@@ -211,7 +226,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._waiting is not None
-        self._done = True
+        self._done, self._quiet = True, 0
         self.reusable = bool(self._parser.should_keep_alive())
         if not self._waiting.done():
             body = b"".join(self._chunks)
