@@ -177,3 +177,11 @@ def test_any_number_of_features_may_change(region: Region) -> None:
     found = bounds(TorchModel(net), x, region).lower
     whole = bounds(TorchModel(net), x, L2(9.0)).lower
     assert found[1].numpy() == pytest.approx(whole[1].numpy())
+
+
+def test_a_net_is_traced_in_inference_mode_too() -> None:
+    with torch.inference_mode():
+        net, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.rand(5, 4)
+        model = TorchModel(net)
+        found = prove(model, x, model.labels(x), Threat(region=Linf(1e-4)))
+    assert found.proven.all()

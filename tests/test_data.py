@@ -289,6 +289,8 @@ def test_table_mistakes(table: tuple[Any, Path]) -> None:
         ("a,b,label\n1,,x\n2,3,x\n", "1 NaN or infinite float32 values of b in 1 of 2 rows"),
         (",a,label\n0,1,x\n", "column without a name"),
         ("a,label\n1,2,3\n4,5,6\n", "more values than its header"),
+        ("a,b,label\n1,2,3\n4\n", "fewer values than its header"),
+        ("a,label\n1,0\nNone,1\n<NA>,1\n", "2 NaN or infinite float32 values of a in 2 of 3"),
         ("a;label\n1;2\n", "no column 'label'"),
     ],
 )
@@ -324,6 +326,10 @@ def test_a_csv_column_is_what_all_of_its_values_are(tmp_path: Path) -> None:
     groups = load_csv(cards, "label", group="card").groups
     assert groups is not None
     assert groups.tolist() == [str(10**19), str(10**19 + 1)]
+    long = csv(tmp_path, f"a,label\n1,{10**18}\n2,{10**18 + 1}\n")
+    assert load_csv(long, "label").y.tolist() == [10**18, 10**18 + 1]
+    # A line break behind a number makes no text of another column.
+    assert read_table(csv(tmp_path, 'a,label\n"1\n",0\n2,1\n'))["label"].tolist() == [0, 1]
 
 
 def test_a_stored_index_is_a_column_to_who_asks_for_it(tmp_path: Path) -> None:

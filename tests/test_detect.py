@@ -315,3 +315,8 @@ def test_a_data_set_brings_its_labels() -> None:
         detect.fit(detect.Mahalanobis(layers=("0",)), TorchModel(net), data).score(x),
         given.score(x),
     )
+
+
+def test_a_network_of_one_layer_has_none_to_look_into() -> None:
+    with pytest.raises(ModelError, match="no layers to look into"):
+        detect.fit(detect.Mahalanobis(), TorchModel(nn.Linear(4, 2)), torch.rand(40, 4))

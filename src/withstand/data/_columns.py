@@ -16,6 +16,8 @@ from .._errors import DataError, one_line
 from ._prepare import existing, import_extra, need
 
 Array = NDArray[Any]
+# What is written for a missing number, beside what pyarrow takes for one.
+_MISSING = ("None", "<NA>")
 Kind = Literal["csv", "parquet"]
 
 
@@ -153,12 +155,14 @@ class _Csv:
 
 def _read(path: Path, types: Mapping[str, Any]) -> Any:
     csv = import_extra("pyarrow.csv")
+    # A text is what it is: Namibia's NA is no missing value.
+    convert = csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+    convert.null_values = [*convert.null_values, *_MISSING]
     return csv.read_csv(
         path,
         read_options=csv.ReadOptions(use_threads=False),
         parse_options=csv.ParseOptions(newlines_in_values=True),
-        # A text is what it is: Namibia's NA is no missing value.
-        convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+        convert_options=convert,
     )
 
 
@@ -169,10 +173,10 @@ def kinds_of(path: Path) -> dict[str, str]:
     """
     csv = import_extra("pyarrow.csv")
     compute = import_extra("pyarrow.compute")
-    none = "|".join(re.escape(one) for one in csv.ConvertOptions().null_values)
+    none = "|".join(map(re.escape, (*csv.ConvertOptions().null_values, *_MISSING)))
     forms = {
-        "integer": rf"^(\s*-?(0|[1-9]\d{{0,17}})\s*|{none})$",
-        "number": r"^(\s*-?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?\s*"
+        "integer": rf"^([ \t]*-?(0|[1-9]\d{{0,17}}|[1-8]\d{{18}})[ \t]*|{none})$",
+        "number": r"^([ \t]*-?(0|[1-9]\d*|0?\.\d+|(0|[1-9]\d*)\.\d*)([eE][+-]?\d+)?[ \t]*"
         rf"|-?(?i:inf|infinity|nan)|{none})$",
         "boolean": r"^(true|True|TRUE|false|False|FALSE|)$",
         "date": r"^(\d{4}-\d\d-\d\d([T ]00:00(:00)?)?|)$",
@@ -219,6 +223,8 @@ def _readable(path: Path, kind: Kind) -> Iterator[None]:
         counts = re.search(r"Expected (\d+) columns, got (\d+)", said)
         if counts and int(counts[1]) < int(counts[2]):
             fix = "it has rows with more values than its header line: write it again"
+        elif counts:
+            fix = "fill rows up that have fewer values than its header line, and write it in UTF-8"
         raise DataError(f"{path} cannot be read as {kind} ({one_line(said, 100)}); {fix}") from None
 
 

@@ -135,7 +135,12 @@ def _recorded(net: nn.Module | None, names: Sequence[str]) -> Iterator[dict[str,
         yield found
         return
     record = partial(_record, found, net)
-    hooks = [attrgetter(name)(net).register_forward_hook(partial(record, name)) for name in names]
+    # A network of one layer is that layer, by no name.
+    layers = [attrgetter(name)(net) if name else net for name in names]
+    hooks = [
+        layer.register_forward_hook(partial(record, name))
+        for name, layer in zip(names, layers, strict=True)
+    ]
     try:
         yield found
     finally:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from functools import reduce
 from operator import and_
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._errors import ConfigError, ModelError, WithstandError
 from ..config import Config, ThreatConfig
@@ -91,7 +92,12 @@ def _in_order(data: Dataset, model: Model) -> Dataset:
     found = y[:, None] == known
     if not found.any(1).all():
         return data
-    return replace(data, y=found.argmax(1), classes=tuple(f"{one:g}" for one in known))
+    return replace(data, y=found.argmax(1), classes=_named(known))
+
+
+def _named(numbers: NDArray[Any]) -> tuple[str, ...]:
+    """Whole numbers without a decimal point, and each in full, so that none is another's name."""
+    return tuple(str(one).removesuffix(".0") for one in numbers.tolist())
 
 
 def _surrogates(config: Config, root: str | Path, table: Table | None) -> dict[str, Model]:

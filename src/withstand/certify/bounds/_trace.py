@@ -80,15 +80,20 @@ class _Watched(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         for node in n.all_input_nodes:
             value = self.env[node]
-            if isinstance(value, Tensor) and value._version != self.written[node]:
+            if isinstance(value, Tensor) and _written(value) != self.written[node]:
                 raise ModelError(
                     f"{node.name} is changed in place and then used once more, by {n.name}; bounds "
                     "need steps out of place there, such as inplace=False"
                 )
         found = super().run_node(n)
         if isinstance(found, Tensor):
-            self.written[n] = found._version
+            self.written[n] = _written(found)
         return found
+
+
+def _written(value: Tensor) -> int:
+    """How often it was written to; weights that were made in inference mode do not tell."""
+    return 0 if value.is_inference() else value._version
 
 
 class _Uncast(TorchFunctionMode):
@@ -119,7 +124,8 @@ def trace(net: nn.Module, x: Tensor) -> Graph:
     noise = torch.randn(BATCH + _OTHERS, *x.shape[1:], generator=torch.Generator().manual_seed(0))
     drawn = x[:1] + noise.to(x) * x[:1].abs().amax().clamp(min=1)
     example, others = drawn[:BATCH], drawn[BATCH:]
-    with TorchModel(net).held(), torch.no_grad(), _Uncast():
+    # Tensors of inference mode would not tell that they were written to.
+    with TorchModel(net).held(), torch.inference_mode(False), torch.no_grad(), _Uncast():
         try:
             traced = fx.symbolic_trace(net)
         except ModelError:

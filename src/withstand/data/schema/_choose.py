@@ -152,8 +152,3 @@ def _needed(
         if half is not None and follows(half, [*rest, *always], *free):
             left.remove(one)
     return left
-
-
-def _made(table: Table) -> Array:
-    names = {one.name for one in table.capability.derived}
-    return np.array([name in names for name in table.columns])
