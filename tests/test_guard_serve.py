@@ -574,7 +574,7 @@ def reference() -> str:
     """The keys and figures, as the reference page has them."""
     from withstand.config import _canary, _guard, _line, _sensors, _tensor
     from withstand.guard._metrics import _COUNTERS, _TIMES
-    from withstand.guard.serve import _canaries, _figures
+    from withstand.guard.serve import _canaries, _drifts, _figures
 
     own = {name: field for name, field in GuardConfig.model_fields.items()
            if name not in LineConfig.model_fields}  # fmt: skip
@@ -585,7 +585,8 @@ def reference() -> str:
     sections += [
         (name, section.__doc__ or "", section.model_fields)
         for name, section in {
-            "inputs": _tensor.TensorConfig, "quota, throttle": _line.RateConfig,
+            "inputs": _tensor.TensorConfig, "inputs.drift": _tensor.DriftConfig,
+            "quota, throttle": _line.RateConfig,
             "limits": _guard.LimitsConfig, "evidence": _guard.EvidenceConfig,
             "evidence.redact": _guard.RedactionConfig, "queries": _sensors.QueriesConfig,
             "detectors": _sensors.DetectorConfig, "extraction": _sensors.ExtractionConfig,
@@ -610,7 +611,7 @@ def reference() -> str:
     figures = _figures._COUNTERS.items()
     lines += [f"| `evidence_{name}_total` | | {told} |" for name, told in figures]
     lines += [f"| `evidence_{name}` | | {told} |" for name, told in _figures._GAUGES.items()]
-    for name, (told, labels) in _canaries.FIGURES.items():
+    for name, (told, labels) in (_canaries.FIGURES | _drifts.FIGURES).items():
         lines.append(f"| `{name}` | {', '.join(labels)} | {told} |")
     return "\n".join(lines) + "\n"
 

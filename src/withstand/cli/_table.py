@@ -58,6 +58,34 @@ def show(file: File = None, config: Config = Path("withstand.yaml"), json: Json 
         put(_json(table_values(table)) if json else drawn(lambda to: show_table(table, to)))
 
 
+@table.command()
+def histograms(
+    file: File = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="Benign rows, such as for training: .parquet or .csv.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="File of the histograms.")] = Path("histograms.json"),
+    config: Config = Path("withstand.yaml"),
+    json: Json = False,
+) -> None:
+    """Count what values each column usually has: what a guard's drift is told against."""
+    with interruptible("nothing is changed"):
+        from .._errors import ConfigError
+        from ..data import Histograms, columns_of
+
+        path, source = _files(file, data, config)
+        if source is None:
+            raise ConfigError("there are no rows to count; name a .parquet or .csv file of them")
+        _, table = _read(path)
+        found = Histograms.of(table.encode(columns_of(source, table)), table)
+        found.save(output, table)
+        if json:
+            told = {"histograms": str(output), "rows": found.rows}
+            put(_json({**told, "features": list(found.features)}))
+        else:
+            put(f"{output}: {len(found.features)} features of {found.rows:,} rows\n")
+
+
 def _files(file: Path | None, data: Path | None, config: Path) -> tuple[Path, Path | None]:
     """The table's file and the data."""
     if file is not None:

@@ -15,12 +15,13 @@ from pydantic import (
 )
 
 from ._section import Section, wrong
-from ._values import Count, Names, number
+from ._values import Count, Names, Probability, number
 
 Datatype = Literal[
     "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FP16",
     "FP32", "FP64", "BYTES",
 ]  # fmt: skip
+_FEWEST = 300
 _OF = {"formats": "image", "pixels": "image", "base64": "image", "characters": "text"}
 
 
@@ -54,6 +55,27 @@ Range = Annotated[
 ]
 
 
+class DriftConfig(Section):
+    """What is usual of each column, and how many rows are held against it at a time."""
+
+    histograms: str = Field(
+        description="file of what is usual, which `withstand table histograms` makes, relative to "
+        "the configuration's folder",
+        examples=["histograms.json"],
+    )
+    window: Count = Field(default=10_000, description="rows that are judged at a time, 300 or more")
+    chance: Probability = Field(
+        default=0.001,
+        description="share of windows in which any column seems to drift where none does",
+    )
+
+    @model_validator(mode="after")
+    def _enough(self) -> DriftConfig:
+        if self.window < _FEWEST:
+            raise wrong("window", f"is {self.window}, too few to tell; give {_FEWEST} or more")
+        return self
+
+
 class TensorConfig(Section):
     """One input of the model, as clients send it."""
 
@@ -68,6 +90,9 @@ class TensorConfig(Section):
         default=None,
         description="file that says what the columns of its rows are, as `data.table`, relative to "
         "the configuration's folder: rows that break its rules are refused",
+    )
+    drift: DriftConfig | None = Field(
+        default=None, description="with table: watch the histogram of each column for drift"
     )
     holds: Literal["image", "text"] | None = Field(
         default=None, description="BYTES: what is in it, to be checked and brought into one form"
@@ -92,6 +117,8 @@ class TensorConfig(Section):
             raise wrong("range", f"is for numbers, not {self.datatype}; take it out")
         if self.table is not None and self.datatype in ("BYTES", "BOOL"):
             raise wrong("table", f"is for rows of numbers, not {self.datatype}; take it out")
+        if self.drift is not None and self.table is None:
+            raise wrong("drift", "needs table; add it, e.g. table: table.yaml, or take this out")
         for key, holds in _OF.items():
             if key in self.model_fields_set and self.holds != holds:
                 raise wrong(key, f"is for what holds {holds}; add holds: {holds}, or take it out")

@@ -3,6 +3,7 @@
 from ._audio import load_audio
 from ._columns import Columns
 from ._dataset import Dataset, Provenance, from_arrays
+from ._histograms import Histogram, Histograms, load_histograms
 from ._images import load_images
 from ._inputs import load_inputs
 from ._load import load
@@ -14,12 +15,15 @@ from ._tabular import columns_of, load_table, table_of
 __all__ = [
     "Columns",
     "Dataset",
+    "Histogram",
+    "Histograms",
     "Provenance",
     "columns_of",
     "from_arrays",
     "load",
     "load_audio",
     "load_csv",
+    "load_histograms",
     "load_images",
     "load_inputs",
     "load_npz",

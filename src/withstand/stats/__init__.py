@@ -6,6 +6,7 @@ from ._mcnemar import mcnemar
 from ._paired import difference, paired_difference
 from ._quantiles import Ends, enough, quantile_ends, quantile_interval, weighted_sum
 from ._sequential import Survey
+from ._stability import stability, stability_by_chance
 from ._two_arms import log_above, log_below
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "paired_difference",
     "quantile_ends",
     "quantile_interval",
+    "stability",
+    "stability_by_chance",
     "upper_bound",
     "weighted_sum",
     "wilson",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..._errors import DataError
-from ...stats import Interval, bootstrap
+from ...stats import Interval, bootstrap, stability, stability_by_chance
 from ._traffic import FEWEST, Array
 
 _SURE = 0.95
@@ -45,14 +45,9 @@ def stability_index(
 ) -> StabilityIndex:
     """How far scores (M,) have moved from benign ones (N,), in bins of equally many benign ones.
 
-    The sum of (q - p) log(q / p) over the bins' shares p and q, which is the symmetric
-    Kullback-Leibler divergence (Kullback and Leibler 1951, equation 2.6); half an input is added to
-    each bin, so that empty ones count and are finite. For one look at a time: `DriftWatch` may be
-    looked at endlessly. Raises DataError for fewer than 300 of either, or scores that are not
-    finite.
+    As `stats.stability` counts it. For one look at a time: `DriftWatch` may be looked at endlessly.
+    Raises DataError for fewer than 300 of either, or scores that are not finite.
     """
-    from scipy.stats import chi2
-
     benign, scores = np.asarray(benign, np.float64), np.asarray(scores, np.float64)
     for name, given in (("benign scores", benign), ("scores", scores)):
         if len(given) < FEWEST:
@@ -64,19 +59,17 @@ def stability_index(
     # Of equal scores several quantiles may be one, and what is above it needs a bin of its own.
     edges = np.unique(np.quantile(benign, np.arange(1, bins) / bins))
     before, now = (np.searchsorted(edges, given) for given in (benign, scores))
-    usual = _shares(before, len(edges) + 1)
+    usual = _counts(before, len(edges) + 1)
 
     def index(places: Array) -> float:
-        shares = _shares(places, len(usual))
-        return float(((shares - usual) * np.log(shares / usual)).sum())
+        return stability(usual, _counts(places, len(usual)))
 
-    spread = 1 / len(benign) + 1 / len(scores)
     return StabilityIndex(
         value=bootstrap(now, index, draws=_DRAWS, seed=seed),
-        chance=float(chi2.ppf(_SURE, len(edges)) * spread),
+        chance=stability_by_chance(len(usual), len(benign), len(scores), 1 - _SURE),
         bins=len(usual),
     )
 
 
-def _shares(places: Array, bins: int) -> Array:
-    return (np.bincount(places.astype(np.int64), minlength=bins) + 0.5) / (len(places) + bins / 2)
+def _counts(places: Array, bins: int) -> Array:
+    return np.bincount(places.astype(np.int64), minlength=bins)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..._errors import ConfigError
-from ...config import DetectorConfig, ExtractionConfig, LineConfig
+from ...config import DetectorConfig, ExtractionConfig, LineConfig, TensorConfig
+from ...data import load_histograms, load_table
 from .._reading import Reading
 from .._sensor import Sensor
 from ..access import Secrets
+from ..drift import FeatureDrift, Window
 from ..extraction import AnswerBudget, ExtractionSensor, Settings
 from ..queries import query_sensors
 from ._parts import Parts, stamp
@@ -27,6 +29,7 @@ def sensors_of(
     name: str, line: LineConfig, *, folder: Path, secrets: Secrets, parts: Parts
 ) -> Iterator[Sensor]:
     """What looks at the requests for a model, the cheap ones first; raises WithstandError."""
+    yield from _drift(name, line.inputs or [], folder, parts)
     told = line.queries
     if told is not None:
         place = folder / told.calibration
@@ -49,6 +52,34 @@ def sensors_of(
             (name, most),
             lambda: AnswerBudget(most.most, seconds=seconds, by=most.by, action=most.action),
         )
+
+
+def _drift(
+    name: str, inputs: list[TensorConfig], folder: Path, parts: Parts
+) -> Iterator[FeatureDrift]:
+    # The only input of numbers may come as rows, which have no name that is the model's.
+    watched = {
+        "" if len(inputs) == 1 else one.name: (one.drift, folder / one.table)
+        for one in inputs
+        if one.drift is not None and one.table is not None
+    }
+    if not watched:
+        return
+    files = [(stamp(folder / told.histograms), stamp(table)) for told, table in watched.values()]
+
+    def made() -> FeatureDrift:
+        return FeatureDrift(
+            {
+                place: Window(
+                    load_histograms(folder / told.histograms, load_table(table)),
+                    rows=told.window,
+                    chance=told.chance,
+                )
+                for place, (told, table) in watched.items()
+            }
+        )
+
+    yield parts.get("drift", (name, watched, files), made)
 
 
 def _extraction(told: ExtractionConfig, secrets: Secrets) -> Sensor:

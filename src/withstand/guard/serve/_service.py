@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from ..._errors import ConfigError, WithstandError, listed, one_line
 from ..._version import __version__
 from ...config import GuardConfig, load_guard, load_table
+from ...data import load_histograms, table_of
 from .._guard import Guard
 from .._intake import Intake
 from .._lines import Line
@@ -29,6 +30,7 @@ from ..journal import EventSink, EvidenceJournal, Imports
 from ..plan import Parts, Plan
 from ..wire import Inference
 from ._canaries import Canaries
+from ._drifts import DriftFigures, drift_told
 from ._figures import EvidenceFigures
 from ._learning import Learning
 
@@ -72,6 +74,7 @@ class Service:
         gauges["loop_lag_seconds"] = ("How late the event loop is.", lambda: self.lag)
         self.metrics.registry.register(EvidenceFigures(lambda: self.guard.journal))
         self.metrics.registry.register(self.canaries)
+        self.metrics.registry.register(DriftFigures(lambda: self.guard.lines))
         ProcessCollector(registry=self.metrics.registry)
 
     def answer(self, request: Request) -> Coroutine[Any, Any, Answer]:
@@ -181,6 +184,7 @@ class Service:
                     "binary": line.raw,
                     "rules": [rule.name for rule in line.rules],
                     "sensors": [sensor.name for sensor in line.sensors],
+                    **drift_told(line),
                 }
                 for name, line in guard.lines.items()
             },
@@ -328,4 +332,8 @@ def _read(path: Path) -> tuple[GuardConfig, str]:
                 # What a table's file says is policy as much as what names it.
                 told = load_table(path.parent / one.table)
                 digest.update(told.model_dump_json().encode())
+                if one.drift is not None:
+                    usual = path.parent / one.drift.histograms
+                    found = load_histograms(usual, table_of(told, one.table))
+                    digest.update(repr(found).encode())
     return config, digest.hexdigest()[:16]
