@@ -340,12 +340,12 @@ def test_a_search_believes_only_the_scores_that_were_given() -> None:
 def test_cuts_are_met_at_the_last_value_before_and_the_first_behind_them() -> None:
     cuts = Cuts([np.array([3.0, 1.0, 2.0]), np.empty(0)])
     lower, upper = torch.tensor([[1.5, 0.0]]), torch.tensor([[3.0, 9.0]])
-    place = torch.linspace(0, 0.999, 50)[None, :, None].expand(1, 50, 2)
-    met = cuts.beside(lower, upper, place)
+    place, row = torch.linspace(0, 0.999, 50), torch.zeros(50, dtype=torch.long)
+    met, none = (cuts.beside(lower, upper, row, row + feature, place) for feature in (0, 1))
     above = float(np.nextafter(np.float32(2), np.float32(3)))
     # At 3 itself nothing of the range lies behind.
-    assert set(met[0, :, 0].tolist()) == {2.0, above}
-    assert met[0, :, 1].isnan().all()
+    assert set(met.tolist()) == {2.0, above}
+    assert none.isnan().all()
     assert cuts.between(lower, upper).tolist() == [[True, False]]
     assert repr(cuts).startswith("Cuts(3 of 2 features, ")
     assert cuts == Cuts([[1.0, 2.0, 3.0], []])

@@ -36,18 +36,18 @@ class Cuts:
     def __hash__(self) -> int:
         return hash(repr(self))
 
-    def beside(self, lower: Tensor, upper: Tensor, place: Tensor) -> Tensor:
-        """A value at or just above a cut between lower and upper (B, F), NaN where there is none.
+    def beside(
+        self, lower: Tensor, upper: Tensor, row: Tensor, feature: Tensor, place: Tensor
+    ) -> Tensor:
+        """Values (n,) at or just above a cut between lower and upper (B, F), NaN without one.
 
-        place (B, M, F): which of them, from 0 for the first to 1 for the last; (B, M, F).
+        row, feature (n,): whose; place (n,): which of the cuts, from 0 for the first to 1.
         """
         table = self.table.to(place.device)
-        first, count = (one[:, None] for one in self._within(lower, upper))
+        first, count = (one[row, feature] for one in self._within(lower, upper))
         number = (place * 2 * count).long()
         at = first + (number // 2).clamp_max((count - 1).clamp_min(0))
-        at = at.clamp_max(table.shape[1] - 1)
-        feature = torch.arange(len(table), device=place.device) * table.shape[1]
-        cut = table.flatten()[feature + at]
+        cut = table[feature, at.clamp_max(table.shape[1] - 1)]
         above = torch.nextafter(cut, torch.full_like(cut, torch.inf))
         return torch.where(count > 0, torch.where(number % 2 == 0, cut, above), torch.nan)
 

@@ -34,6 +34,15 @@ def uniform(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Te
     return _drawn(problem, tag, step, elements, lambda low, high: None)
 
 
+def uniform_of(problem: Problem, tag: int, step: Tensor, row: Tensor, element: Tensor) -> Tensor:
+    """Uniform numbers (n,) in (0, 1) for some elements (n,) of some rows (n,), as in `uniform`.
+
+    Not the same numbers: where few elements are looked at, the others need not be drawn.
+    """
+    bits = mix(_keys(problem, tag, step)[row] + (element + 1) * GOLDEN)
+    return (bits >> 41).bitwise_and_(0x7FFFFF).float().add_(0.5).mul_(2**-23)
+
+
 def normal(problem: Problem, tag: int, step: Tensor | int, elements: int) -> Tensor:
     """Standard normal numbers, in the shape of `uniform`, by Box and Muller."""
     return _drawn(problem, tag, step, elements, _box_muller)

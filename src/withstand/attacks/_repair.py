@@ -40,8 +40,9 @@ _WITHIN = 1 - 1e-6
 
 
 class _Half(NamedTuple):
-    """factors (F,) and constant of a linear rule: their sum is at most 0, or 0 where it is even."""
+    """Of a linear rule, whose sum is at most 0, or 0 where it is even: columns and factors (P,)."""
 
+    places: Array
     factors: Array
     constant: float
     even: bool
@@ -85,28 +86,24 @@ class Repair:
 
         worth (B, M, F): of which changes the least are taken back, their size if it is not given.
         """
-        x, lower, upper = (one[:, None].astype(np.float64) for one in (x, lower, upper))
-        found = self._snapped(x, points.astype(np.float64), lower, upper)
-        wrong = self._related(found, lower, upper)
+        x, lower, upper = (_columns(one[:, None]) for one in (x, lower, upper))
+        found = self._snapped(x, _columns(points), lower, upper)
+        told = tuple(np.broadcast_to(one, found.shape) for one in (x, lower, upper))
+        wrong = self._related(found, *told[1:])
         if wrong.any():
-            some, ends = (
-                found[wrong],
-                [np.broadcast_to(e, found.shape)[wrong] for e in (lower, upper)],
-            )
-            before = np.broadcast_to(x, found.shape)[wrong]
+            some, before, *ends = (_of(one, wrong) for one in (found, *told))
             for _ in range(_ROUNDS - 1):
                 some = self._snapped(before, some, *ends)
                 if not self._related(some, *ends).any():
                     break
             found[wrong] = self._snapped(before, some, *ends)
         found = self._spared(x, self._single(found), lower, upper, worth)
-        return np.asarray(found.astype(np.float32))
+        return np.ascontiguousarray(found, np.float32)
 
     def feasible(self, x: Array, points: Array) -> NDArray[np.bool_]:
         """Which candidates (B, M, F) of rows x (B, F) the attacker can make."""
-        # Rules look at one column at a time.
-        flat = np.asfortranarray(points.reshape(-1, points.shape[-1]), np.float64)
-        before = np.asfortranarray(np.repeat(x, points.shape[1], 0), np.float64)
+        flat = _columns(points.reshape(-1, points.shape[-1]))
+        before = np.repeat(_columns(x).T, points.shape[1], 1).T
         return self.capability.contains(before, flat).reshape(points.shape[:2])
 
     def _snapped(self, x: Array, points: Array, lower: Array, upper: Array) -> Array:
@@ -116,13 +113,11 @@ class Repair:
         if len(places):
             step, low, high = self._grid[places], lower[..., places], upper[..., places]
             least, most = np.floor(low / step), np.ceil(high / step)
-            count = np.clip(np.rint(found[..., places] / step), least, most)
             # In single precision a multiple may lie on the other side of an end.
-            there = (count * step).astype(np.float32)
-            count += (there < low).astype(float) - (there > high)
-            there = (count * step).astype(np.float32)
-            inside = (there >= low) & (there <= high)
-            found[..., places] = np.where(inside, count * step, x[..., places])
+            least += (least * step).astype(np.float32) < low
+            most -= (most * step).astype(np.float32) > high
+            count = np.clip(np.rint(found[..., places] / step), least, most) * step
+            found[..., places] = np.where(least > most, x[..., places], count)
         for place, values, allow in self._sets:
             found[..., place] = _nearest(
                 x[..., place],
@@ -146,10 +141,9 @@ class Repair:
         elif isinstance(tree, Compare) and tree.op != "!=":
             form = affine(Call("subtract", (tree.left, tree.right)))
             if form is not None:
-                factors = np.zeros(len(self._index))
-                for name, factor in form[0].items():
-                    factors[self._index[name]] = factor
-                yield tree, _Half(factors, form[1], tree.op == "==")
+                places = np.array([self._index[name] for name in form[0]], int)
+                factors = np.array(list(form[0].values()))
+                yield tree, _Half(places, factors, form[1], tree.op == "==")
             elif tree.op == "==":
                 for one, other in ((tree.left, tree.right), (tree.right, tree.left)):
                     if isinstance(one, Column) and one.name not in set(names(other)):
@@ -165,7 +159,7 @@ class Repair:
             if not mends or not wrong.any():
                 continue
             broken |= wrong
-            some = found[wrong]
+            some = _of(found, wrong)
             lacks = np.stack([
                 np.broadcast_to(excess(part, column_of(some, self._index)), some.shape[:1])
                 for part, _ in mends
@@ -182,30 +176,32 @@ class Repair:
     def _moved(
         self, found: Array, rows: Array, way: _Half | _Given, lower: Array, upper: Array
     ) -> None:
-        points = found[rows]
-        low, high = (np.broadcast_to(end, found.shape)[rows] for end in (lower, upper))
         if isinstance(way, _Given):
+            points, place = _of(found, rows), way.place
+            low, high = (end[..., place][rows] for end in (lower, upper))
             wanted = np.asarray(value(way.tree, column_of(points, self._index)))
-            points[:, way.place] = np.clip(wanted, low[:, way.place], high[:, way.place])
-        else:
-            movable = (way.factors != 0) & ~self._made
-            factors = way.factors * movable
-            # Not by matmul, whose rounding depends on how many rows there are.
-            lack = (points * way.factors).sum(1) + way.constant
-            up = np.where(lack[:, None] > 0, -1.0, 1.0) * np.sign(factors)
-            reach = np.where(up > 0, high - points, points - low)
-            room = np.where(movable, reach, 0.0) * np.abs(factors)
-            room = np.where(np.isfinite(room), room, np.abs(lack)[:, None])
-            share = np.abs(lack) * (1.0 if way.even else _FURTHER) / np.maximum(room.sum(1), 1e-300)
-            step = room * np.minimum(share, 1.0)[:, None]
-            points += up * np.divide(step, np.abs(factors), where=movable, out=np.zeros_like(step))
-            if not way.even:
-                grid = np.where(movable, self._grid, 0.0)
-                places = np.flatnonzero(grid)
-                count = points[:, places] / grid[places]
-                outward = np.where(up[:, places] > 0, np.ceil(count), np.floor(count))
-                points[:, places] = outward * grid[places]
-        found[rows] = points
+            found[..., place][rows] = np.clip(wanted, low, high)
+            return
+        which = (*(one[:, None] for one in rows.nonzero()), way.places)
+        # Row by row, so that how a sum is rounded does not depend on how many rows there are.
+        points, low, high = (np.ascontiguousarray(one[which]) for one in (found, lower, upper))
+        movable = (way.factors != 0) & ~self._made[way.places]
+        factors = way.factors * movable
+        # Not by matmul, whose rounding does.
+        lack = (points * way.factors).sum(1) + way.constant
+        up = np.where(lack[:, None] > 0, -1.0, 1.0) * np.sign(factors)
+        reach = np.where(up > 0, high - points, points - low)
+        room = np.where(movable, reach, 0.0) * np.abs(factors)
+        room = np.where(np.isfinite(room), room, np.abs(lack)[:, None])
+        share = np.abs(lack) * (1.0 if way.even else _FURTHER) / np.maximum(room.sum(1), 1e-300)
+        step = room * np.minimum(share, 1.0)[:, None]
+        points += up * np.divide(step, np.abs(factors), where=movable, out=np.zeros_like(step))
+        grid = self._grid[way.places]
+        if not way.even and (stepped := movable & (grid > 0)).any():
+            count = points[:, stepped] / grid[stepped]
+            outward = np.where(up[:, stepped] > 0, np.ceil(count), np.floor(count))
+            points[:, stepped] = outward * grid[stepped]
+        found[which] = points
 
     def _spared(
         self, x: Array, found: Array, lower: Array, upper: Array, worth: Array | None
@@ -325,6 +321,16 @@ def _repair_of(capability: Capability, limited: bool) -> Repair:
         while len(_KNOWN) > _MOST_KNOWN:
             _KNOWN.popitem(last=False)
     return _KNOWN[key][1]
+
+
+def _columns(rows: Array) -> Array:
+    """Rows (..., F) in double precision that lie column by column: rules look at one at a time."""
+    return np.moveaxis(np.moveaxis(rows, -1, 0).astype(np.float64, order="C"), 0, -1)
+
+
+def _of(rows: Array, wanted: NDArray[np.bool_]) -> Array:
+    """Some (n, F) of rows (..., F), column by column."""
+    return np.moveaxis(rows, -1, 0)[:, wanted].T
 
 
 def _nearest(

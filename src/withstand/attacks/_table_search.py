@@ -11,7 +11,7 @@ from torch import Tensor
 from ..threat import Access
 from ._contract import Query, Seen
 from ._cuts import Cuts
-from ._noise import uniform
+from ._noise import GOLDEN, mix, uniform, uniform_of
 from ._problem import Problem
 from ._repair import movable, repaired
 from ._rows import Donors
@@ -23,6 +23,9 @@ _NEAR = 0.2
 # How often it goes beside a cut of the trees instead, or to the value of another row.
 _CUT, _DONOR = 0.5, 0.15
 _DONORS = 8
+
+# Rows, children and features (n,) of some places in (B, children, F).
+_Places = tuple[Tensor, ...]
 
 
 class _State(NamedTuple):
@@ -73,7 +76,7 @@ class TableSearch(TableAttack):
     def query(self, problem: Problem, state: _State) -> Query:
         rows, live = repaired(problem, self._children(problem, state))
         # Most features of a table are whole numbers: children are often like their parents.
-        live &= ~(rows[:, :, None] == state.kept[:, None]).all(3).any(2)
+        live &= ~(_digest(rows)[:, :, None] == _digest(state.kept)[:, None]).any(2)
         # The best one so far stands in: a generation of misfits does not end the search.
         idle = ~live.any(1)
         rows[:, 0] = torch.where(idle[:, None], state.kept[:, 0], rows[:, 0])
@@ -107,45 +110,55 @@ class TableSearch(TableAttack):
         # The best one takes part in every fourth child; more often, all become like it too soon.
         parents[:, ::4, 0] = 0
         mother, father = (state.kept.gather(1, parents[..., n, None].expand(shape)) for n in (0, 1))
-        child = torch.where(drawn(2, f) < 0.5, mother, father)
+        # One number says of whom a feature comes, whether it changes, and how.
+        told = drawn(2, f).mul_(2)
+        child = torch.where(told < 1, mother, father)
         free = state.free[:, None]
         share = (1 + drawn(3, 1) * (self.most_moved - 1)) / free.sum(2, keepdim=True).clamp_min(1)
-        # Of a feature that is chosen, the same number says how it changes.
-        chosen, place = drawn(4, f) / share, drawn(5, f)
-        new = self._changed(problem, state, child, chosen, place)
-        child = torch.where((chosen < 1) & free, new, child)
-        if self.donors is None:
+        chosen = told.frac_() / share
+        where = ((chosen < 1) & free).nonzero(as_tuple=True)
+        child[where] = self._changed(problem, state, child, where, chosen[where])
+        if self.donors is None or not (first := state.step == 0).any():
             return child
         # The first generation copies the other rows, in all features and then in half of them.
         whole = torch.arange(self.children, device=child.device)[:, None] < state.there.shape[1]
-        copied = (whole | (drawn(9, f) < 0.5)) & (state.step == 0)[:, None, None]
-        return torch.where(copied, self._given(problem, state, child), child)
+        where = ((whole | (drawn(5, f) < 0.5)) & first[:, None, None]).nonzero(as_tuple=True)
+        child[where] = self._given(state, child, where)
+        return child
 
     def _changed(
-        self, problem: Problem, state: _State, child: Tensor, kind: Tensor, place: Tensor
+        self, problem: Problem, state: _State, child: Tensor, where: _Places, kind: Tensor
     ) -> Tensor:
-        """Other values (B, children, F) of each feature, as kind and place, from 0 to 1, say."""
-        x, lower, upper = (
-            one.flatten(1)[:, None] for one in (problem.x, problem.lower, problem.upper)
+        """Other values (n,) of the features that change, in a way that kind, from 0 to 1, says."""
+        row, number, feature = where
+        lower, upper = problem.lower.flatten(1), problem.upper.flatten(1)
+        x, low, high, width = (
+            one[row, feature] for one in (problem.x.flatten(1), lower, upper, widths(problem))
         )
-        width = widths(problem)[:, None]
+        place = uniform_of(problem, 4, state.step, row, number * child.shape[2] + feature)
         first = _DONOR if self.donors is not None else 0.0
         second = first + (_CUT if self.cuts is not None else 0.0)
         rest = (kind - second) / (1 - second)
-        near = child + _NEAR * (place - 0.5) * width
+        near = child[where] + _NEAR * (place - 0.5) * width
         new = torch.where(rest < _NEARBY, near, x)
-        new = torch.where(rest < _ANYWHERE, lower + place * (upper - lower), new)
-        new = torch.where(rest < _END, torch.where(place < 0.5, lower, upper), new)
+        new = torch.where(rest < _ANYWHERE, low + place * (high - low), new)
+        new = torch.where(rest < _END, torch.where(place < 0.5, low, high), new)
         if self.cuts is not None:
-            beside = self.cuts.beside(lower[:, 0], upper[:, 0], place)
+            beside = self.cuts.beside(lower, upper, row, feature, place)
             new = torch.where(kind < second, beside, new)
         if self.donors is not None:
-            new = torch.where(kind < first, self._given(problem, state, child), new)
+            new = torch.where(kind < first, self._given(state, child, where), new)
         return torch.where(new.isfinite(), new, near)
 
-    def _given(self, problem: Problem, state: _State, child: Tensor) -> Tensor:
-        """The values (B, children, F) of other rows, by turns; the child's where there are none."""
-        turn = torch.arange(self.children, device=child.device) + state.step[:, None]
-        turn = turn % state.there.shape[1]
-        others = state.others.gather(1, turn[..., None].expand_as(child))
-        return torch.where(state.there.gather(1, turn)[..., None], others, child)
+    def _given(self, state: _State, child: Tensor, where: _Places) -> Tensor:
+        """The values (n,) of other rows, by turns; the child's where there are none."""
+        row, number, feature = where
+        turn = (number + state.step[row]) % state.there.shape[1]
+        return torch.where(state.there[row, turn], state.others[row, turn, feature], child[where])
+
+
+def _digest(rows: Tensor) -> Tensor:
+    """A number (B, M) for each row (B, M, F), the same only for equal ones but by a rare chance."""
+    factors = mix(torch.arange(1, rows.shape[2] + 1, device=rows.device) * GOLDEN) | 1
+    # A zero is a zero, whatever its sign.
+    return (rows + 0.0).view(torch.int32).long().mul_(factors).sum(2)
