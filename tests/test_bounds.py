@@ -442,6 +442,32 @@ def test_rounding_of_the_served_model_is_taken_off() -> None:
     assert served.arithmetic == "float32"
 
 
+def test_products_that_torch_may_round_further_are_taken_off() -> None:
+    net, x = mlp([50, 80, 80, 5]), torch.rand(64, 50)
+    graph = exact_graph(net, x[:1].double())
+    boxes = intervals(graph, reach(Linf(0.0), x)).boxes
+    with torch.no_grad():
+        made = x
+        for layer in net:
+            if isinstance(layer, torch.nn.Linear):
+                short, weight = (one.bfloat16().float() for one in (made, layer.weight))
+                made = short @ weight.T + layer.bias
+            else:
+                made = layer(made)
+        off = (made.double() - graph(x.double())).abs()
+    assert (off <= graph.rounding(boxes, 2.0**-24, 2.0**-8)).all()
+    assert (off > graph.rounding(boxes, 2.0**-24)).any()
+    threat, y = Threat(region=Linf(0.0)), net(x).argmax(1)
+    plain = prove(TorchModel(net), x, y, threat)
+    try:
+        torch.set_float32_matmul_precision("medium")
+        coarse = prove(TorchModel(net), x, y, threat)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (plain.arithmetic, coarse.arithmetic) == ("float32", "bf16")
+    assert (coarse.rounding > 10 * plain.rounding).all()
+
+
 def test_rounding_of_every_operation_is_taken_off() -> None:
     for net, shape in zoo().values():
         x = 4 * torch.rand(32, *shape)

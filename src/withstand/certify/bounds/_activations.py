@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._operations import Interval, Operation
+from ._operations import Interval, Operation, Unit
 
 
 class Relaxation(ABC):
@@ -116,9 +116,9 @@ class Rectifier(Activation):
         below = torch.where(unstable, torch.where(steep, 1.0, self.slope).to(lower), stable)
         return Lines((below, None), (chord, shift), free=unstable, least=self.slope)
 
-    def error(self, unit: float, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
+    def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
         if self.slope:
-            return errors[0] + 2 * unit * (boxes[0].largest + errors[0])
+            return errors[0] + 2 * unit.values * (boxes[0].largest + errors[0])
         # Where the input stays below 0 in spite of its error, the value is 0 without one.
         return torch.minimum(errors[0], (boxes[0].upper + errors[0]).clamp(min=0))
 
@@ -170,9 +170,9 @@ class Curve(Activation):
         shift = torch.where(under, self(touch) - tangent * touch, value - chord * lower)
         return slope, shift
 
-    def error(self, unit: float, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
+    def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
         # No slope is above 1, no value either; libraries promise a few units in the last place.
-        return errors[0] + 8 * unit
+        return errors[0] + 8 * unit.values
 
 
 def _sigmoid_slope(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._activations import Activation
 from ._moves import Nonnegative, Reshape, Scaling
-from ._operations import Interval, Operation, Shape
+from ._operations import Interval, Operation, Shape, Unit
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,18 @@ class Graph:
             boxes.append(node.operation.interval(*(boxes[i] for i in node.inputs)))
         return boxes
 
-    def rounding(self, boxes: list[Interval], unit: float) -> Tensor:
+    def rounding(self, boxes: list[Interval], unit: float, factors: float = 0.0) -> Tensor:
         """How far arithmetic of this unit roundoff takes the scores from the exact ones, (B, K).
 
-        It holds for sums taken in any order, not for reduced products such as TF32.
+        It holds for sums taken in any order. factors: the unit roundoff of the factors of products
+        in linear layers and convolutions, where they are rounded before, as TF32 does.
         """
+        both = Unit(unit, factors)
         errors = [boxes[0].largest.new_zeros(boxes[0].lower.shape)]
         for node in self._nodes:
             inside = tuple(boxes[i] for i in node.inputs)
             reached = tuple(errors[i] for i in node.inputs)
-            errors.append(node.operation.error(unit, inside, reached))
+            errors.append(node.operation.error(both, inside, reached))
         return errors[self.output]
 
     def exact(self) -> list[bool]:

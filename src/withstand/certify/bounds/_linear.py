@@ -9,7 +9,7 @@ from math import prod
 from torch import Tensor
 from torch.nn import functional
 
-from ._operations import Affine, Interval, Pulled, Shape, against, growth
+from ._operations import Affine, Interval, Pulled, Shape, Unit, against
 
 
 class _Matrix(Affine):
@@ -35,11 +35,11 @@ class _Matrix(Affine):
         radius = self.apply((upper - lower) / 2, self.kernel.abs(), None)
         return Interval(centre - radius, centre + radius)
 
-    def error(self, unit: float, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
+    def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
         terms = prod(self.kernel.shape[1:]) + 1
         weight, bias = self.kernel.abs(), None if self.bias is None else self.bias.abs()
         fresh = self.apply(boxes[0].largest + errors[0], weight, bias)
-        return self.apply(errors[0], weight, None) + growth(terms, unit) * fresh
+        return self.apply(errors[0], weight, None) + unit.products(terms) * fresh
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ._activations import Activation, Relaxation
-from ._operations import Interval, Shape
+from ._operations import Interval, Shape, Unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,5 +98,5 @@ class MaxPool(Activation):
             shape=tuple(box.lower.shape[1:]),
         )
 
-    def error(self, unit: float, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
+    def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
         return self(errors[0])

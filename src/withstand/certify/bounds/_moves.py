@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ._operations import Affine, Interval, Shape, against, growth
+from ._operations import Affine, Interval, Shape, Unit, against, growth
 
 
 class Scaling(Affine):
@@ -38,11 +38,11 @@ class Scaling(Affine):
         factor, shift = self.constants(like)
         return factor.abs(), shift.abs()
 
-    def error(self, unit: float, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
+    def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
         factor, shift = self.sizes(errors[0])
         # The network may do this, and make its constants, in up to eight roundings.
         fresh = (boxes[0].largest + errors[0]) * factor + shift
-        return errors[0] * factor + growth(8, unit) * fresh
+        return errors[0] * factor + growth(8, unit.values) * fresh
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +105,11 @@ class Nonnegative(Affine):
             x = [a.new_zeros(len(a), *shape).requires_grad_() for shape in shapes]
             return torch.autograd.grad(self(*x), x, a, create_graph=a.requires_grad)
 
-    def error(self, unit: float, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
+    def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
         if not self.terms:
             return self(*errors)
         reached = self(*(b.largest + e for b, e in zip(boxes, errors, strict=True)))
-        return self(*errors) + growth(self.terms + 1, unit) * reached
+        return self(*errors) + growth(self.terms + 1, unit.values) * reached
 
 
 class Reshape(Nonnegative):

@@ -37,8 +37,8 @@ class Operation(ABC):
         """Bounds of the values while the inputs stay in their boxes (Gowal et al. 2018)."""
 
     @abstractmethod
-    def error(self, unit: float, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
-        """How far rounding takes the values, in arithmetic of this unit roundoff.
+    def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
+        """How far rounding takes the values.
 
         boxes: bounds of the exact inputs; errors: how far rounding has taken them already.
         """
@@ -61,6 +61,18 @@ class Affine(Operation):
         a.scatter_(1, places[:, None], 1)
         a = a.reshape(-1, *shape)
         return self.pull(a, shapes), self.constant(a)
+
+
+class Unit(NamedTuple):
+    """The unit roundoff of a model's values, and of the factors of its matrices' products."""
+
+    values: float
+    factors: float = 0.0
+
+    def products(self, terms: int) -> float:
+        """The relative error of a sum of products of so many terms of a matrix."""
+        sums = growth(terms, self.values)
+        return sums + (2 * self.factors + self.factors**2) * (1 + sums)
 
 
 def growth(terms: int, unit: float) -> float:

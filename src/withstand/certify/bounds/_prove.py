@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from ._trace import exact_graph, served
 _BATCH = 64
 # The bounds' own rounding, many times over: they are carried through each layer twice.
 _OWN = 2.0**-48
+# How far torch may round the factors of products of float32; tensor cores cut TF32 off.
+_PRODUCTS = {"tf32": 2.0**-10, "bf16": 2.0**-8}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +40,8 @@ class Proofs:
     of how far the scores stay from it, less `rounding`, (N,); method: what gave the margin, (N,);
     seconds: time spent on each sample, (N,).
     arithmetic: what the proof covers, `float32` (the model as it is served, whatever the order of
-    its sums) or `real` (exact arithmetic); rounding: what was taken off for it, (N,).
+    its sums), `tf32` (where torch may compute products so) or `real` (exact arithmetic); rounding:
+    what was taken off for it, (N,).
     """
 
     proven: NDArray[np.bool_]
@@ -70,8 +73,9 @@ def prove(
     IBP first, then CROWN-IBP, CROWN, alpha-CROWN and beta-CROWN up to `method`, each on the samples
     that are still open; beta-CROWN, which splits the region, is for small networks. Bounds are
     computed in float64. arithmetic: `served` takes off what rounding in the model's own precision
-    can change (Higham 2002, 3.1), which excludes reduced products such as TF32; `real` proves the
-    statement for exact arithmetic. progress: called with samples done, all. Raises ModelError for
+    can change (Higham 2002, 3.1), TF32 and bfloat16 products included where torch is told to use
+    them, as it is by default for convolutions on a GPU; `real` proves the statement for exact
+    arithmetic. progress: called with samples done, all. Raises ModelError for
     operations that bounds do not pass through, ThreatError for a goal or region that they cannot
     state.
     """
@@ -83,15 +87,14 @@ def prove(
     if not len(x):
         raise ModelError("there are no samples to prove anything of; give at least one")
     with model.held(), torch.no_grad():
-        dtype = _precision(model, x)
-        unit = torch.finfo(dtype).eps / 2 if arithmetic == "served" else 0.0
+        kind = _precision(model, x) if arithmetic == "served" else _Kind("real", 0.0)
         graph = exact_graph(model, x[:1].double())
         asked = questions(threat.goal, y, graph.shapes[graph.output][0])
         parts = []
         for rows in torch.split(torch.arange(len(x), device=device), _BATCH):
             inside = reach(threat.take(rows.cpu().numpy()).region, x[rows], model.domain)
             part = Questions(asked.a[rows], asked.offset[rows], asked.margin)
-            parts.append(_proven(graph, inside, part, methods, unit + _OWN))
+            parts.append(_proven(graph, inside, part, methods, kind))
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(x))
     margin, place, seconds, rounding = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -101,9 +104,17 @@ def prove(
         method=tuple(METHODS[i] for i in place),
         seconds=seconds,
         rounding=rounding,
-        arithmetic=str(dtype).removeprefix("torch.") if arithmetic == "served" else "real",
+        arithmetic=kind.name,
         threat=threat.describe(),
     )
+
+
+class _Kind(NamedTuple):
+    """An arithmetic by its name, and its unit roundoff: of values, and of factors of products."""
+
+    name: str
+    unit: float
+    factors: float = 0.0
 
 
 class _Types(TorchFunctionMode):
@@ -121,25 +132,48 @@ class _Types(TorchFunctionMode):
         return found
 
 
-def _precision(model: Model, x: Tensor) -> torch.dtype:
-    """The coarsest type that the model computes in, autocast and casts of its own included."""
+def _precision(model: Model, x: Tensor) -> _Kind:
+    """The coarsest arithmetic that the model computes in.
+
+    With autocast, casts of the model's own, and products that torch may round further.
+    """
     with _Types() as types:
         model.scores(x[:1])
     own = {p.dtype for p in served(model).parameters() if p.is_floating_point()}
     coarsest: torch.dtype = max(
         own | types.seen or {x.dtype}, key=lambda dtype: torch.finfo(dtype).eps
     )
-    return coarsest
+    name, unit = str(coarsest).removeprefix("torch."), torch.finfo(coarsest).eps / 2
+    found = _products(x.device) & _PRODUCTS.keys() if coarsest == torch.float32 else set()
+    if not found:
+        return _Kind(name, unit)
+    name = max(found, key=_PRODUCTS.__getitem__)
+    return _Kind(name, unit, _PRODUCTS[name])
+
+
+def _products(device: torch.device) -> set[str]:
+    """How torch is told to compute products of float32 on a device."""
+    backends: Any = torch.backends
+    if not hasattr(backends, "fp32_precision"):  # before torch 2.9
+        if device.type == "cuda":
+            reduced = backends.cudnn.allow_tf32 or backends.cuda.matmul.allow_tf32
+            return {"tf32"} if reduced else set()
+        return {"bf16"} if torch.get_float32_matmul_precision() == "medium" else set()
+    kinds: tuple[Any, ...] = (backends.mkldnn.conv, backends.mkldnn.matmul)
+    if device.type == "cuda":
+        kinds = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    return {str(kind.fp32_precision) for kind in kinds}
 
 
 def _proven(
-    graph: Graph, inside: Reach, asked: Questions, methods: tuple[Method, ...], unit: float
+    graph: Graph, inside: Reach, asked: Questions, methods: tuple[Method, ...], kind: _Kind
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Margins, places of the methods that gave them, seconds and allowances, each (B,)."""
     samples, count = asked.a.shape[:2]
     began = perf_counter()
     bounded = intervals(graph, inside)
-    allowance = torch.einsum("bsk,bk->bs", asked.a.abs(), graph.rounding(bounded.boxes, unit))
+    rounding = graph.rounding(bounded.boxes, kind.unit + _OWN, kind.factors)
+    allowance = torch.einsum("bsk,bk->bs", asked.a.abs(), rounding)
     offset = asked.offset - allowance
     values = asked.a.new_full((samples, count), -torch.inf)
     margin = asked.a.new_full((samples,), -torch.inf)
