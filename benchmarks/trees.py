@@ -62,6 +62,7 @@ def trees() -> Rows:
                     "ART's time over ours": round(spent.wall / mine.wall, 1),
                 }
             )
+            print(rows[-1], flush=True)
     return rows
 
 

@@ -1,5 +1,6 @@
 """Minimum-norm attacks against closed forms, and the mathematics below them against solvers."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.optimize import LinearConstraint, linprog, minimize, minimize_scalar
 from torch import Tensor, nn
 
 from withstand import attacks
+from withstand.attacks._ball import project
 from withstand.attacks._pdpgd import proximal
 from withstand.attacks._plane import onto_plane
 from withstand.models import TorchModel
@@ -22,7 +24,7 @@ EXACT = [
     *((attacks.FAB(steps=20), norm) for norm in ("linf", "l2", "l1")),
     *((attacks.FAB(steps=20, targets=1), norm) for norm in ("linf", "l2", "l1")),
     (attacks.DDN(steps=300), "l2"),
-    (attacks.CarliniWagner(steps=200, searches=12), "l2"),
+    (attacks.CarliniWagner(steps=150, searches=9), "l2"),
     (attacks.DeepFool(), "linf"),
     (attacks.DeepFool(), "l2"),
     (attacks.DeepFool(), "l1"),
@@ -200,3 +202,42 @@ def test_one_target_is_planned_too() -> None:
     x[:, 0], x[:, 1] = 1.0, 0.0
     attacks.run(Spy(steps=2, targets=1), linear(3), x, y, Threat(region=Linf(0.01)))
     assert asked == [4]
+
+
+def test_the_nearest_point_with_few_changes_is_found_in_the_box() -> None:
+    problem, moves = boxed("l0")
+    points = problem.x + 2 * moves
+    for most in range(7):
+        found = project(problem, points, torch.full((8,), float(most)))
+        assert bool(((found >= 0) & (found <= 1)).all())
+        assert bool(((found != problem.x).sum(1) <= most).all())
+        kept = torch.tensor(list(combinations(range(6), most)), dtype=torch.long)
+        chosen = torch.zeros(len(kept), 6, dtype=torch.bool).scatter_(1, kept, True)
+        tried = torch.where(chosen[:, None], points.clamp(0, 1), problem.x)
+        least = (tried - points).square().sum(2).amin(0)
+        torch.testing.assert_close((found - points).square().sum(1), least)
+
+
+def test_the_end_of_ddn_leaves_less_than_its_steps_do() -> None:
+    x, y = torch.linspace(0.6, 0.9, 8)[:, None] * torch.tensor([1.0, 0.0, 0.0]), torch.ones(8)
+    result = attacks.run(attacks.DDN(steps=30), linear(), x, y.long(), Threat(region=L2(torch.inf)))
+    beyond = result.distance / (3 * x[:, 0] / 5) - 1
+    # Without it lengths are off by up to gamma, 0.05.
+    assert float(beyond.min()) >= -1e-6
+    assert float(beyond.max()) <= 0.01
+
+
+def test_an_example_of_sigma_zero_needs_each_of_its_changes() -> None:
+    generator = torch.Generator().manual_seed(1)
+    net = nn.Linear(30, 2, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.randn(2, 30, generator=generator))
+    x = torch.rand(40, 30, generator=generator)
+    model, y = TorchModel(net, domain=(0, 1)), net(x).argmax(1)
+    threat = Threat(region=L0(torch.inf))
+    found = attacks.run(attacks.SigmaZero(steps=60), model, x, y, threat).x_adv
+    for i in range(30):
+        changed = found[:, i] != x[:, i]
+        less = found.clone()
+        less[:, i] = x[:, i]
+        assert bool((net(less).argmax(1) == y)[changed].all())

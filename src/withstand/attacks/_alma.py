@@ -43,7 +43,7 @@ class ALMA(Attack):
     RMSProp with momentum descends the change's length plus the penalty function P2 of the
     difference of logits ratio. The multiplier is a moving average of P2's slope, and rho grows by a
     fifth every 10 steps without a success or a drop of the ratio to 95 %. Averages take 1 - 50 /
-    steps of their past, at least a half. 1 forward + 1 backward a step.
+    steps of their past, at least 0.6. 1 forward + 1 backward a step.
     """
 
     steps: int = 300
@@ -81,7 +81,7 @@ class ALMA(Attack):
         away = state.points - problem.x
         missed = _BEYOND - seen.loss
         found = torch.where(seen.hit & (state.found < 0), state.step, state.found)
-        alpha = 1 - 50 / max(self.steps, 100)
+        alpha = max(1 - 50 / self.steps, 0.6)
 
         check = begun & ((state.step + 1) % 10 == 0)
         stuck = check & (found < 0) & (missed >= 0.95 * state.missed)

@@ -116,8 +116,8 @@ def project(
         points = problem.x + _scale(problem, points - problem.x, radius * _INWARD)
     elif problem.norm == "l1":
         points = problem.x + _shrink(problem, points - problem.x, radius * _INWARD)
-    points = torch.clamp(points, problem.lower, problem.upper)
-    return _sparsest(problem.x, points, radius) if problem.norm == "l0" else points
+    inside = torch.clamp(points, problem.lower, problem.upper)
+    return _sparsest(problem.x, points, inside, radius) if problem.norm == "l0" else inside
 
 
 def _scale(problem: Problem, delta: Tensor, radius: Tensor) -> Tensor:
@@ -161,8 +161,13 @@ def _shrink(problem: Problem, delta: Tensor, radius: Tensor) -> Tensor:
     return delta.sign() * (kept * scale[:, None]).reshape(delta.shape)
 
 
-def _sparsest(x: Tensor, points: Tensor, most: Tensor) -> Tensor:
-    """The points with only the `most` (B,) largest changes kept; ties go to the first feature."""
-    size = (points - x).flatten(1).abs()
-    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return torch.where((rank < most[:, None]).reshape(x.shape), points, x)
+def _sparsest(x: Tensor, points: Tensor, inside: Tensor, most: Tensor) -> Tensor:
+    """The points inside the box with at most `most` (B,) changes that are nearest to the points.
+
+    Each change saves a part of the squared distance; the largest parts are kept, and ties go to the
+    first feature.
+    """
+    change = inside - x
+    saved = (change * (2 * (points - x) - change)).flatten(1)
+    rank = saved.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return torch.where((rank < most[:, None]).reshape(x.shape), inside, x)
