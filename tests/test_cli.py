@@ -125,7 +125,13 @@ def test_only_results_go_to_standard_output(capsys: pytest.CaptureFixture[str]) 
     assert told.err == "a word of the model\ninterrupted; start it again\n"
 
 
-def test_quiet_is_quiet_and_no_name_is_too_much_for_a_terminal(project: Path) -> None:
+def test_quiet_is_quiet_and_imports_no_compiler_and_no_name_is_too_much_for_a_terminal(
+    project: Path,
+) -> None:
+    # A compiler takes longer to import than most evaluations of small models.
+    kept = "\nimport atexit, sys\nfrom pathlib import Path\n"
+    kept += "atexit.register(lambda: Path('imported').write_text('\\n'.join(sys.modules)))\n"
+    (project / "model.py").write_text(MODEL + kept)
     config = project / "withstand.yaml"
     names = "  classes: [naïve, ζ, '[/b]', \"\\\\x1b[2J\", e, f, g, h, i, j]\n"
     config.write_text(config.read_text().replace("  limit: 1000\n", names), encoding="utf-8")
@@ -135,6 +141,9 @@ def test_quiet_is_quiet_and_no_name_is_too_much_for_a_terminal(project: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     assert "fools at least" in done.stdout
     assert "\x1b" not in done.stdout
+    imported = (project / "imported").read_text().splitlines()
+    assert "torch" in imported
+    assert "torch._dynamo" not in imported
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
@@ -243,6 +252,18 @@ def _break(project: Path, what: str) -> str:
         case "labels out of range":
             data(y_test=np.arange(60) % 12)
             return "labels run from 0 to 11"
+        case "one-hot labels":
+            data(y_test=np.eye(10)[np.load(project / "digits.npz")["y_test"]])
+            return "one-hot"
+        case "target beyond the classes":
+            edit("goal: untargeted", "goal: targeted\n  target: 10")
+            return "target is 10, the model has 10 classes"
+        case "regression of classes":
+            edit("goal: untargeted", "goal: regression\n  tolerance: 0.1")
+            return "the model gives 10; set goal to untargeted"
+        case "multilabel of classes":
+            edit("goal: untargeted", "goal: multilabel")
+            return "a 0 or 1 for each"
         case "class order":
             data(y_test=9 - np.load(project / "digits.npz")["y_test"])
             return "chance is 10.0 %"
@@ -267,7 +288,14 @@ def _break(project: Path, what: str) -> str:
     [
         *("no configuration", "missing key", "unknown key", "no weights", "pickled model"),
         *("weights that do not fit", "broken factory", "normalised data", "NaN in data"),
-        *("labels out of range", "class order", "empty data", "zero budget"),
+        *("one-hot labels", "target beyond the classes", "regression of classes"),
+        *(
+            "multilabel of classes",
+            "labels out of range",
+            "class order",
+            "empty data",
+            "zero budget",
+        ),
         *("unwritable output", "corrupted checkpoint"),
     ],
 )
@@ -288,6 +316,22 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert words in err, err
     left = [p for p in sorted(project.rglob("*")) if p not in before and p.is_file()]
     assert not [p for p in left if "__pycache__" not in p.parts]
+
+
+def test_a_defect_of_ours_is_not_taken_for_a_missed_limit(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("withstand.cli._main.app", broken)
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capfd.readouterr()
+    assert (end.value.code, out) == (70, "")
+    *_, last, told = err.splitlines()
+    assert last == "ZeroDivisionError: division by zero"
+    assert told.startswith("error: this is a defect of withstand")
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
@@ -355,37 +399,25 @@ def test_kill_9_and_the_same_command_again_end_in_the_same_report(
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(project: Path) -> None:
     config = project / "withstand.yaml"
     config.write_text(config.read_text().replace("preset: smoke", "preset: thorough"))
-    process = subprocess.Popen(
-        [*COMMAND, "evaluate"],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 60
-    while not (project / "withstand-report").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert err == "interrupted; the same command goes on from its checkpoint\n"
+    _interrupted(project, once="withstand-report")
 
 
 def test_ctrl_c_while_the_model_loads_ends_the_same_way(project: Path) -> None:
     waiting = "from pathlib import Path\nPath('here').touch()\nimport time\ntime.sleep(60)\n"
     (project / "model.py").write_text(waiting + MODEL)
-    process = subprocess.Popen(
-        [*COMMAND, "evaluate"],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 60
-    while not (project / "here").exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert err == "interrupted; the same command goes on from its checkpoint\n"
+    _interrupted(project, once="here")
+
+
+def _interrupted(project: Path, once: str) -> None:
+    """Ctrl-C once there is a file of that name."""
+
+    def interrupt(process: int) -> None:
+        until = time.monotonic() + 60
+        while not (project / once).exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(process, signal.SIGINT)
+
+    done = forked("evaluate", folder=project, meanwhile=interrupt)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted; the same command goes on from its checkpoint\n"

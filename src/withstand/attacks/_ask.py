@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models import Model, Objective
+from ..threat import check_goal
 from ._contract import Query, Seen
 from ._problem import Problem
 
@@ -72,6 +73,7 @@ class Asker:
         floor = batch_floor(model, x, batch)
         self.batch_invariant = floor is not None
         self.floor = floor or _FLOORS[0]
+        self._checked = False
 
     def _padded(self, points: Tensor) -> Tensor:
         missing = self.floor - len(points)
@@ -112,15 +114,23 @@ class Asker:
     def _seen(self, problem: Problem, points: Tensor, y: Tensor) -> Seen:
         n, padded = len(points), self._padded(points)
         if self.model.access == "labels":
-            return Seen(points, problem.goal.hit(self.model.labels(padded)[:n], y))
+            labels = self.model.labels(padded)[:n]
+            self._check(problem, labels, y)
+            return Seen(points, problem.goal.hit(labels, y))
         scores = self.model.scores(padded)[:n]
         return Seen(points, self._hit(problem, scores, y), scores)
 
     def _hit(self, problem: Problem, scores: Tensor, y: Tensor) -> Tensor:
         goal = problem.goal
+        self._check(problem, scores, y)
         hit = goal.hit(goal.decide(scores), y)
         # A model that answers with NaN has crashed; nobody was fooled. One sum tells mostly.
         return hit if isfinite(scores.sum().item()) else hit & scores.isfinite().all(1)
+
+    def _check(self, problem: Problem, answer: Tensor, y: Tensor) -> None:
+        if not self._checked:
+            check_goal(problem.goal, answer, y)
+            self._checked = True
 
     def scores(self, problem: Problem) -> Tensor:
         """Scores (B, K) at x."""

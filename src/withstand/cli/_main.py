@@ -14,6 +14,8 @@ from .._errors import WithstandError
 from .._version import __version__
 from ._streams import tolerant
 
+# EX_SOFTWARE of sysexits.h.
+_DEFECT = 70
 # A verb's file is imported when the verb is asked for: all of them would double what --help takes.
 _VERBS = {
     "init": "Write a commented withstand.yaml to start from, and with --from a table.yaml too.",
@@ -93,7 +95,11 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; exit codes are 0 pass, 1 fail, 2 usage or bad input, 3 inconclusive."""
+    """Run the command line.
+
+    Exit codes are 0 pass, 1 fail, 2 usage or bad input, 3 inconclusive, 70 a defect of ours, and
+    130 after Ctrl-C.
+    """
     tolerant()
     try:
         app()
@@ -102,3 +108,10 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:
+        import traceback
+
+        # Python's own exit code would be 1, which says that a limit was missed.
+        traceback.print_exc()
+        typer.echo("error: this is a defect of withstand; report it with the lines above", err=True)
+        sys.exit(_DEFECT)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._errors import DataError, did_you_mean, listed
+from .._errors import DataError, did_you_mean, listed, one_line
 from ..threat.tabular import Table
 
 Array = NDArray[Any]
@@ -99,13 +99,13 @@ def from_arrays(
     Whole numbers are classes also when stored as floats; text becomes indices into `classes`, which
     are sorted if not given. values: y is a regression's, and stays float32 even if it is whole.
     """
-    inputs = to_float32(np.asarray(x))
+    inputs = to_float32(_array(x, "x"))
     if inputs.ndim < 2:
         raise DataError(f"x has shape {inputs.shape}; give one row per sample, (N, ...)")
     labels, names = encode(
-        np.asarray(y), None if classes is None else tuple(classes), values=values
+        _array(y, "y"), None if classes is None else tuple(classes), values=values
     )
-    users = None if groups is None else _groups(np.asarray(groups))
+    users = None if groups is None else _groups(_array(groups, "groups"))
     check_lengths(inputs, labels, users)
     if inputs.size == 0:
         raise DataError(f"x is empty, shape {inputs.shape}; give at least one row and one feature")
@@ -132,6 +132,14 @@ def from_arrays(
         groups=users,
         table=table,
     )
+
+
+def _array(told: ArrayLike, name: str) -> Array:
+    try:
+        return np.asarray(told)
+    except (RuntimeError, TypeError, ValueError) as error:
+        # A tensor that requires gradients, or rows of several lengths.
+        raise DataError(f"{name} is no array: {one_line(error)}; give a numpy array") from None
 
 
 def check_lengths(x: Array, y: Array, groups: Array | None) -> None:

@@ -20,7 +20,7 @@ from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..evidence import Corpus
 from ..models import Model, describe
-from ..threat import Budget, Targeted, Threat
+from ..threat import Budget, Targeted, Threat, check_goal
 from ..threat.tabular import Capability
 from ._adaptive import Adaptation, judging
 from ._answers import Answers
@@ -128,7 +128,9 @@ class _Evaluation:
     def begin(self, checkpoint: str | Path | None) -> None:
         """The clean answers, what they say about the model, and what an earlier run has reached."""
         clean = self.clean = self._ask_clean()
-        goal, answers = self.threat.goal, self.answers.read(clean)
+        goal = self.threat.goal
+        check_goal(goal, clean, self.y)
+        answers = self.answers.read(clean)
         self.correct = ~goal.hit(answers, self.y).cpu()
         if isinstance(goal, Targeted):
             # Another wrong answer than the wanted one is no right one either.

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._errors import DataError, ModelError
 from ..models import Model
 from ..stats import wilson
-from ..threat import Goal, Targeted, Untargeted
+from ..threat import Goal, Targeted, Untargeted, check_goal
 
 
 def check_domain(model: Model, x: Tensor) -> None:
@@ -35,19 +35,9 @@ def check_clean(goal: Goal, clean: Tensor, answers: Tensor, y: Tensor, classes: 
             f"the model answers {bad} of {len(clean)} clean inputs with NaN or infinity; check "
             "its weights and preprocessing"
         )
+    check_goal(goal, clean, y)
     if not isinstance(goal, Untargeted | Targeted):
         return
-    if y.ndim != 1 or y.is_floating_point():
-        raise DataError(
-            f"labels have shape {tuple(y.shape)} and type {y.dtype}; this goal needs one whole "
-            "number for each input, or set goal to multilabel or regression"
-        )
-    low, high = int(y.min()), int(y.max())
-    if scored and not 0 <= low <= high < classes:
-        raise DataError(
-            f"labels run from {low} to {high}, the model has {classes} classes; give labels from "
-            f"0 to {classes - 1}"
-        )
     if len(y) >= 20 and bool((answers == answers[0]).all()) and bool((y != y[0]).any()):
         raise ModelError(
             f"one answer: the model says class {int(answers[0])} to all {len(y)} inputs; check its "

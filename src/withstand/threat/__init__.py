@@ -1,5 +1,6 @@
 """Threat models: who attacks, what they may change, what counts as success, what they may spend."""
 
+from ._fits import check_goal
 from ._goal import Evading, Goal, MultiLabel, Regression, Targeted, Untargeted
 from ._patch import Tones, frame, patch, stickers
 from ._region import L0, L1, L2, Box, Frozen, Linf, Mask, Region
@@ -27,6 +28,7 @@ __all__ = [
     "Threat",
     "Tones",
     "Untargeted",
+    "check_goal",
     "frame",
     "patch",
     "stickers",
