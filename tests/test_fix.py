@@ -12,21 +12,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import median_filter
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from withstand import WithstandError
 from withstand.evaluate import CHECKS, evaluate, fix
 from withstand.evaluate._fix import DONE, REMEDIES
+from withstand.evaluate._ways import Trial
 from withstand.models import (
     Differentiable,
     Ensemble,
     FunctionModel,
+    Jpeg,
+    Median,
     Pipeline,
     Randomized,
     Smoothed,
     StraightThrough,
     TorchModel,
+    standing_in,
     straight_through,
 )
 from withstand.testing import planted
@@ -241,6 +246,64 @@ def test_every_kind_of_model_is_led_through(digits: Any) -> None:
     assert straight_through(asked) is asked
 
 
+def _medians(x: Tensor) -> Tensor:
+    found = [median_filter(picture, 3, mode="nearest") for picture in x[:, 0].cpu().numpy()]
+    return torch.from_numpy(np.stack(found))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("hides", "change", "exact"),
+    [
+        (_files, Jpeg(quality=75), False),
+        (planted.jpeg(nn.Identity(), quality=40), Jpeg(quality=40), True),
+        (planted.jpeg(nn.Identity(), quality=82), Jpeg(quality=82), True),
+        (_medians, Median(size=3), True),
+    ],
+)
+def test_a_step_outside_torch_is_led_through_as_the_known_change_that_answers_alike(
+    hides: Callable[[Tensor], Tensor], change: Any, exact: bool, pictures: tuple[Tensor, Tensor]
+) -> None:
+    x = torch.nn.functional.interpolate(pictures[0], scale_factor=4, mode="bilinear")
+    weight = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 2))
+    for model in (TorchModel(net, preprocess=hides), Pipeline([hides], TorchModel(net))):
+        like = standing_in(model, x)
+        assert like is not None
+        assert like.change == change
+    own = x.clone().requires_grad_()
+    rng = np.random.default_rng(0)
+    (wanted,) = torch.autograd.grad((weight * change(own, rng)).sum(), own)
+    led = x.clone().requires_grad_()
+    out = StraightThrough(hides, stand_in=like)(led)
+    (gradient,) = torch.autograd.grad((weight * out).sum(), led)
+    assert torch.equal(out, hides(x.clone()))
+    # What cuts to whole numbers before the file looks a little elsewhere.
+    assert torch.allclose(gradient, wanted, atol=1e-5 if exact else 1)
+    assert not torch.allclose(gradient, weight.expand_as(x), atol=0.1)
+
+
+def test_nothing_stands_in_where_nothing_is_cut_off_or_a_line_does(digits: Any) -> None:
+    x = torch.from_numpy(digits.data.x)
+    asked = FunctionModel(lambda x: x.reshape(len(x), -1)[:, :10])
+    for model in (
+        digits.model,
+        asked,
+        TorchModel(planted.quantiser(digits.net)),
+        TorchModel(planted.detached(digits.net)),
+        TorchModel(digits.net, preprocess=lambda x: torch.from_numpy(1 - x.detach().numpy())),
+    ):
+        assert standing_in(model, x) is None
+
+
+def test_the_remedy_says_whose_gradient_it_takes(digits: Any) -> None:
+    x, y = torch.from_numpy(digits.data.x[:6]), torch.from_numpy(digits.data.y[:6])
+    trial = Trial(x=x, y=y, threat=THREAT, seed=0, batch=64)
+    model = TorchModel(planted.jpeg(digits.net, quality=30))
+    told = [way.done for way in trial._ways(model, through=True, smooth=False)]
+    assert len(told) == 2
+    assert "Jpeg(quality=" in told[0]
+
+
 def test_noise_shows_the_slope_of_a_quadratic_and_leaves_the_answers() -> None:
     model = TorchModel(nn.Identity(), domain=(-5, 5))
     smoothed = Smoothed(model, width=0.3, draws=8)
@@ -378,8 +441,8 @@ class Cooler(nn.Module):
 DEFENDED: dict[str, Callable[..., nn.Module]] = {
     "zero_gradient": lambda net, x: planted.zero_gradient(net),
     "quantiser": lambda net, x: planted.quantiser(net),
-    # At quality 75 the files themselves take off some of what is added: no attack that was tried,
-    # smoothed and targeted ones among them, came nearer than 3.5 points.
+    # At quality 75 the files themselves take off some of what is added: led through as a JPEG with
+    # a gradient, about 2 points more withstand, which is just at the limit.
     "jpeg": lambda net, x: planted.jpeg(net, quality=95),
     "thermometer": lambda net, x: planted.thermometer(net),
     "detached": lambda net, x: planted.detached(net),

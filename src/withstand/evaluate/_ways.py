@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import APGD, Attack, Square, run, train_surrogate
-from ..models import Model, Smoothed, adapt, averaged, straight_through
+from ..models import Model, Smoothed, adapt, averaged, standing_in, straight_through
 from ..threat import Targeted, Threat, Untargeted
 
 _STEPS = 20
@@ -66,12 +66,17 @@ class Trial:
 
     def _ways(self, model: Model, *, through: bool, smooth: bool) -> Iterator[Way]:
         if through:
-            straight = straight_through(model)
-            yield Way(
-                model=straight,
-                done="Gradients go straight through what cut them off: roundings, comparisons, "
-                "detached tensors and steps without a gradient of their own (BPDA).",
+            like = standing_in(model, self.x[: self.batch])
+            straight = straight_through(model, stand_in=like)
+            done = (
+                "Gradients go straight through what cut them off: roundings, comparisons, "
+                "detached tensors and steps without a gradient of their own (BPDA)."
             )
+            if like is not None:
+                done += (
+                    f" A step outside torch answers nearly as {like.change}, whose gradient it has."
+                )
+            yield Way(model=straight, done=done)
         else:
             straight = model
         yield Way(

@@ -36,7 +36,7 @@ from ._protocol import Gradient, Model, Objective
 from ._randomized import Randomized
 from ._resize_and_pad import ResizeAndPad
 from ._smoothed import Smoothed
-from ._straight import StraightThrough, straight_through
+from ._straight import StraightThrough, standing_in, straight_through
 from ._threshold import Thresholded
 from ._torch import TorchModel
 from ._total_variation import TotalVariation
@@ -95,6 +95,7 @@ __all__ = [
     "print_and_camera",
     "seen_through",
     "sklearn_model",
+    "standing_in",
     "straight_through",
     "trees_model",
     "warp",

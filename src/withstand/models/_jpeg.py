@@ -82,7 +82,7 @@ def rounded(x: Tensor, *, wave: float = 0.0) -> Tensor:
     """x to whole numbers, with the gradient of x - wave sin(2 pi x) / (2 pi): 1 without a wave."""
     soft = x - wave / (2 * math.pi) * (2 * math.pi * x).sin() if wave else x
     # The difference is zero to the last bit.
-    out: Tensor = x.round() + (soft - soft.detach())
+    out: Tensor = x.detach().round() + (soft - soft.detach())
     return out
 
 

@@ -29,11 +29,14 @@ class Reconnecting(TorchFunctionMode):
     x: the input (B, ...), attached. known: tensors that are no changed input, such as weights.
     Whole numbers and Booleans have a shade, an attached float of the same values: what is done to
     the numbers is done to the shade, and a float that comes of it has the shade's gradient.
+    instead: of a cut tensor, what it came from and the line through that, another in its place.
     """
 
-    def __init__(self, x: Tensor, known: Iterable[Tensor]) -> None:
+    def __init__(
+        self, x: Tensor, known: Iterable[Tensor], instead: Callable[..., Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.left = {x.shape: x}
+        self.left, self.instead = {x.shape: x}, instead
         # Kept with the tensors themselves, because an id is free again when its tensor is gone.
         self.shades: dict[int, tuple[Tensor, Tensor]] = {}
         self.joined = {id(t): (t, t._version, t) for t in known}
@@ -60,7 +63,7 @@ class Reconnecting(TorchFunctionMode):
             return tensor
         _, version, out = self.joined.get(id(tensor), (tensor, -1, tensor))
         if version != tensor._version:
-            out = _joined(tensor, self.left[tensor.shape])
+            out = _joined(tensor, self.left[tensor.shape], self.instead)
             self.joined[id(tensor)] = tensor, tensor._version, out
         return out
 
@@ -200,7 +203,7 @@ def _soft(
     return soft if fits else None
 
 
-def _joined(value: Tensor, source: Tensor) -> Tensor:
+def _joined(value: Tensor, source: Tensor, instead: Callable[..., Tensor] | None) -> Tensor:
     """The cut tensor (B, ...) as the line through source (B, ...) in each row that is like it."""
     if value.ndim < 2:
         return value
@@ -211,4 +214,5 @@ def _joined(value: Tensor, source: Tensor) -> Tensor:
     if not bool((alike & (own > 0)).any()):
         return value
     slope = torch.where(alike & (own > 0), both / own.clamp_min(1e-30), 0).to(value.dtype)
-    return straight(value, source.to(value.dtype) * slope.reshape(-1, *(1,) * (value.ndim - 1)))
+    line = source.to(value.dtype) * slope.reshape(-1, *(1,) * (value.ndim - 1))
+    return straight(value, line if instead is None else instead(value, source, line))

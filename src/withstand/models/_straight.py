@@ -14,6 +14,7 @@ from ._pipeline import Pipeline
 from ._protocol import Model
 from ._randomized import Randomized
 from ._reconnect import Reconnecting, mend
+from ._stand_in import StandIn, nearest
 from ._torch import TorchModel
 
 
@@ -24,11 +25,14 @@ class StraightThrough(nn.Module):
     detached tensors, trips through numpy and steps without a gradient of their own are the
     identity, comparisons are sigmoids, and whole numbers what they were rounded from.
     What runs outside torch, changes the shape and comes back unlike its input stays cut off.
+    stand_in: a known change of pictures whose gradient stands for that of steps which are cut off.
     """
 
-    def __init__(self, inner: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, inner: Callable[[Tensor], Tensor], *, stand_in: StandIn | None = None
+    ) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.stand_in = inner, stand_in
 
     def forward(self, x: Tensor) -> Tensor:
         """The value of `inner` at x (B, ...); without gradients it is only called."""
@@ -36,7 +40,7 @@ class StraightThrough(nn.Module):
             return self.inner(x)
         # What works in place on a leaf, through detach or data, would meet autograd's refusal.
         x = x.clone() if x.is_leaf else x
-        mode = Reconnecting(x, known=(*self.parameters(), *self.buffers()))
+        mode = Reconnecting(x, known=(*self.parameters(), *self.buffers()), instead=self._instead)
         with mode:
             out = self.inner(x)
         if isinstance(out, Tensor):
@@ -44,27 +48,66 @@ class StraightThrough(nn.Module):
             mend(out)
         return out
 
+    def _instead(self, value: Tensor, source: Tensor, line: Tensor) -> Tensor:
+        made = None if self.stand_in is None else self.stand_in(source.to(line.dtype))
+        return line if made is None else made
 
-def straight_through(model: Model) -> Model:
+
+def straight_through(model: Model, *, stand_in: StandIn | None = None) -> Model:
     """The model with `StraightThrough` around its torch modules and functions, else as it is."""
+    return _around(model, lambda inner: StraightThrough(inner, stand_in=stand_in))
+
+
+def standing_in(model: Model, x: Tensor) -> StandIn | None:
+    """The known change of pictures that is most like what cuts the model's gradient at x (B, ...).
+
+    None where nothing is cut off outside torch, or no known change is like it.
+    """
+    watching: list[_Watching] = []
+
+    def watched(inner: Callable[[Tensor], Tensor]) -> StraightThrough:
+        watching.append(_Watching(inner))
+        return watching[-1]
+
+    seen = _around(model, watched)
+    if seen is model:
+        return None
+    with seen.held():
+        seen.gradient(x, lambda scores: scores.sum(1))
+    found = (nearest(*each) for watch in watching for each in watch.cuts)
+    return next((stand_in for stand_in in found if stand_in is not None), None)
+
+
+class _Watching(StraightThrough):
+    """What is cut off, what it came from and the line through that, as they are met."""
+
+    def __init__(self, inner: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(inner)
+        self.cuts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def _instead(self, value: Tensor, source: Tensor, line: Tensor) -> Tensor:
+        self.cuts.append((value.detach(), source.detach(), line.detach()))
+        return line
+
+
+def _around(model: Model, wrap: Callable[[Callable[[Tensor], Tensor]], StraightThrough]) -> Model:
+    def wrapped(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        # Its parts are held by name, and it has a surrogate of the user's own.
+        known = isinstance(function, Differentiable | InputTransform)
+        return function if known else wrap(function)
+
     if isinstance(model, TorchModel):
         return TorchModel(
-            StraightThrough(model.net),
+            wrap(model.net),
             domain=model.domain,
-            preprocess=None if model.preprocess is None else _wrapped(model.preprocess),
+            preprocess=None if model.preprocess is None else wrapped(model.preprocess),
         )
     if isinstance(model, Pipeline):
-        steps = [_wrapped(step) for step in model.steps]
-        return Pipeline(steps, straight_through(model.model), domain=model.domain)
+        steps = [wrapped(step) for step in model.steps]
+        return Pipeline(steps, _around(model.model, wrap), domain=model.domain)
     if isinstance(model, Ensemble):
-        return Ensemble([straight_through(m) for m in model.models], combine=model.combine)
+        return Ensemble([_around(m, wrap) for m in model.models], combine=model.combine)
     if type(model) is Randomized:
-        inner = straight_through(model.model)
+        inner = _around(model.model, wrap)
         return Randomized(inner, draws=model.draws, combine=model.combine)
     return model
-
-
-def _wrapped(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    # Its parts are held by name, and it has a surrogate of the user's own.
-    known = isinstance(function, Differentiable | InputTransform)
-    return function if known else StraightThrough(function)

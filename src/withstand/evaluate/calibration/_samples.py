@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..._errors import DataError
 from ...stats import Ends, Interval, enough
+from ._largest import largest
 from ._result import Calibration, Column, Kind
 from ._rows import Rows, rows
-from ._shift import largest, moved, ranges, sizes, total
+from ._shift import moved, ranges, sizes, total
 from ._transport import earth_movers, flips, joint
 
 Array = NDArray[Any]
@@ -111,7 +112,7 @@ def _columns(
 def _radii(
     both: Rows, surely: NDArray[np.bool_], coverage: float, confidence: float, seed: int
 ) -> dict[str, Interval]:
-    furthest = largest(both, coverage, confidence, surely)
+    furthest = largest(both, coverage, confidence, surely, seed=seed)
     parts = {"linf": furthest, "l2": furthest, "l1": furthest}
     chosen = np.flatnonzero(surely)
     if len(chosen) > 1:

@@ -65,18 +65,6 @@ def sizes(middle: Range, surely: NDArray[np.bool_]) -> Ends:
     return Ends(np.abs(value), np.where(surely, least, 0.0), np.maximum(-low, high))
 
 
-def largest(both: Rows, coverage: float, confidence: float, surely: NDArray[np.bool_]) -> Ends:
-    """The size of the number that moves furthest, of those that surely moved if there are any.
-
-    Of several that may be it, any may seem so by chance: their low ends share the error.
-    """
-    among = surely if surely.any() else np.ones(len(surely), bool)
-    value, low, high = (part[among] for part in sizes(ranges(both, coverage, confidence), surely))
-    rivals = int((high >= low.max()).sum())
-    strict = sizes(ranges(both, coverage, 1 - (1 - confidence) / rivals), surely)
-    return Ends(value.max(), strict.low[among].max(), high.max())
-
-
 def total(
     both: Rows,
     coverage: float,
