@@ -100,7 +100,7 @@ def _compared(case: Case, ours: Scoring, theirs: Scoring) -> dict[str, Any]:
     }
 
 
-def _attacked(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+def attacked(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
     """PGD of 40 full steps, those that fool the network."""
     generator = torch.Generator().manual_seed(0)
     made = x + eps * (2 * torch.rand(x.shape, generator=generator) - 1)
@@ -122,7 +122,7 @@ def _digits() -> Iterator[Case]:
         return look.over(x, None, 256).activations[LAYER].contiguous()
 
     for eps in RADII:
-        odd = _attacked(net, *mnist("test", 300), eps)
+        odd = attacked(net, *mnist("test", 300), eps)
         yield Case(f"MNIST, PGD {eps:g}", features(known), features(benign), features(odd))
 
 
@@ -159,7 +159,7 @@ def _learned() -> Rows:
     their = timed(partial(peers.activation_detector, net, known[0], LAYER, RADII, 500, 10))
     rows: Rows = []
     for eps in RADII:
-        odd = _attacked(net, *mnist("test", 300), eps)
+        odd = attacked(net, *mnist("test", 300), eps)
         case = Case(f"MNIST, PGD {eps:g}", known[0], mnist("test", 2000, 1000)[0], odd)
         found = _compared(case, lambda x: ours.found.score(x).numpy(), their.found)
         rows.append(

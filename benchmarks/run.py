@@ -17,6 +17,7 @@ import tables
 import torch
 from detectors import rejection, stopped
 from detectors_cost import cost
+from detectors_members import members
 from detectors_peers import detectors
 from endpoint import endpoint
 from evidence import evidence
@@ -64,6 +65,7 @@ PARTS = {
     "rejection": rejection,
     "detectors-peers": detectors,
     "detectors-cost": cost,
+    "detectors-members": members,
     "guard-detectors": in_line,
     "guard": passing,
     "guard-json": upgrading,

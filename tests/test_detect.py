@@ -84,6 +84,21 @@ def test_one_forward_shows_all_layers_and_leaves_no_hook() -> None:
     assert not any(module._forward_hooks for module in net)
 
 
+def test_a_forward_that_fails_leaves_no_hook_but_those_of_others() -> None:
+    net, told = convolutional().eval(), []
+    net[1].register_forward_hook(lambda *_: told.append(1))
+    look = detect.Observer(model=TorchModel(net), needs="activations", layers=("1", "6"))
+    with pytest.raises(ModelError, match="failed on an input"):
+        look(torch.rand(1, 7))
+    assert [len(module._forward_hooks) for module in net] == [0, 1, 0, 0, 0, 0, 0, 0, 0]
+    gone = detect.Observer(model=TorchModel(net), needs="activations", layers=("1", "12"))
+    with pytest.raises(AttributeError):
+        gone(images(1))
+    look(images(1))
+    assert told == [1]
+    assert [len(module._forward_hooks) for module in net] == [0, 1, 0, 0, 0, 0, 0, 0, 0]
+
+
 def test_signals_are_averaged_over_time_and_tokens_over_their_places() -> None:
     signal = nn.Sequential(nn.Conv1d(2, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(30, 2)).eval()
     tokens = nn.Sequential(nn.Linear(4, 7), nn.ReLU(), nn.Flatten(), nn.Linear(42, 2)).eval()
@@ -194,8 +209,9 @@ def test_layers_of_any_width_are_measured_as_if_alone() -> None:
     widths = [part.shape[1] for part in seen.activations.values()]
     assert len(set(widths)) > 1
     distances = []
+    blocks = detector.state["whitening"].tensor_split(len(widths), 1)
     for i, (width, part) in enumerate(zip(widths, seen.activations.values(), strict=True)):
-        whitening = detector.state[f"{i}.whitening"][:, :width]
+        whitening = blocks[i].split(widths)[i][:, :width]
         gaps = (part @ whitening)[:, None] - detector.state["means"][i, :, :width]
         distances.append(gaps.square().sum(2).sqrt().amin(1))
     rare = detect.methods._tails.rarities(detector.state["scales"], torch.stack(distances))
@@ -234,9 +250,11 @@ def test_a_detector_holds_a_model_that_is_still_training() -> None:
     assert net.training
 
 
-def test_saved_and_loaded_it_says_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layers", [None, ("6",)])
+def test_saved_and_loaded_it_says_the_same(layers: tuple[str, ...] | None, tmp_path: Path) -> None:
     model = TorchModel(convolutional())
-    detector = detect.fit(detect.Mahalanobis(components=5), model, images(400))
+    method = detect.Mahalanobis(components=5, layers=layers)
+    detector = detect.fit(method, model, images(400))
     detector = detector.calibrate(images(400, seed=1))
     assert sorted(path.name for path in detector.save(tmp_path)) == [
         "detector.json", "state.safetensors",

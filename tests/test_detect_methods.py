@@ -39,7 +39,7 @@ from withstand.detect import (
 from withstand.detect.methods._answers import divergence, l1
 from withstand.detect.methods._mixture import mixture, rareness
 from withstand.detect.methods._residual import _residual
-from withstand.detect.methods._squeezing import _median_of_two
+from withstand.detect.methods._squeezing import _median_of_two, _non_local_means
 from withstand.models import Ensemble, FunctionModel, TorchModel
 from withstand.testing import check_detector
 from withstand.testing.planted._attacks import climbed
@@ -221,6 +221,7 @@ def test_the_suite_sees_planted_defects(method: type[Method], told: str) -> None
         ("FeatureSqueezing", {"bits": None, "median": None}, "at least one"),
         ("FeatureSqueezing", {"bits": 0}, "1 to 16"),
         ("FeatureSqueezing", {"median": 4}, "give 2, 3, 5 or 7"),
+        ("FeatureSqueezing", {"smoothing": 0.0}, "more than 0"),
         ("NoiseStability", {"sigma": 0.0}, "more than 0"),
         ("NoiseStability", {"draws": 0}, "at least 1"),
         ("NoiseStability", {"seed": 2**63}, "63 bits"),
@@ -288,6 +289,44 @@ def test_the_median_of_two_is_that_of_the_authors(shape: tuple[int, ...]) -> Non
     size = (1, 1, *(2,) * (len(shape) - 2))
     wanted = median_filter(x.numpy(), size=size, mode="nearest")
     assert np.array_equal(_median_of_two(x).numpy(), wanted)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 7)])
+def test_non_local_means_are_those_of_every_pair_of_places(shape: tuple[int, ...]) -> None:
+    x, strength = drawn(1, *shape), 0.2
+    images = x.numpy().reshape(1, 2, -1, shape[-1])
+    _, channels, height, width = images.shape
+    found = np.empty_like(images)
+    rows = 5 if height > 1 else 0
+
+    def value(image: Any, down: int, across: int) -> Any:
+        return image[:, min(max(down, 0), height - 1), min(max(across, 0), width - 1)]
+
+    for place in np.ndindex(1, height, width):
+        image, (i, j) = images[place[0]], place[1:]
+        total, weights = np.zeros(channels), 0.0
+        for down, across in np.ndindex(2 * rows + 1, 11):
+            move = (down - rows, across - 5)
+            # Patches continue at their edges, as the differences do.
+            around = [
+                (min(max(i + a, 0), height - 1), min(max(j + b, 0), width - 1))
+                for a, b in np.ndindex(3, 3)
+                for a, b in [(a - 1, b - 1)]
+            ]
+            gaps = [value(image, a + move[0], b + move[1]) - image[:, a, b] for a, b in around]
+            weight = np.exp(-np.square(gaps).mean() / strength**2)
+            total += weight * value(image, i + move[0], j + move[1])
+            weights += weight
+        found[place[0], :, i, j] = total / weights
+    np.testing.assert_allclose(_non_local_means(x, strength), found.reshape(x.shape), rtol=1e-4)
+
+
+def test_smoothing_undoes_noise_and_keeps_edges() -> None:
+    edge = torch.zeros(1, 1, 16, 16)
+    edge[..., 8:] = 1.0
+    noisy = edge + 0.05 * (2 * drawn(1, 1, 16, 16) - 1)
+    smooth = _non_local_means(noisy, 0.1)
+    assert (smooth - edge).square().mean() < 0.2 * (noisy - edge).square().mean()
 
 
 def test_squeezing_takes_the_largest_and_knows_the_range() -> None:

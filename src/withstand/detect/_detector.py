@@ -33,7 +33,7 @@ from .methods._answers import two
 
 Array = NDArray[Any]
 
-SCHEMA = "urn:withstand:detector:2"
+SCHEMA = "urn:withstand:detector:3"
 _FILES = ("detector.json", "state.safetensors")
 
 
@@ -178,7 +178,7 @@ class Detector:
 
     def _ready(self) -> AbstractContextManager[None]:
         # Holding copies buffers, which single inputs would feel.
-        still = self._modules and not any(module.training for module in self._modules)
+        still = self._modules and True not in [module.training for module in self._modules]
         return nullcontext() if still else self.model.held()
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import attrgetter
@@ -32,7 +31,7 @@ class Observer:
         """
         if NEEDS.index(self.needs) == 0:
             return Observation(x=x, scores=x.new_empty(len(x), 0), ask=self._ask, y=y)
-        with _recorded(network_of(self.model), self.layers) as found:
+        with _Recorded(network_of(self.model), self.layers) as found:
             scores = self._ask(x)
         return Observation(
             x=x,
@@ -89,7 +88,7 @@ def layer_names(model: Model, x: Tensor) -> tuple[str, ...]:
     if net is None:
         return ()
     leaves = [name for name, module in net.named_modules() if not list(module.children())]
-    with model.held(), torch.no_grad(), _recorded(net, leaves) as found:
+    with model.held(), torch.no_grad(), _Recorded(net, leaves) as found:
         model.scores(x)
     return tuple(found)[:-1]
 
@@ -127,41 +126,44 @@ def _nonlinear(module: nn.Module) -> bool:
     return type(module).__module__ == "torch.nn.modules.activation"
 
 
-@contextmanager
-def _recorded(net: nn.Module | None, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+class _Recorded:
     """The outputs (B, F) of some layers during a forward, in the order in which they came."""
-    found: dict[str, Tensor] = {}
-    if net is None or not names:
-        yield found
-        return
-    record = partial(_record, found, net)
-    # A network of one layer is that layer, by no name.
-    layers = [attrgetter(name)(net) if name else net for name in names]
-    hooks = [
-        layer.register_forward_hook(partial(record, name))
-        for name, layer in zip(names, layers, strict=True)
-    ]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def __init__(self, net: nn.Module | None, names: Sequence[str]) -> None:
+        self.net, self.names = net, names
+        self.found: dict[str, Tensor] = {}
+        self.hooks: list[tuple[dict[int, Any], int]] = []
+
+    def __enter__(self) -> dict[str, Tensor]:
+        net = self.net
+        if net is None:
+            return self.found
+        # A network of one layer is that layer, by no name.
+        layers = [attrgetter(name)(net) if name else net for name in self.names]
+        for name, layer in zip(self.names, layers, strict=True):
+            hook = partial(_record, self.found, net, name)
+            # As register_forward_hook does, whose handles single inputs would feel and whose own
+            # keys are not negative.
+            layer._forward_hooks[-id(hook)] = hook
+            self.hooks.append((layer._forward_hooks, -id(hook)))
+        return self.found
+
+    def __exit__(self, *error: object) -> None:
+        for hooks, key in self.hooks:
+            del hooks[key]
 
 
 def _record(
     found: dict[str, Tensor], net: nn.Module, name: str, module: nn.Module, given: Any, out: object
 ) -> None:
-    if isinstance(out, Tensor) and out.ndim > 1 and out.is_floating_point():
+    if isinstance(out, Tensor) and (axes := out.ndim) > 1 and out.is_floating_point():
         # A layer that is used twice counts where it is used last.
         found.pop(name, None)
-        found[name] = _pooled(out, net)
+        found[name] = out if axes == 2 else out.mean(_positions(net, axes))
 
 
-def _pooled(out: Tensor, net: nn.Module) -> Tensor:
-    """Means over positions: (B, C, H, W) and (B, C, L) to (B, C), tokens (B, T, D) to (B, D)."""
-    if out.ndim > 3:
-        return out.mean(tuple(range(2, out.ndim)))
-    if out.ndim == 2:
-        return out
-    signal = any(isinstance(module, nn.Conv1d) for module in net.modules())
-    return out.mean(2 if signal else 1)
+def _positions(net: nn.Module, axes: int) -> tuple[int, ...]:
+    """The axes of (B, C, H, W) and (B, C, L) after the channels, of tokens (B, T, D) the second."""
+    if axes == 3 and not any(isinstance(module, nn.Conv1d) for module in net.modules()):
+        return (1,)
+    return tuple(range(2, axes))

@@ -41,7 +41,9 @@ class Confidence(Method):
         return {}
 
     def score(self, state: State, seen: Observation) -> Tensor:
-        scores = two(seen.scores) / self.temperature
+        scores = two(seen.scores)
+        if self.temperature != 1:
+            scores = scores / self.temperature
         if self.of == "energy":
             return -self.temperature * scores.logsumexp(1)
         if self.of == "margin":

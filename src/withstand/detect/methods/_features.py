@@ -12,7 +12,7 @@ from torch import Tensor
 from ..._errors import ConfigError, DataError
 from .._contract import Method, Needs, Observation, State
 from ._answers import two
-from ._tails import rarity, tails
+from ._tails import edges, rarities, several_tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +53,13 @@ class OnFeatures(Method):
         if len(views) == 1:
             return _numbered(0, self.learned(views[0], y))
         state: State = {}
-        held = torch.arange(len(y), device=y.device) % 5 == 4
+        held, scores = torch.arange(len(y), device=y.device) % 5 == 4, []
         for i, features in enumerate(views):
             part = self.learned(features[~held], y[~held])
-            scores = self.suspicion(part, features[held], answers[held])
-            state |= _numbered(i, part | {"scale": tails(scores)})
-        return state
+            scores.append(self.suspicion(part, features[held], answers[held]))
+            state |= _numbered(i, part)
+        knots = several_tails(torch.stack(scores, 1))
+        return state | {"scales": knots, "edges": edges(knots)}
 
     def score(self, state: State, seen: Observation) -> Tensor:
         views, answers = self._views(seen), _answers(seen)
@@ -69,8 +70,7 @@ class OnFeatures(Method):
         ]
         if len(found) == 1:
             return found[0]
-        columns = [rarity(part["scale"], s) for part, s in zip(parts, found, strict=True)]
-        return torch.stack(columns, 1).amax(1)
+        return rarities(state["scales"], torch.stack(found), state["edges"]).amax(0)
 
     def _views(self, seen: Observation) -> list[Tensor]:
         if self.of == "input":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..._errors import ConfigError, DataError
 from .._contract import Method, Needs, Observation, State
-from ._tails import rarities, several_tails
+from ._tails import edges, rarities, several_tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,18 @@ class Mahalanobis(Method):
         layers = list(seen.activations.values())
         parts = [_fitted(part[~held].double(), y[~held], self.components) for part in layers]
         width = max(means.shape[1] for _, means in parts)
-        # All of one width, so that the distances of all layers are one operation.
-        state = {f"{i}.whitening": _padded(part[0], width) for i, part in enumerate(parts)}
-        state["means"] = torch.stack([_padded(means, width) for _, means in parts])
-        state["scales"] = several_tails(_distances(state, [part[held] for part in layers]).T)
-        return state
+        # All of one width and in one block, so that each step of all layers is one operation.
+        blocks = [_padded(part, width) for part, _ in parts]
+        state: State = {
+            "whitening": torch.block_diag(*blocks),  # type: ignore[no-untyped-call]
+            "means": torch.stack([_padded(means, width) for _, means in parts]),
+        }
+        knots = several_tails(_distances(state, [part[held] for part in layers]).T)
+        return state | {"scales": knots, "edges": edges(knots)}
 
     def score(self, state: State, seen: Observation) -> Tensor:
-        return rarities(state["scales"], _distances(state, list(seen.activations.values()))).amax(0)
+        distances = _distances(state, list(seen.activations.values()))
+        return rarities(state["scales"], distances, state["edges"]).amax(0)
 
 
 def _fitted(features: Tensor, y: Tensor, components: int) -> tuple[Tensor, Tensor]:
@@ -87,7 +91,9 @@ def shrunk(residuals: Tensor) -> Tensor:
 
 def _distances(state: State, layers: list[Tensor]) -> Tensor:
     """Distances (L, B) of each layer's features (B, F) to the nearest mean."""
-    white = torch.stack([part @ state[f"{i}.whitening"] for i, part in enumerate(layers)])
+    means = state["means"]
+    white = torch.cat(layers, 1) @ state["whitening"]
     # Without the shortcut by products, whose rounding would depend on the rows beside.
     exact = "donot_use_mm_for_euclid_dist"
-    return torch.cdist(white, state["means"], compute_mode=exact).amin(2)
+    white = white.view(-1, len(means), means.shape[2]).transpose(0, 1)
+    return torch.cdist(white, means, compute_mode=exact).amin(2)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..._errors import ConfigError, DataError, one_line
+from ..._errors import ConfigError
 from .._contract import State
+from ._fast_mcd import fast_mcd
 from ._features import OnFeatures, enough
 
 _FLOOR = 1e-6
@@ -20,10 +20,9 @@ _FLOOR = 1e-6
 class RobustCovariance(OnFeatures):
     """Squared Mahalanobis distance by the minimum covariance determinant (Rousseeuw 1984).
 
-    Found by the FastMCD of Rousseeuw and Van Driessen (1999) as scikit-learn has it: mean and
-    covariance of the share of inputs that are closest together, so that odd ones among those that
-    were taken for benign do not widen it. support: that share, None for about a half. No extra
-    pass.
+    Found by the FastMCD of Rousseeuw and Van Driessen (1999): mean and covariance of the share of
+    inputs that are closest together, so that odd ones among those that were taken for benign do not
+    widen it. support: that share, None for about a half. No extra pass.
     """
 
     support: float | None = None
@@ -38,8 +37,6 @@ class RobustCovariance(OnFeatures):
             )
 
     def learned(self, features: Tensor, y: Tensor) -> State:
-        from sklearn.covariance import MinCovDet
-
         enough(len(features), 2 * features.shape[1] + 2, "a robust covariance of these features")
         rows = features.detach().double().cpu()
         centre = rows.mean(0)
@@ -49,21 +46,12 @@ class RobustCovariance(OnFeatures):
         whitening = vectors * values.clamp_min(least).rsqrt()
         moving = values > least
         if moving.any():
-            found = MinCovDet(support_fraction=self.support, random_state=self.seed)
             white = (rows - centre) @ whitening[:, moving]
-            try:
-                # Directions in which the closest do not vary have a floor below.
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    found.fit(white.numpy())
-            except ValueError as error:
-                raise DataError(
-                    f"there is no robust covariance of these features ({one_line(error, 100)}); "
-                    "raise support, or use mahalanobis"
-                ) from None
-            inner, axes = torch.linalg.eigh(torch.from_numpy(found.covariance_))
+            location, covariance = fast_mcd(white.numpy(), self.support, self.seed)
+            # Directions in which the closest do not vary have a floor below.
+            inner, axes = torch.linalg.eigh(torch.from_numpy(covariance))
             inverse = torch.linalg.pinv(whitening[:, moving])
-            centre = centre + torch.from_numpy(found.location_) @ inverse
+            centre = centre + torch.from_numpy(location) @ inverse
             most = axes * inner.clamp_min(_FLOOR * float(inner.max())).rsqrt()
             whitening = torch.cat((whitening[:, moving] @ most, whitening[:, ~moving]), 1)
         learned = {"centre": centre.float(), "whitening": whitening.float()}

@@ -56,9 +56,17 @@ def rarity(knots: Tensor, scores: Tensor) -> Tensor:
     return torch.addcmul(y, slope, scores - x)
 
 
-def rarities(knots: Tensor, scores: Tensor) -> Tensor:
-    """The rarities (M, B) of several scores (M, B), by the knots (3, M, K) of each."""
+def edges(knots: Tensor) -> Tensor:
+    """Where each piece ends but the last, (M, K - 1), of knots (3, M, K); a copy."""
+    return knots[0, :, 1:].clone(memory_format=torch.contiguous_format)
+
+
+def rarities(knots: Tensor, scores: Tensor, ends: Tensor | None = None) -> Tensor:
+    """The rarities (M, B) of several scores (M, B), by the knots (3, M, K) of each.
+
+    ends: the `edges` of these knots where they are at hand.
+    """
     values = scores.detach().contiguous()
-    place = torch.searchsorted(knots[0, :, 1:].contiguous(), values, right=True)
+    place = torch.searchsorted(edges(knots) if ends is None else ends, values, right=True)
     x, y, slope = knots.gather(2, place.expand(3, -1, -1)).unbind()
     return torch.addcmul(y, slope, scores - x)
