@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 from writers import write_until_killed
@@ -26,10 +27,13 @@ from withstand.evidence.log import (
     Head,
     Log,
     Signer,
+    Tensor,
     Vault,
     _log,
+    _record,
     _segment,
     append_to,
+    fingerprinted,
     read,
     read_checkpoints,
     verify,
@@ -309,6 +313,33 @@ def test_text_of_any_kind_stays_inside_its_record(tmp_path: Path) -> None:
             log.append({"number": text})
     assert verify(tmp_path).faults == ()
     assert len(numbers(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+def test_times_are_written_to_their_last_digit(
+    lacking: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacking:
+        monkeypatch.setattr(_record, "orjson", None)
+    chance, head = random.Random(0), Head(0, "0" * 64)
+    for digits in range(12):
+        wall, mono = chance.uniform(0, 2e9), chance.uniform(0, 10**digits) * 1e-6
+        line, head = _record.encode(
+            head, wall=wall, mono=mono, boot="b", kind="decision", content=b"{}"
+        )
+        found = _record.decode(line)
+        assert (found.wall, found.mono, found.hash) == (wall, mono, head.hash)
+
+
+def test_the_fingerprint_is_of_the_numbers_however_they_lie() -> None:
+    numbers = np.arange(12.0).reshape(3, 4)
+    for values in (
+        *(numbers.astype(kind) for kind in ("<f8", "<f4", "<f2", "u1", "?", ">i4")),
+        numbers[:, ::2], numbers[::-1], numbers.T, numbers[:0], np.array(3.0),
+    ):  # fmt: skip
+        about, octets = fingerprinted([Tensor("x", "FP64", values)])
+        assert about == f"x\0FP64{values.shape}".encode()
+        assert bytes(octets) == values.tobytes()
 
 
 def test_whoever_can_write_everything_is_caught_by_an_anchor(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from withstand.guard import (
     App,
     Call,
     Guard,
+    Key,
     Keys,
     Ladder,
     Line,
@@ -29,6 +30,8 @@ from withstand.guard import (
     Signal,
     Standing,
 )
+from withstand.guard._record import record_of
+from withstand.guard._routes import Route
 from withstand.guard.answers import Answered
 from withstand.guard.wire import Inference
 
@@ -240,3 +243,12 @@ def test_it_serves_on_a_socket() -> None:
         with urlopen(Asking(url, v2_body(X)), timeout=5) as answer:
             found = json.load(answer)["outputs"][0]["data"]
     np.testing.assert_allclose(np.reshape(found, (2, 3)), scores(X), rtol=1e-6)
+
+
+def test_a_record_tells_milliseconds_to_the_microsecond() -> None:
+    told = record_of(
+        "1", None, route=Route(kind="infer", form="v2", path="/"), key=Key(id="k", tenant="t"),
+        line=Line(mode="enforce", upstream=Model()), answer=None, failure=None, steps=(),
+        times=(1.2345678, 0.0004321), more={},
+    )  # fmt: skip
+    assert told["ms"] == [1234.568, 0.432]

@@ -85,6 +85,66 @@ def test_whatever_changes_it_is_read_as_if_nothing_were_known(
     assert outcome(content) == expected
 
 
+def raw_body(values: Any = (0.5, 2), datatype: str = "FP32", **more: Any) -> tuple[bytes, bytes]:
+    """The text and the numbers of a request."""
+    kind = {"FP32": "<f4", "INT8": "<i1", "FP64": "<f8"}[datatype]
+    numbers = np.array(values, kind).tobytes()
+    tensor = {**ONE, "datatype": datatype, "parameters": {"binary_data_size": len(numbers)}}
+    return json.dumps({**more, "inputs": [tensor]}).encode(), numbers
+
+
+RAW = [raw_body(), raw_body((-3, 4), "INT8"), raw_body((0.25, 1e300), "FP64", outputs=[])]
+
+
+def raw_outcome(text: bytes, numbers: bytes) -> Any:
+    try:
+        asked = read_v2(text + numbers, str(len(text)), LIMITS)
+    except RequestError as error:
+        return error.status, error.reason, str(error)
+    return write_v2(asked, raw=True), [named.span for named in asked.inputs], asked.binary
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    base=st.sampled_from(RAW),
+    place=st.integers(0, 150),
+    size=st.integers(0, 4),
+    put=st.one_of(st.sampled_from([b"", b"7", b"FP64", b"INT8", b"[2]", b"}", b'"']),
+                  st.binary(max_size=4)),
+    numbers=st.one_of(
+        st.binary(max_size=18),
+        st.sampled_from([np.array([np.nan, 1], "<f4").tobytes(), np.array([1, 2], "<f4").tobytes(),
+                         np.array([1, np.inf], "<f8").tobytes()]),
+    ),
+    touched=st.booleans(),
+)  # fmt: skip
+def test_raw_numbers_behind_a_text_are_read_as_if_nothing_were_known(
+    base: tuple[bytes, bytes], place: int, size: int, put: bytes, numbers: bytes, touched: bool
+) -> None:
+    text = base[0][:place] + put + base[0][place + size :] if touched else base[0]
+    _v2._envelopes = Envelopes()
+    expected = raw_outcome(text, numbers)
+    _v2._envelopes = Envelopes()
+    for one in RAW:
+        raw_outcome(*one)
+    assert len(_v2._envelopes._known) == len(RAW)
+    assert raw_outcome(text, numbers) == expected
+
+
+def test_a_known_text_before_raw_numbers_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, numbers in (*RAW, raw_body(id="a")):
+        read_v2(text + numbers, str(len(text)), LIMITS)
+    monkeypatch.setattr(_v2, "members", None)
+    text, _ = raw_body()
+    asked = read_v2(text + raw_body((3, 4))[1], str(len(text)), LIMITS)
+    np.testing.assert_array_equal(asked.inputs[0].values, [[3, 4]])
+    assert asked.inputs[0].ends == (3, 4)
+    # A text with an id is read each time, and so is one with its numbers in it.
+    for text, numbers in (raw_body(id="a"), (body(), b"")):
+        with pytest.raises(TypeError):
+            read_v2(text + numbers, str(len(text)), LIMITS)
+
+
 @pytest.mark.parametrize("shape", [b"[7]", b"[1, 1]", b"[0]"])
 def test_no_other_list_is_taken_for_the_numbers(shape: bytes) -> None:
     content = BASES[4]

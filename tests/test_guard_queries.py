@@ -246,6 +246,27 @@ def test_near_copies_weigh_as_much_as_they_are_near() -> None:
     assert found.score == pytest.approx(wanted.sum(), rel=1e-5)
 
 
+def test_near_copies_are_all_of_the_last_queries_but_exact_repetitions() -> None:
+    rng = np.random.default_rng(0)
+    points = np.hstack((rng.uniform(0, 1, (12, 3)), np.ones((12, 1)))).astype(np.float32)
+    ring, before, found = Ring(20, 3), {}, 0
+    for number in range(200):
+        asked = int(rng.integers(12))
+        spot = Spot(points[asked], float(points[asked].dot(points[asked])) - 1, 100 + asked)
+        near = ring.near(spot)
+        weights = {
+            slot: 1 - ((points[asked] - points[other]) ** 2).sum()
+            for slot, other in sorted(before.items())
+            if other != asked and ((points[asked] - points[other]) ** 2).sum() < 1
+        }
+        assert near.slots.tolist() == list(weights)
+        np.testing.assert_allclose(near.weights, list(weights.values()), atol=1e-5)
+        found += len(weights)
+        assert ring.put(spot) == number
+        before[number % 20] = asked
+    assert found > 500
+
+
 def test_steps_down_and_flips_are_counted() -> None:
     ring = Ring(8, 1)
 
@@ -271,6 +292,15 @@ def test_answers_to_what_was_forgotten_are_not_kept() -> None:
     assert not (ring.told == 7).any()
     ring.tell(numbers[4], (7, 7, 7))
     assert (ring.told[0] == 7).all()
+
+
+def test_a_query_without_an_answer_has_not_that_of_the_one_before_it() -> None:
+    ring, spot = Ring(2, 1), Spot(np.array([0, 1], np.float32), 0.0, 1)
+    for _ in range(2):
+        ring.tell(ring.put(spot), (1, 0.5, 3))
+    ring.put(spot)
+    assert np.isnan(ring.told[0]).all()
+    assert ring.told[1].tolist() == [1, 0.5, 3]
 
 
 def test_habits_of_a_client(images: Any, calibration: Calibration) -> None:

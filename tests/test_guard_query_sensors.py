@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from withstand._errors import DataError
 from withstand.guard import Access, Answer, Guard, Key, Line, Request
+from withstand.guard.answers import Answered, Output
 from withstand.guard.queries import (
     Calibration,
     QuerySensor,
@@ -22,6 +23,7 @@ from withstand.guard.queries import (
     calibrate,
     read_queries,
 )
+from withstand.guard.queries._sensor import _told
 from withstand.guard.wire import Limits, read_v2
 
 
@@ -118,6 +120,16 @@ def test_a_batch_is_seen_one_after_the_other(images: Any, calibration: Calibrati
     # Near copies in the last rows only: each has those before it.
     guarded.ask(np.concatenate((images[:50], near_copies(images[1600], 3, 1e-4))))
     assert guarded.signals[0][1] == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 64, 65])
+def test_the_class_and_the_margin_are_those_of_the_two_highest_scores(classes: int) -> None:
+    scores = np.random.default_rng(0).integers(0, 8, (40, classes)) / 8
+    output = Output("scores", "FP64", scores)
+    found = _told(Answered(answer=Answer(200, [], b""), form="v2", outputs=(output,)))
+    ranked = np.sort(scores, 1)
+    assert [label for label, _ in found] == scores.argmax(1).tolist()
+    assert [margin for _, margin in found] == (ranked[:, -1] - ranked[:, -2]).tolist()
 
 
 def test_the_command_calibrates(images: Any, tmp_path: Path) -> None:

@@ -80,6 +80,33 @@ def test_raw_tensors_come_in_the_order_of_the_inputs() -> None:
     assert asked.inputs[0].parameters == {"k": "v"}
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_stands_beside_raw_numbers_goes_on_whatever_was_asked_before(turn: int) -> None:
+    told = {"name": f"beside{turn}"}
+    requests = [
+        request(tensor(**told)),
+        request(tensor(**told), id="a"),
+        request(tensor(**told), parameters={"k": 1}),
+        request(tensor(**told), parameters={"binary_data_output": True}),
+        request(tensor(**told), outputs=[{"name": "y"}]),
+        request(tensor(**told, parameters={"k": "v"})),
+        request(tensor(**told), tensor(name="other")),
+        request(tensor(**told, shape=[2, 2])),
+        request(tensor(**told, datatype="FP64")),
+        request(tensor(**told, data=[9, 8, 7, 6])),
+    ][::turn]
+    for text in requests * 2:
+        asked = read(text)
+        body, headers = write_v2(asked, raw=True)
+        length = int(headers["inference-header-content-length"])
+        expected = json.loads(write_v2(asked, raw=False).body)
+        for one, named in zip(expected["inputs"], asked.inputs, strict=True):
+            del one["data"]
+            one.setdefault("parameters", {})["binary_data_size"] = named.values.nbytes
+        assert json.loads(body[:length]) == expected
+        assert body[length:] == b"".join(named.values.tobytes() for named in asked.inputs)
+
+
 @pytest.mark.parametrize("raw", [False, True])
 def test_text_is_carried_as_bytes(raw: bool) -> None:
     asked = read(request(tensor(shape=[2, 1], datatype="BYTES", data=[["naïve"], ["\u200b:"]])))

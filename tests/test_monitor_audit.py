@@ -95,11 +95,15 @@ def test_a_chain_that_was_written_anew_is_sound_in_itself_and_not_to_an_anchor(
         audit.verify(heads(anchor, public))
 
 
-def test_an_anchor_that_cannot_be_told_is_counted_and_stops_nothing(tmp_path: Path) -> None:
+def test_an_anchor_that_cannot_be_told_is_counted_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     acts(Store(tmp_path / "store"), "ann")
     one = watching(tmp_path, Clock(), audit_anchor="no/such/folder", slos={})
     one.step()
     assert one.own()["audit_anchor_failures"][1] == {"": 1.0}
+    (said,) = [one.getMessage() for one in caplog.records if "audit_anchor" in one.getMessage()]
+    assert said.startswith("monitor.audit_anchor no/such/folder cannot be written")
 
 
 def test_nothing_is_signed_of_an_empty_log(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 from ._asgi import Message, Receive, Scope, Send
 from ._guard import Guard
-from ._intake import Intake, busy, ended, too_slow
+from ._intake import LONG_BODY, Intake, busy, ended, too_slow
 from ._message import Answer, Request
 
 
@@ -30,6 +30,10 @@ class App:
         guard, intake = self.guard, self.intake
         length = _length(scope)
         needed = intake.needed(length)
+        barred = guard.barred(_request(scope)) if needed > LONG_BODY else None
+        if barred is not None:
+            await _send(send, barred)
+            return
         if not intake.enter(needed):
             guard.metrics.count("refused", "busy")
             await _send(send, busy())
@@ -67,10 +71,7 @@ class App:
             except ValueError:
                 guard.metrics.count("refused", "too_large")
                 return intake.too_large()
-        path = scope["raw_path"].decode("latin-1")
-        if scope["query_string"]:
-            path += "?" + scope["query_string"].decode("latin-1")
-        return await guard.answer(Request(scope["method"], path, list(scope["headers"]), body))
+        return await guard.answer(_request(scope, body))
 
     async def _rest(self, message: Message, receive: Receive) -> bytes:
         parts, size = [], 0
@@ -84,6 +85,13 @@ class App:
             if not message.get("more_body"):
                 return b"".join(parts)
             message = await receive()
+
+
+def _request(scope: Scope, body: bytes = b"") -> Request:
+    path = scope["raw_path"].decode("latin-1")
+    if scope["query_string"]:
+        path += "?" + scope["query_string"].decode("latin-1")
+    return Request(scope["method"], path, list(scope["headers"]), body)
 
 
 def _length(scope: Scope) -> int | None:

@@ -28,7 +28,8 @@ from .canary import CANARY, STABLE
 from .wire import Inference, RequestError, read_rows, read_v2, write_rows, write_v2
 
 _log = logging.getLogger("withstand.guard")
-_PASSED = (b"traceparent", b"tracestate", b"x-request-id")
+_PASSED = frozenset((b"traceparent", b"tracestate", b"x-request-id"))
+_AS_IT_IS = _PASSED | {b"inference-header-content-length", b"content-type", b"content-encoding"}
 _LENGTH = b"inference-header-content-length"
 _ARM = b"x-withstand-arm"
 _BESIDE = 64
@@ -71,10 +72,7 @@ class Guard:
         """The answer to a request; whatever happens, there is one, and it is counted."""
         model = tenant = ""
         try:
-            route = find_route(request.method, request.path)
-            line = None if route is None else self._line(route)
-            if route is None or line is None:
-                raise RequestError(404, "route", "there is nothing here")
+            route, line = self._way(request)
             model = route.model if route.model in self.lines else ""
             if route.kind == "health":
                 answer = plain_error(await line.upstream.ask("GET", route.path, []))
@@ -85,7 +83,7 @@ class Guard:
                     answer = plain_error(await line.upstream.ask("GET", route.path, []))
                 else:
                     answer = await self._infer(request, route, line, key)
-                answer = answer._replace(headers=[*answer.headers, *headers])
+                answer = Answer(answer.status, [*answer.headers, *headers], answer.body)
         except RequestError as error:
             self.metrics.count("refused", error.reason)
             answer = refusal(error.status, str(error), error.headers)
@@ -99,9 +97,33 @@ class Guard:
         self.metrics.count("requests", model, tenant, str(answer.status))
         return answer
 
+    def barred(self, head: Request) -> Answer | None:
+        """The answer to a request that is refused whatever its body is; None where that counts."""
+        model = ""
+        try:
+            route, _ = self._way(head)
+            model = route.model if route.model in self.lines else ""
+            if route.kind != "health":
+                self.access.whose(head.headers)
+            if route.kind != "infer":
+                raise RequestError(413, "too_large", "there is no body here")
+        except RequestError as error:
+            self.metrics.count("refused", error.reason)
+            self.metrics.count("requests", model, "", str(error.status))
+            return refusal(error.status, str(error), error.headers)
+        return None
+
     async def settled(self) -> None:
         """Wait until what is being observed beside the requests has been looked at."""
         await asyncio.gather(*self._beside)
+
+    def _way(self, request: Request) -> tuple[Route, Line]:
+        """Where a request goes; raises RequestError where it goes nowhere."""
+        route = find_route(request.method, request.path)
+        line = None if route is None else self._line(route)
+        if route is None or line is None:
+            raise RequestError(404, "route", "there is nothing here")
+        return route, line
 
     def _line(self, route: Route) -> Line | None:
         line = self.lines.get(route.model, self.lines.get(""))
@@ -174,6 +196,8 @@ class Guard:
 
     def _steps(self, line: Line, level: int, key: Key, route: Route) -> tuple[str, ...]:
         """The actions that are taken: those of a level of the ladder, and those ordered."""
+        if not level and not self.mitigations.held:
+            return ()
         steps = line.standing.ladder.steps(level) if level and line.mode == "enforce" else ()
         ordered = self.mitigations.of(key.id, route.model if route.model in self.lines else "")
         if not ordered:
@@ -182,7 +206,12 @@ class Guard:
 
     def _experiment(self, request: Request, key: Key) -> dict[str, Any]:
         """What a record tells of the permitted attack that a request belongs to."""
-        if self._experiments is None or EXPERIMENT not in [name for name, _ in request.headers]:
+        if self._experiments is None:
+            return {}
+        for name, _ in request.headers:
+            if name == EXPERIMENT:
+                break
+        else:
             return {}
         found = self._experiments.read(request.headers, key.id)
         if found is None:
@@ -213,8 +242,12 @@ class Guard:
                 call.arm = STABLE
         form = call.route.form
         body, told = write_v2(call.asked, raw=line.raw) if form == "v2" else write_rows(call.asked)
-        headers = [(name.encode(), value.encode()) for name, value in told.items()]
-        headers += [pair for pair in request.headers if pair[0] in _PASSED]
+        headers = []
+        for name, value in told.items():
+            headers.append((name.encode(), value.encode()))
+        for pair in request.headers:
+            if pair[0] in _PASSED:
+                headers.append(pair)
         if "tag" in steps:
             headers.append((b"x-withstand-flagged", b"1"))
         before, call.status = time.perf_counter(), 0
@@ -230,11 +263,7 @@ class Guard:
         self, request: Request, route: Route, line: Line, key: Key, started: float
     ) -> Answer:
         """Pass on what was sent as it is, and look at it beside, if there is time."""
-        headers = [
-            pair
-            for pair in request.headers
-            if pair[0] in (*_PASSED, _LENGTH, b"content-type", b"content-encoding")
-        ]
+        headers = [pair for pair in request.headers if pair[0] in _AS_IT_IS]
         more = self._experiment(request, key)
         forced = more.pop("arm", "")
         digest = "" if line.canary is None else self._mac(request.body)

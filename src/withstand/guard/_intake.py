@@ -6,6 +6,9 @@ from ._message import Answer, Headers, refusal
 
 _LAST: Headers = [(b"connection", b"close")]
 
+LONG_BODY = 65_536
+"""Bytes above which a body is given room only after the request's head was looked at."""
+
 
 class Intake:
     """Counts requests under way, and the memory that their bodies may come to need.

@@ -33,15 +33,16 @@ class Mitigation:
 class Mitigations:
     """Those that hold, in a file where one is given, so that they outlive a restart.
 
-    Raises ConfigError for a file that is none, and for one that cannot be written.
+    held: by their ids, with some that are over. Raises ConfigError for a file that is none, and for
+    one that cannot be written.
     """
 
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock
-        self._held: dict[str, Mitigation] = {}
+        self.held: dict[str, Mitigation] = {}
         if path is not None and path.exists():
             try:
-                self._held = {one["id"]: Mitigation(**one) for one in json.loads(path.read_text())}
+                self.held = {one["id"]: Mitigation(**one) for one in json.loads(path.read_text())}
             except (OSError, ValueError, TypeError, KeyError):
                 raise ConfigError(
                     f"mitigations {path} cannot be read; restore the file, or remove it"
@@ -66,12 +67,12 @@ class Mitigations:
 
     def of(self, key: str, model: str) -> tuple[str, ...]:
         """The actions ordered against a client of a model, from mild to severe."""
-        if not self._held:
+        if not self.held:
             return ()
         now = self._clock()
         ordered = {
             one.action
-            for one in self._held.values()
+            for one in self.held.values()
             if one.until > now and one.key in ("", key) and one.model in ("", model)
         }
         return tuple(action for action in ACTIONS if action in ordered)
@@ -82,9 +83,9 @@ class Mitigations:
 
     def _live(self) -> dict[str, Mitigation]:
         now = self._clock()
-        return {name: one for name, one in self._held.items() if one.until > now}
+        return {name: one for name, one in self.held.items() if one.until > now}
 
     def _write(self, held: dict[str, Mitigation]) -> None:
         if self._path is not None:
             keep(self._path, json.dumps([asdict(one) for one in held.values()], indent=1))
-        self._held = held
+        self.held = held

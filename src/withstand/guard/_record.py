@@ -25,7 +25,12 @@ def record_of(
     not take. times: seconds in all and of the model. more: what else there is to tell of this one.
     """
     canary = line.canary if call is not None and call.arm == CANARY else None
-    flagged = call is not None and any(signal.flagged for signal in call.signals)
+    flagged, signals = False, []
+    for one in call.signals if call is not None else ():
+        flagged = flagged or one.flagged
+        signals.append(
+            [one.sensor, float(one.score), float(one.threshold), bool(one.flagged), one.failed]
+        )
     told: dict[str, Any] = {
         "id": identity,
         "tenant": key.tenant,
@@ -38,7 +43,7 @@ def record_of(
         "decision": "refuse" if failure else "flag" if flagged else "pass",
         "status": failure.status if failure else answer.status if answer else 0,
         "done": steps,
-        "ms": [round(1e3 * seconds, 3) for seconds in times],
+        "ms": [round(1e6 * times[0]) / 1e3, round(1e6 * times[1]) / 1e3],
         **more,
     }
     if failure is not None:
@@ -49,10 +54,7 @@ def record_of(
         told["fingerprint"] = call.fingerprint
         told["tensors"] = [[one.name, one.datatype, one.values.shape] for one in call.asked.inputs]
         told["trace"] = call.trace
-        told["signals"] = [
-            [one.sensor, float(one.score), float(one.threshold), bool(one.flagged), one.failed]
-            for one in call.signals
-        ]
+        told["signals"] = signals
         would = line.standing.ladder.steps(call.level)
         if would != steps:
             told["would"] = would

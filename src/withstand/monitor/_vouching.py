@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
 from ..evidence.log import Head, Signer, anchor_at
 from .store import Audit
 
+_log = logging.getLogger("withstand.monitor")
 SIGNING = "audit-signing.pem"
 """The signing key, in the monitor's folder; made where there is none."""
 
@@ -19,7 +21,7 @@ class Vouching:
     """
 
     def __init__(self, audit: Audit, place: str, *, key: Path, folder: Path) -> None:
-        self._audit, self._last = audit, Head(0, "")
+        self._audit, self._place, self._last = audit, place, Head(0, "")
         self._signer = Signer(key, anchors=(anchor_at(place, folder),), every=1, seconds=math.inf)
 
     @property
@@ -36,8 +38,14 @@ class Vouching:
             return f"action {self._last.seq} is not the one that was signed, or is gone"
         head = self._audit.head()
         if head.seq > self._last.seq:
+            before = self.failures
             self._signer(head)
             self._last = head
+            if self.failures > before:
+                _log.warning(
+                    "monitor.audit_anchor %s cannot be written, so that action %d is not anchored; "
+                    "make its folder, or mount it", self._place, head.seq,
+                )  # fmt: skip
         return ""
 
     def close(self) -> None:

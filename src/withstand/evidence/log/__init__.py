@@ -11,7 +11,7 @@ from ._record import START, Head, Record
 from ._retention import Retained, Retention, retain
 from ._s3 import S3Anchor, read_bucket
 from ._segment import Break, Place, read
-from ._tensors import Tensor, fingerprinted, pack, unpack
+from ._tensors import Tensor, fingerprinted, octets, pack, unpack
 from ._vault import Vault
 from ._verify import Verified, verify
 
@@ -44,6 +44,7 @@ __all__ = [
     "event_schema",
     "fingerprinted",
     "indexed",
+    "octets",
     "order",
     "pack",
     "read",

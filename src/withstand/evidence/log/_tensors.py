@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -41,14 +42,26 @@ def fingerprinted(tensors: Iterable[Named]) -> list[bytes | memoryview]:
     """What the fingerprint of an input is taken over: names, types, shapes and values."""
     parts: list[bytes | memoryview] = []
     for one in tensors:
-        parts.append(f"{one.name}\0{one.datatype}{one.values.shape}".encode())
+        parts.append(_about(one.name, one.datatype, one.values.shape))
         if one.datatype == "BYTES":
             for part in one.values.ravel():
                 parts += (len(part).to_bytes(8, "little"), part)
         else:
-            # Not copied: they may be megabytes.
-            parts.append(one.values.reshape(-1).view(np.uint8).data)
+            parts.append(octets(one.values))
     return parts
+
+
+@lru_cache(maxsize=256)
+def _about(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    return f"{name}\0{datatype}{shape}".encode()
+
+
+def octets(values: NDArray[Any]) -> memoryview:
+    """The bytes of numbers, not copied where they lie in order: they may be megabytes."""
+    try:
+        return values.data.cast("B")
+    except (TypeError, ValueError):
+        return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def pack(tensors: Sequence[Tensor]) -> bytes:

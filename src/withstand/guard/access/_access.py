@@ -22,17 +22,21 @@ class Access:
 
     def admit(self, request: Request) -> tuple[Key, Headers]:
         """Whose request it is, and what is told of the quota that is left."""
-        key = NOBODY if self.keys is None else self._find(self.keys, request.headers)
+        key = self.whose(request.headers)
         return key, [] if self.quota is None else within(self.quota, key)
 
-    def _find(self, keys: Keys, headers: Headers) -> Key:
-        shown = [
-            value[7:] if name == b"authorization" and value[:7].lower() == b"bearer " else value
-            for name, value in headers
-            if name in (b"x-api-key", b"authorization")
-        ]
+    def whose(self, headers: Headers) -> Key:
+        """Whose request it is, without a count."""
+        if self.keys is None:
+            return NOBODY
+        shown = []
+        for name, value in headers:
+            if name == b"x-api-key":
+                shown.append(value)
+            elif name == b"authorization":
+                shown.append(value[7:] if value[:7].lower() == b"bearer " else value)
         # Two keys are nobody's: servers would differ about which one counts.
-        found = keys.find(shown[0].decode("latin-1")) if len(shown) == 1 else None
+        found = self.keys.find(shown[0].decode("latin-1")) if len(shown) == 1 else None
         if found is None:
             raise RequestError(
                 401, "key", "no valid API key; send it as x-api-key or Authorization: Bearer"
@@ -43,7 +47,9 @@ class Access:
 def within(quota: Quota, key: Key) -> Headers:
     """Headers that tell of a client's quota; raises RequestError 429 where it is used up."""
     verdict = quota.take(key.id)
-    headers = [(name.encode(), value.encode()) for name, value in quota.headers(verdict).items()]
+    headers = []
+    for name, value in quota.headers(verdict).items():
+        headers.append((name.encode(), value.encode()))
     if not verdict.allowed:
         raise RequestError(429, "quota", "too many requests; slow down", headers)
     return headers

@@ -70,12 +70,8 @@ class Quota:
             self._due.move_to_end(client)
             if len(self._due) > self._clients:
                 self._due.popitem(last=False)
-        return Verdict(
-            allowed=allowed,
-            remaining=max(0, math.floor((most - (due - now)) / self._pace + 1e-9)),
-            reset=due - now,
-            retry=0.0 if allowed else after - now - most,
-        )
+        remaining = max(0, math.floor((most - (due - now)) / self._pace + 1e-9))
+        return Verdict(allowed, remaining, due - now, 0.0 if allowed else after - now - most)
 
     def headers(self, verdict: Verdict) -> dict[str, str]:
         """What a client is told (draft-ietf-httpapi-ratelimit-headers); seconds are whole ones."""

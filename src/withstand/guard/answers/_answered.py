@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from heapq import nlargest
 from math import prod
 from types import MappingProxyType
@@ -23,6 +22,7 @@ Array = NDArray[Any]
 
 _LENGTH = b"inference-header-content-length"
 _FEW = 64
+_NOTHING = memoryview(b"")
 
 
 class Output(NamedTuple):
@@ -50,10 +50,12 @@ class Answered:
     outputs: tuple[Output, ...] = ()
     told: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
+    # Not cached: until Python 3.12 that takes a lock, and longer than the search.
+    @property
     def scores(self) -> Array | None:
         """Scores (B, K) of the first output that has as much as two floats a row."""
-        for values in (output.values for output in self.outputs):
+        for output in self.outputs:
+            values = output.values
             if values.ndim == 2 and values.shape[1] > 1 and values.dtype.kind == "f":
                 return values
         return None
@@ -73,7 +75,7 @@ class Answered:
             found.append([[one, float(f"{row[one]:.4g}")] for one in best])
         return found
 
-    @cached_property
+    @property
     def labels(self) -> Array | None:
         """The classes (B,) that the answer names, by its scores or by whole numbers."""
         scores = self.scores
@@ -108,11 +110,16 @@ def read_answer(answer: Answer, form: Form) -> Answered:
 
 
 def _v2(answer: Answer) -> tuple[tuple[Output, ...], dict[str, Any]]:
-    length = next((int(value) for name, value in answer.headers if name == _LENGTH), None)
-    if length is not None and not 0 < length <= len(answer.body):
+    length = len(answer.body)
+    for name, value in answer.headers:
+        if name == _LENGTH:
+            length = int(value)
+            break
+    if not 0 < length <= len(answer.body):
         raise ValueError("length")
-    content = orjson.loads(answer.body if length is None else answer.body[:length])
-    tail = memoryview(answer.body)[len(answer.body) if length is None else length :]
+    whole = length == len(answer.body)
+    content = orjson.loads(answer.body if whole else answer.body[:length])
+    tail = _NOTHING if whole else memoryview(answer.body)[length:]
     found = []
     for told in content.pop("outputs"):
         name, datatype, shape = told["name"], told["datatype"], tuple(told["shape"])

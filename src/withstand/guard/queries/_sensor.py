@@ -28,6 +28,7 @@ STEPS = 20.0
 _AT_ONCE = 32
 _LARGE = 1e15
 _FEW = 64
+_FLOAT = np.dtype(np.float32)
 
 
 class QuerySensor(Sensor):
@@ -140,11 +141,16 @@ def rows_of(asked: Inference) -> Array | None:
     Several inputs are put side by side.
     """
     found = [one.values for one in asked.inputs if one.datatype != "BYTES"]
-    if not found or any(one.ndim == 0 or len(one) != len(found[0]) for one in found):
+    if not found or not found[0].ndim:
         return None
-    flat = [one.reshape(len(one), -1) for one in found]
-    x = flat[0] if len(flat) == 1 else np.hstack(flat)
-    if x.dtype == np.float32:
+    rows = len(found[0])
+    for one in found[1:]:
+        if one.ndim == 0 or len(one) != rows:
+            return None
+    x = found[0].reshape(rows, -1)
+    if len(found) > 1:
+        x = np.hstack([x, *(one.reshape(rows, -1) for one in found[1:])])
+    if x.dtype == _FLOAT:
         return np.ascontiguousarray(x)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(x, np.float32)
@@ -160,15 +166,18 @@ def _ordinary(asked: Inference) -> bool:
 
 def _told(answered: Answered) -> list[tuple[int, float]]:
     """The class of each row, and the margin between its two highest scores, NaN without scores."""
-    labels, scores = answered.labels, answered.scores
+    scores = answered.scores
+    if scores is not None and scores.shape[1] <= _FEW:
+        found = []
+        for row in scores.tolist():
+            *_, second, first = sorted(row)
+            found.append((row.index(first), first - second))
+        return found
+    labels = answered.labels
     if labels is None:
         return []
     if scores is None:
         return [(label, math.nan) for label in labels.tolist()]
-    if scores.shape[1] > _FEW:
-        best = np.partition(scores, -2, axis=1)
-        margins = (best[:, -1] - best[:, -2]).tolist()
-    else:
-        ranked = [sorted(row)[-2:] for row in scores.tolist()]
-        margins = [second - first for first, second in ranked]
+    best = np.partition(scores, -2, axis=1)
+    margins = (best[:, -1] - best[:, -2]).tolist()
     return list(zip(labels.tolist(), margins, strict=True))

@@ -115,11 +115,12 @@ class Schema:
 def _checked(named: Named, wanted: Input) -> int:
     """The rows of an input that fits, 0 where it does not count them."""
     shape, found = wanted.shape, named.values.shape
-    if found != shape and (
-        len(found) != len(shape)
-        or any(size not in (-1, real) for size, real in zip(shape, found, strict=True))
-    ):
-        raise _unfit(f"input {named.name!r} must have shape {list(shape)}, -1 for any size")
+    if found != shape:
+        right = len(found) == len(shape)
+        for size, real in zip(shape, found, strict=False):
+            right = right and (size == real or size == -1)
+        if not right:
+            raise _unfit(f"input {named.name!r} must have shape {list(shape)}, -1 for any size")
     if named.parameters and not (named.name in _ROWS and set(named.parameters) == {"columns"}):
         _check_parameters(f"input {named.name!r}", named.parameters, wanted.parameters)
     return found[0] if shape[0] == -1 else 0

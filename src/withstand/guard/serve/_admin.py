@@ -9,18 +9,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import orjson
 
 from ..._errors import WithstandError
 from .._asgi import Receive, Scope, Send
-from .._message import Answer, refusal
+from .._message import Answer, Request, refusal
 from .._mitigations import Mitigation
 from ._canaries import ORDERS, Canaries
 
 _HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-_BODY = 65_536
+
+BODY = 65_536
+"""Bytes of a body at most, but for what is beside."""
 
 
 class Operated(Protocol):
@@ -91,22 +94,37 @@ class Admin:
             return
         headers = dict(scope["headers"])
         path, method = scope["path"], scope["method"]
-        if not _HOST.fullmatch(headers.get(b"host", b"")):
-            answer = refusal(421, "this is not the name of this machine")
-        elif path in self._reading:
-            answer = await self._reading[path](headers) if method == "GET" else _method("GET")
-        elif path not in self._changing and path not in self._beside:
-            answer = refusal(404, "there is nothing here")
-        elif method != "POST":
-            answer = _method("POST")
-        elif not hmac.compare_digest(headers.get(b"authorization", b""), b"Bearer " + self._token):
-            answer = refusal(401, "the admin token is missing: Authorization: Bearer TOKEN")
-        elif path in self._beside:
-            await self._beside[path](scope, receive, send)
-            return
-        else:
-            answer = await self._change(path, await body_of(receive))
+        answer = self._refused(method, path, headers)
+        if answer is None:
+            if path in self._beside:
+                await self._beside[path](scope, receive, send)
+                return
+            if path in self._reading:
+                answer = await self._reading[path](headers)
+            else:
+                answer = await self._change(path, await body_of(receive))
         await send_answer(send, answer)
+
+    def barred(self, head: Request) -> Answer | None:
+        """Why a request with a long body is refused before that is read, None where it is not."""
+        path = unquote(head.path.partition("?")[0])
+        answer = self._refused(head.method, path, dict(head.headers))
+        if answer is None and path in self._reading:
+            answer = refusal(413, "there is no body here")
+        return answer
+
+    def _refused(self, method: str, path: str, headers: dict[bytes, bytes]) -> Answer | None:
+        if not _HOST.fullmatch(headers.get(b"host", b"")):
+            return refusal(421, "this is not the name of this machine")
+        if path in self._reading:
+            return None if method == "GET" else _method("GET")
+        if path not in self._changing and path not in self._beside:
+            return refusal(404, "there is nothing here")
+        if method != "POST":
+            return _method("POST")
+        if not hmac.compare_digest(headers.get(b"authorization", b""), b"Bearer " + self._token):
+            return refusal(401, "the admin token is missing: Authorization: Bearer TOKEN")
+        return None
 
     async def _change(self, path: str, body: bytes | None) -> Answer:
         try:
@@ -202,7 +220,7 @@ async def body_of(receive: Receive) -> bytes | None:
         if message["type"] == "http.disconnect":
             return None
         body += bytes(message.get("body", b""))
-        if len(body) > _BODY:
+        if len(body) > BODY:
             return None
         if not message.get("more_body"):
             return body

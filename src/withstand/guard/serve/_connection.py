@@ -11,7 +11,7 @@ from email.utils import formatdate
 import httptools
 
 from ...config import LimitsConfig
-from .._intake import Intake, busy, ended, too_slow
+from .._intake import LONG_BODY, Intake, busy, ended, too_slow
 from .._message import Answer, Headers, Request, refusal
 from .._metrics import Metrics
 from ._head import LONG, NOT_HTTP, SLOW, HeadError, answer_head, body_length
@@ -25,15 +25,17 @@ _IDLE, _HEAD, _BODY = range(3)
 class Door:
     """What all connections of a port have in common; the limits may change while it is open.
 
-    answer: what is behind it. most: connections at one time. empty: set while there are none.
+    answer: what is behind it. barred: what is answered to the head of a request with a long body,
+    None where that is to come. most: connections at one time. empty: set while there are none.
     closing: whether each connection ends with the answer that is under way.
     """
 
     def __init__(
         self, answer: Callable[[Request], Awaitable[Answer]], intake: Intake,
         limits: LimitsConfig, metrics: Metrics, *, most: int,
+        barred: Callable[[Request], Answer | None] = lambda head: None,
     ) -> None:  # fmt: skip
-        self.answer, self.intake = answer, intake
+        self.answer, self.barred, self.intake = answer, barred, intake
         self.limits, self.metrics, self.most = limits, metrics, most
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -227,6 +229,11 @@ class Connection(asyncio.Protocol):
         self._turn = asked
         intake = self._door.intake
         needed = intake.needed(asked.length)
+        if needed > LONG_BODY:
+            barred = self._door.barred(Request(asked.method, asked.path, asked.headers))
+            if barred is not None:
+                self._say(asked, barred)
+                return
         if not intake.enter(needed):
             self._door.metrics.count("refused", "busy")
             self._say(asked, busy())

@@ -38,19 +38,24 @@ def body_length(headers: Headers, version: str) -> int | None:
         raise HeadError(505, "version", "HTTP/1.1, please")
     if len(headers) > _MOST:
         raise LONG
-    names = [name for name, _ in headers]
-    hosts = names.count(b"host")
+    hosts = lengths = 0
+    length, codings = b"0", []
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            lengths, length = lengths + 1, value
+        elif name == b"transfer-encoding":
+            codings.append(value.lower())
     if hosts != 1 and (hosts or version == "1.1"):
         raise HeadError(400, "host", "one Host, please")
-    lengths = names.count(b"content-length")
-    if b"transfer-encoding" in names:
-        codings = [value for name, value in headers if name == b"transfer-encoding"]
-        if lengths or version != "1.1" or [one.lower() for one in codings] != [b"chunked"]:
+    if codings:
+        if lengths or version != "1.1" or codings != [b"chunked"]:
             raise HeadError(400, "framing", "one length or chunks, not both")
         return None
     if lengths > 1:
         raise HeadError(400, "framing", "one Content-Length, please")
-    return int(headers[names.index(b"content-length")][1]) if lengths else 0
+    return int(length)
 
 
 def answer_head(answer: Answer, date: bytes, *, last: bool) -> bytes:
@@ -63,7 +68,8 @@ def answer_head(answer: Answer, date: bytes, *, last: bool) -> bytes:
     if first is None:
         raise ValueError("no status")
     lines = [first, date]
-    lines += [name + b": " + value for name, value in answer.headers]
+    for name, value in answer.headers:
+        lines.append(name + b": " + value)
     if last and (b"connection", b"close") not in answer.headers:
         lines.append(b"connection: close")
     if answer.status != 204:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..._errors import ConfigError, WithstandError
 from ...config import host_and_port
 from .._intake import Intake
-from ._admin import Admin
+from ._admin import BODY, Admin
 from ._analysis import Analysis
 from ._applied import applied
 from ._connection import Door
@@ -21,9 +21,9 @@ from ._port import Port
 from ._service import Service
 
 _log = logging.getLogger("withstand.guard")
-_ADMIN_CONNECTIONS = 64
-# Events that a cluster's logger sends come here too, and are as long as bodies of requests.
-_ADMIN_BODY, _ADMIN_MEMORY = 32 * 2**20, 64 * 2**20
+_CONNECTIONS = 64
+# Events that a cluster's logger sends to the operators' port are as long as bodies of requests.
+_EVENT, _EVENTS = 32 * 2**20, 64 * 2**20
 _TICK = 1.0
 
 
@@ -59,7 +59,7 @@ class Server:
         limits = service.config.limits
         self._sockets: list[socket.socket] = []
         try:
-            _allow(limits.connections + limits.upstream_connections * 2 + _ADMIN_CONNECTIONS * 2)
+            _allow(limits.connections + limits.upstream_connections * 2 + _CONNECTIONS * 2)
             for key in ("listen", "admin", "analysis"):
                 address = getattr(service.config, key)
                 if address is not None:
@@ -70,14 +70,18 @@ class Server:
         admin = Admin(service, service.token, beside={"/events": service.events})
         analysis = Analysis(service.canaries, service.exposition, service.analysis_token)
         clients = Door(
-            service.answer, service.intake, limits, service.metrics, most=limits.connections
-        )
-        doors = [clients]
-        for app in (admin, analysis):
-            intake = Intake(body=_ADMIN_BODY, most=_ADMIN_CONNECTIONS, memory=_ADMIN_MEMORY)
-            doors.append(
-                Door(applied(app), intake, limits, service.metrics, most=_ADMIN_CONNECTIONS)
-            )
+            service.answer, service.intake, limits, service.metrics, most=limits.connections,
+            barred=service.barred,
+        )  # fmt: skip
+        operators = Door(
+            applied(admin), Intake(body=_EVENT, most=_CONNECTIONS, memory=_EVENTS), limits,
+            service.metrics, most=_CONNECTIONS, barred=admin.barred,
+        )  # fmt: skip
+        controllers = Door(
+            applied(analysis), Intake(body=BODY, most=_CONNECTIONS, memory=BODY * _CONNECTIONS),
+            limits, service.metrics, most=_CONNECTIONS,
+        )  # fmt: skip
+        doors = (clients, operators, controllers)
         self._clients, *self._beside = [
             Port(place, door) for place, door in zip(self._sockets, doors, strict=False)
         ]

@@ -81,6 +81,10 @@ class Service:
         """The answer of the guard that answers at present."""
         return self.guard.answer(request)
 
+    def barred(self, head: Request) -> Answer | None:
+        """What the guard answers to a head whose long body is not to come."""
+        return self.guard.barred(head)
+
     def start(self) -> None:
         """Begin to ask the model servers what they are."""
         follow = self._learning.follow(self._plan, self.guard.lines)

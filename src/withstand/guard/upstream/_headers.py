@@ -51,4 +51,4 @@ def received(answer: Answer) -> Answer:
             raise UpstreamError(502, "upstream_lies")
         if pair[0] not in _OURS:
             kept.append(pair)
-    return answer._replace(headers=kept)
+    return Answer(answer.status, kept, answer.body)

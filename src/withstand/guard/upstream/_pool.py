@@ -206,12 +206,14 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._headed = True
-        names = [name for name, _ in self._headers]
-        lengths = names.count(b"content-length")
-        if b"transfer-encoding" in names:
-            lengths += names.count(b"transfer-encoding")
-            if self._headers[names.index(b"transfer-encoding")][1].lower() != b"chunked":
-                raise ValueError("another coding than chunks")
+        lengths = 0
+        for name, value in self._headers:
+            if name == b"content-length":
+                lengths += 1
+            elif name == b"transfer-encoding":
+                lengths += 1
+                if value.lower() != b"chunked":
+                    raise ValueError("another coding than chunks")
         status = self._parser.get_status_code()
         # Interim answers are not asked for, and two lengths, or none, open ways to desynchronise.
         if not 200 <= status < 600 or lengths > 1 or (not lengths and status not in (204, 304)):

@@ -13,10 +13,13 @@ _DATA = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*\[\Z')
 
 
 class Parts(NamedTuple):
-    """A text cut around its last list: what is before, with the bracket, the list, and the rest."""
+    """A text cut around its last list: what is before, with the bracket, the list, and the rest.
+
+    Of a request with raw numbers behind its text, the text, the numbers, and nothing.
+    """
 
     before: bytes
-    numbers: bytes
+    numbers: bytes | memoryview
     after: bytes
 
 
@@ -37,8 +40,8 @@ class Envelopes:
     """Requests that were read strictly, by their text without the numbers.
 
     A text that is equal to one of them but for its last list, the `data` of its only input, means
-    the same to every parser, if that list is one by itself. Those with an id are not kept: mostly
-    no other has it. At most 256 of 2 KiB are kept.
+    the same to every parser, if that list is one by itself; and so does an equal text before raw
+    numbers. Those with an id are not kept: mostly no other has it. At most 256 of 2 KiB are kept.
     """
 
     def __init__(self) -> None:
@@ -50,10 +53,12 @@ class Envelopes:
         return known if known is not None and known.limits is limits else None
 
     def keep(self, parts: Parts, limits: Limits, asked: Inference) -> None:
-        """Keep that of a request that was read, where its numbers are in its last list."""
+        """Keep that of a request that was read, where its numbers are in its last list, or raw."""
         one = asked.inputs[0]
+        if asked.id or len(asked.inputs) > 1:
+            return
         # No other list of a request that was read can follow this key.
-        if asked.id or len(asked.inputs) > 1 or not _DATA.search(parts.before):
+        if parts.after and not _DATA.search(parts.before):
             return
         if one.datatype in ("BYTES", "BOOL"):
             return
@@ -63,6 +68,11 @@ class Envelopes:
             limits, one.name, one.datatype, one.values.shape, one.parameters, asked.outputs,
             asked.parameters, asked.binary,
         )  # fmt: skip
+
+
+def before_raw(text: bytes, numbers: memoryview) -> Parts | None:
+    """The parts of a text with raw numbers behind it; None where there are none, or much text."""
+    return Parts(text, numbers, b"") if numbers and len(text) <= _LONGEST else None
 
 
 def cut(text: bytes) -> Parts | None:

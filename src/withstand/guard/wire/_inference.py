@@ -79,8 +79,8 @@ class Inference:
 
 def ends_of(values: Array) -> tuple[float, float]:
     """The lowest and the highest of some numbers, NaN if one is."""
-    # A ufunc's own reduction takes half the time of `min`, which matters for small inputs.
-    return float(np.minimum.reduce(values, None)), float(np.maximum.reduce(values, None))
+    # For small inputs where they are takes a third of the time of what they are; both find NaN.
+    return float(values.item(values.argmin())), float(values.item(values.argmax()))
 
 
 def check_finite(named: Named) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._envelope import Envelope, Envelopes, cut
+from ._envelope import Envelope, Envelopes, Parts, before_raw, cut
 from ._error import RequestError
 from ._inference import DATATYPES, Array, Inference, Limits, Named, check_finite, ends_of
 from ._json import Text, is_list, members
@@ -33,17 +33,17 @@ def read_v2(body: bytes, header_length: str | None, limits: Limits) -> Inference
     """
     if len(body) > limits.body:
         raise RequestError(413, "too_large", f"the body has more than {limits.body} bytes")
-    parts = cut(body) if header_length is None else None
-    known = None if parts is None else _envelopes.find(parts, limits)
-    if parts is not None and known is not None:
-        again = _again(known, parts.numbers)
-        if again is not None:
-            return again
-    view = memoryview(body)
     length = len(body) if header_length is None else _length(header_length, len(body))
     # A whole body is not copied: it may be megabytes of JSON.
-    text = Text(body if length == len(body) else body[:length])
-    content, tail = members(text.root, "the request", _TOP), view[length:]
+    head, tail = body if length == len(body) else body[:length], memoryview(body)[length:]
+    parts = cut(body) if header_length is None else before_raw(head, tail)
+    known = None if parts is None else _envelopes.find(parts, limits)
+    if parts is not None and known is not None:
+        again = _again(known, parts)
+        if again is not None:
+            return again
+    text = Text(head)
+    content = members(text.root, "the request", _TOP)
     told = text.elements(content.get("inputs"))
     if told is None or not 0 < len(told) <= limits.inputs:
         raise RequestError(400, "inputs", f"inputs must be a list of 1 to {limits.inputs} tensors")
@@ -78,17 +78,22 @@ def read_v2(body: bytes, header_length: str | None, limits: Limits) -> Inference
     return asked
 
 
-def _again(known: Envelope, numbers: bytes) -> Inference | None:
+def _again(known: Envelope, parts: Parts) -> Inference | None:
     """A known request with other numbers; None for what is to be read in full, and refused."""
+    name, datatype, shape = known.name, known.datatype, known.shape
     try:
-        text = Text(numbers)
-        values, ends = _numbers(text, text.root, known.datatype, known.shape, known.name)
+        if isinstance(parts.numbers, memoryview):
+            named = _raw_input(
+                parts.numbers, name, datatype, shape, known.parameters, known.limits
+            )  # fmt: skip
+        else:
+            text = Text(parts.numbers)
+            values, ends = _numbers(text, text.root, datatype, shape, name)
+            named = Named(
+                name=name, datatype=datatype, values=values, parameters=known.parameters, ends=ends
+            )
     except RequestError:
         return None
-    named = Named(
-        name=known.name, datatype=known.datatype, values=values, parameters=known.parameters,
-        ends=ends,
-    )  # fmt: skip
     return Inference(
         id="", inputs=(named,), outputs=known.outputs, parameters=known.of_request,
         binary=known.binary,
@@ -120,11 +125,7 @@ def _input(
             raise RequestError(
                 400, "raw_bytes", f"input {name!r} has raw data that do not fit the body"
             )
-        values, tail = _raw(tail[:size], datatype, shape, name, limits), tail[size:]
-        ends = ends_of(values) if values.dtype.kind == "f" else None
-        named = Named(name=name, datatype=datatype, values=values, parameters=parameters, ends=ends)
-        check_finite(named)
-        return named, tail
+        return _raw_input(tail[:size], name, datatype, shape, parameters, limits), tail[size:]
     ends = None
     if datatype == "BYTES":
         values = _text(text, one.get("data"), shape, name, limits)
@@ -202,11 +203,12 @@ def _numbers(
         raise _unfit(name) from None
     if wanted.itemsize == 8:
         return found, ends_of(found) if kind == "d" else None
-    low, high = ends_of(found)
-    if low < _LOWEST[datatype] or high > _HIGHEST[datatype]:
+    lowest, highest = found.argmin(), found.argmax()
+    if found.item(lowest) < _LOWEST[datatype] or found.item(highest) > _HIGHEST[datatype]:
         raise _unfit(name)
+    values = found.astype(wanted)
     # Rounding keeps the order.
-    return found.astype(wanted), (float(wanted.type(low)), float(wanted.type(high)))
+    return values, (float(values.item(lowest)), float(values.item(highest)))
 
 
 def _truths(text: Text, data: Any, shape: tuple[int, ...]) -> Array:
@@ -250,6 +252,17 @@ def _text(text: Text, data: Any, shape: tuple[int, ...], name: str, limits: Limi
             ) from None
         _check_text(values[i], name, limits)
     return values.reshape(shape)
+
+
+def _raw_input(
+    data: memoryview, name: str, datatype: str, shape: tuple[int, ...], parameters: dict[str, Any],
+    limits: Limits,
+) -> Named:  # fmt: skip
+    values = _raw(data, datatype, shape, name, limits)
+    ends = ends_of(values) if values.dtype.kind == "f" else None
+    named = Named(name=name, datatype=datatype, values=values, parameters=parameters, ends=ends)
+    check_finite(named)
+    return named
 
 
 def _raw(
