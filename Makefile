@@ -18,6 +18,8 @@ $(STAMP):
 	@$(PYTHON) -m venv $(VENV) || { echo "no venv module; on Debian: apt install python3-venv"; exit 2; }
 	@echo "Installing into $(VENV)"
 	@$(BIN)/pip install -q --no-compile --prefer-binary -c constraints.txt -e '.[dev,onnx,s3,serve,tabular,trees]'
+	@# What is imported is compiled here once, and not by every worker of the tests at the same time.
+	@$(BIN)/python -c 'import pandas, sklearn.linear_model, torch._dynamo, withstand.workflows'
 	@touch $(STAMP)
 
 install: $(STAMP)

@@ -1,86 +1,64 @@
-"""Small real parts that several tests share."""
+"""Small real parts that several tests share.
 
+Whoever starts other processes reads this file too: what is heavy is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import gc
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from withstand.data import Dataset, load_npz, load_sklearn
-from withstand.models import TorchModel
-from withstand.testing.planted._attacks import climbed
-from withstand.testing.planted._surgery import trained
+if TYPE_CHECKING:
+    from networks import Digits, Sound
 
-DATA = Path(os.environ.get("WITHSTAND_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    from withstand.models import TorchModel
 
 
-@dataclass(frozen=True)
-class Digits:
-    """A network trained on handwritten digits, and 60 digits that it has not seen."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays to the end: nobody need look for garbage in it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
-    net: nn.Module
-    data: Dataset
 
-    @property
-    def model(self) -> TorchModel:
-        return TorchModel(self.net)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests have ten minutes where they do not say how many: the machine may be busy."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
 def digits() -> Digits:
-    data = load_sklearn("digits")
-    x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = nn.Sequential(
-            nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)
-        )
-        optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-        for _ in range(8):
-            for rows in torch.split(torch.randperm(1500), 64):
-                optimizer.zero_grad()
-                torch.autograd.backward(cross_entropy(net(x[rows]), y[rows]))
-                optimizer.step()
-    return Digits(net, data.take(np.arange(1500, 1560)))
+    from networks import trained_on_digits
 
-
-class Scaled(nn.Module):
-    """Logits times a factor."""
-
-    def __init__(self, net: nn.Module, factor: float) -> None:
-        super().__init__()
-        self.net, self.factor = net, factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * self.net(x)
-
-
-class Quantised(nn.Module):
-    """16 input levels: no gradient."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net((15 * x).round() / 15)
-        return out
+    return trained_on_digits()
 
 
 @pytest.fixture
 def scaled(digits: Digits) -> TorchModel:
+    from networks import Scaled
+
+    from withstand.models import TorchModel
+
     return TorchModel(Scaled(digits.net, 100.0))
 
 
 @pytest.fixture
 def quantised(digits: Digits) -> TorchModel:
+    from networks import Quantised
+
+    from withstand.models import TorchModel
+
     return TorchModel(Quantised(digits.net))
 
 
@@ -96,60 +74,18 @@ def without_seconds() -> Callable[[Any], Any]:
     return _without_seconds
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A network trained soundly, what it was trained on, and samples that it has not seen."""
-
-    net: nn.Module
-    x: Tensor
-    y: Tensor
-    unseen: Dataset
-
-
 @pytest.fixture(scope="session")
-def sound() -> Callable[..., Sound]:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Sound]:
     """Sound networks by data (digits or mnist), seed, the radius they were hardened for, and how
     many digits they were trained on."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
 
     @cache
-    def trained_soundly(
-        data: str = "digits", seed: int = 0, eps: float = 0.0, known: int = 1200
-    ) -> Sound:
-        if data == "mnist":
-            path = DATA / "mnist.npz"
-            if not path.exists():
-                pytest.skip(f"no mnist.npz in {DATA}; set WITHSTAND_DATA")
-            train = load_npz(path, "x_train", "y_train", scale=255, limit=6000)
-            unseen = load_npz(path, "x_test", "y_test", scale=255, limit=1200)
-        else:
-            digits = load_sklearn("digits")
-            order = np.random.default_rng(0).permutation(len(digits))
-            train, unseen = digits.take(order[:known]), digits.take(order[known:])
-        x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            net = nn.Sequential(
-                nn.Conv2d(1, 16, 3, stride=x.shape[-1] // 8, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(16, 32, 3, stride=2, padding=1),
-                nn.ReLU(),
-                nn.Flatten(),
-                nn.LazyLinear(64),
-                nn.ReLU(),
-                nn.Linear(64, 10),
-            )
-            net(x[:1])
+    def asked(data: str = "digits", seed: int = 0, eps: float = 0.0, known: int = 1200) -> Sound:
+        from networks import trained_soundly
 
-        def clean(rows: Tensor) -> Tensor:
-            return cross_entropy(net(x[rows]), y[rows])
+        return trained_soundly(folder, data, seed, eps, known)
 
-        def attacked(rows: Tensor) -> Tensor:
-            worst = climbed(net, x[rows], y[rows], eps=eps, size=eps / 3, steps=5)
-            return cross_entropy(net(worst), y[rows])
-
-        trained(net, len(x), clean, steps=500, rate=3e-3, seed=seed)
-        if eps:
-            trained(net, len(x), attacked, steps=800, rate=2e-3, seed=seed)
-        return Sound(net, x, y, unseen)
-
-    return trained_soundly
+    return asked

@@ -27,10 +27,16 @@ _CONTEXT.set_forkserver_preload(
 
 
 def withstand(
-    *words: str, folder: Path, environment: Mapping[str, str] | None = None
+    *words: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    meanwhile: Callable[[int], None] = lambda process: None,
 ) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own; its exit code and what it said."""
-    return _forked(_command, words, folder, environment or {})
+    """The command line in a process of its own; its exit code and what it said.
+
+    meanwhile: what is done with its id while it runs.
+    """
+    return _forked(_command, words, folder, environment or {}, meanwhile)
 
 
 @contextmanager
@@ -57,14 +63,20 @@ def script(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _forked(
-    work: Callable[..., None], words: tuple[str, ...], folder: Path, environment: Mapping[str, str]
+    work: Callable[..., None],
+    words: tuple[str, ...],
+    folder: Path,
+    environment: Mapping[str, str],
+    meanwhile: Callable[[int], None] = lambda process: None,
 ) -> subprocess.CompletedProcess[str]:
     with TemporaryDirectory() as scratch:
         process = _CONTEXT.Process(
             target=_child, args=(work, words, folder, dict(environment), scratch)
         )
         process.start()
+        assert process.pid is not None
         try:
+            meanwhile(process.pid)
             process.join()
         finally:
             process.kill()

@@ -68,20 +68,20 @@ def test_examples_and_ledger_do_not_depend_on_batches_or_order(
     region: Region, attack: attacks.Attack
 ) -> None:
     model, x, y = network()
-    x = torch.cat((x, x[:3]))
-    y = torch.cat((y, y[:3]))
+    x = torch.cat((x[:40], x[:3]))
+    y = torch.cat((y[:40], y[:3]))
     threat = Threat(region=region)
-    whole = attacks.run(attack, model, x, y, threat, seed=3, batch_size=63)
-    assert 5 < int(whole.success.sum()) < 58
+    whole = attacks.run(attack, model, x, y, threat, seed=3, batch_size=43)
+    assert 4 < int(whole.success.sum()) < 39
     assert bool(region.contains(x, whole.x_adv).all())
-    order = torch.randperm(60)
-    for batch_size in (5, 17, 50):
+    order = torch.randperm(40)
+    for batch_size in (5, 17, 36):
         split = attacks.run(attack, model, x, y, threat, seed=3, batch_size=batch_size)
         assert torch.equal(split.x_adv, whole.x_adv)
         assert torch.equal(split.ledger.forwards, whole.ledger.forwards)
     mixed = attacks.run(attack, model, x[order], y[order], threat, seed=3, batch_size=20)
     assert torch.equal(mixed.x_adv, whole.x_adv[order])
-    other = attacks.run(attack, model, x, y, threat, seed=4, batch_size=63)
+    other = attacks.run(attack, model, x, y, threat, seed=4, batch_size=43)
     assert not torch.equal(other.x_adv, whole.x_adv)
 
 
@@ -236,12 +236,12 @@ def test_apgd_fools_at_least_what_pgd_fools_at_equal_steps() -> None:
 def test_every_attack_of_the_registry_conforms(name: str) -> None:
     short: dict[str, dict[str, Any]] = {
         "HopSkipJump": {"queries": 130},
-        "Square": {"queries": 60},
-        **{name: {"queries": 80} for name in ("NES", "SPSA", "SimBA", "SparseRS")},
-        "APGD": {"steps": 50},
-        "APGDT": {"steps": 25},
-        "OrthogonalPGD": {"steps": 40},
-        "RandomNoise": {"draws": 40},
+        "Square": {"queries": 40},
+        **{name: {"queries": 60} for name in ("NES", "SPSA", "SimBA", "SparseRS")},
+        "APGD": {"steps": 30},
+        "APGDT": {"steps": 20},
+        "OrthogonalPGD": {"steps": 25},
+        "RandomNoise": {"draws": 20},
         "TransferPGD": {"steps": 10},
         "BoundaryAttack": {"queries": 80},
         "CGBA": {"queries": 80},
@@ -251,13 +251,16 @@ def test_every_attack_of_the_registry_conforms(name: str) -> None:
         "CAPGD": {"steps": 12, "restarts": 2},
         "TableSearch": {"generations": 8, "children": 6},
         "TableWalk": {"rounds": 10, "block": 8},
-        "ALMA": {"steps": 40},
-        "CarliniWagner": {"steps": 30, "searches": 4},
-        "DDN": {"steps": 60},
-        "FMN": {"steps": 60},
-        "PDPGD": {"steps": 50},
-        "SigmaZero": {"steps": 60},
+        "ALMA": {"steps": 25},
+        "CarliniWagner": {"steps": 20, "searches": 3},
+        "DDN": {"steps": 40},
+        "FAB": {"steps": 20},
+        "FMN": {"steps": 40},
+        "PDPGD": {"steps": 30},
+        "SigmaZero": {"steps": 40},
         "PGD": {"steps": 10, "restarts": 2},
+        "Spatial": {"angles": 5, "shifts": 3},
+        "SuperDeepFool": {"steps": 20},
         "WeightedPGD": {"steps": 20},
     }
     check_attack(attacks.registry()[name](**short.get(name, {})))
@@ -402,17 +405,16 @@ def test_restarts_and_targets_cost_only_those_who_withstand() -> None:
     assert int(thrice.ledger.forwards.max()) == 1 + 3 * 21
 
 
-@pytest.mark.parametrize("fails_at", [0, 1, 7, 40])
 @pytest.mark.parametrize("name", ["Square", "HopSkipJump"])
 def test_a_model_that_fails_in_the_middle_costs_only_the_step_that_failed(
-    name: str, fails_at: int, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     model, x, y = network()
-    asked = [0]
-    down = [True]
+    x, y = x[:24], y[:24]
+    asked, left = [0], [10**9]
 
     def function(a: Any) -> Any:
-        if down[0] and asked[0] >= fails_at:
+        if asked[0] >= left[0]:
             raise ConnectionError("reset by peer")
         asked[0] += 1
         rows = torch.from_numpy(np.resize(a, (max(len(a), 4), *a.shape[1:])))
@@ -423,14 +425,16 @@ def test_a_model_that_fails_in_the_middle_costs_only_the_step_that_failed(
         black = FunctionModel(lambda a: function(a).argmax(1), returns="labels")
     attack = attacks.registry()[name](queries=60)
     threat = Threat(region=L2(0.6), access=attack.needs)
-    with pytest.raises(WithstandError, match="reset by peer"):
-        attacks.run(attack, black, x, y, threat, batch_size=16, checkpoint=tmp_path / "c")
-    down[0] = False
-    resumed = attacks.run(attack, black, x, y, threat, batch_size=16, checkpoint=tmp_path / "c")
-    spent, asked[0] = asked[0], 0
     whole = attacks.run(attack, black, x, y, threat, batch_size=16)
-    # A step of HopSkipJump asks up to 64 points of each row, in parts of 16.
-    assert 0 <= spent - asked[0] <= (64 if name == "HopSkipJump" else 0)
-    assert torch.equal(resumed.x_adv, whole.x_adv)
-    assert torch.equal(resumed.ledger.forwards, whole.ledger.forwards)
-    assert resumed.status == whole.status
+    enough = asked[0]
+    for fails_at in (0, 1, 7, 40):
+        asked[0], left[0] = 0, fails_at
+        with pytest.raises(WithstandError, match="reset by peer"):
+            attacks.run(attack, black, x, y, threat, batch_size=16, checkpoint=tmp_path / "c")
+        left[0] = 10**9
+        resumed = attacks.run(attack, black, x, y, threat, batch_size=16, checkpoint=tmp_path / "c")
+        # A step of HopSkipJump asks up to 64 points of each row, in parts of 16.
+        assert 0 <= asked[0] - enough <= (64 if name == "HopSkipJump" else 0), fails_at
+        assert torch.equal(resumed.x_adv, whole.x_adv), fails_at
+        assert torch.equal(resumed.ledger.forwards, whole.ledger.forwards), fails_at
+        assert resumed.status == whole.status, fails_at

@@ -80,7 +80,7 @@ def _linear(n: int = 12) -> tuple[TorchModel, Dataset, Any]:
 @pytest.mark.parametrize("attack", [PGD(steps=20), APGD(steps=20)], ids=["PGD", "APGD"])
 def test_the_search_for_a_radius_ends_at_the_closed_form(norm: str, attack: PGD | APGD) -> None:
     model, data, lead = _linear()
-    bench = bench_attacks(model, data, in_norm(THREAT, norm), attacks={"fixed": attack}, calls=1000)
+    bench = bench_attacks(model, data, in_norm(THREAT, norm), attacks={"fixed": attack}, calls=500)
     nearest = lead / (np.abs(W).sum() if norm == "linf" else np.linalg.norm(W))
     found = bench["fixed"].distance
     assert (found >= nearest * (1 - 1e-5)).all()
@@ -124,7 +124,7 @@ def test_a_strictly_worse_attack_ranks_lower(digits: Any) -> None:
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_no_attack_spends_more_than_it_may(digits: Any, norm: str) -> None:
-    calls, x, y = 61, torch.from_numpy(digits.data.x[:6]), torch.from_numpy(digits.data.y[:6])
+    calls, x, y = 37, torch.from_numpy(digits.data.x[:6]), torch.from_numpy(digits.data.y[:6])
     ran = 0
     for name, kind in registry().items():
         if norm not in kind.norms or name == "Spatial":
@@ -188,7 +188,7 @@ def test_the_same_seed_gives_the_same_figures(digits: Any, without_seconds: Any)
     def figures(seed: int) -> Any:
         names = ["PGD", "FMN"]
         bench = bench_attacks(
-            digits.model, _right(digits), THREAT, attacks=names, calls=80, seed=seed
+            digits.model, _right(digits), THREAT, attacks=names, calls=40, seed=seed
         )
         return without_seconds(json.loads(to_json({"linf": bench})))
 
@@ -309,10 +309,10 @@ def test_a_targeted_goal_leaves_out_what_is_already_there(digits: Any) -> None:
 
 
 def test_table_and_page_show_every_attack(digits: Any) -> None:
-    data = _right(digits, 20)
+    data = _right(digits)
     benches = {
         norm: bench_attacks(
-            digits.model, data, in_norm(THREAT, norm), attacks=["FAB", "FMN", "PGD"], calls=60
+            digits.model, data, in_norm(THREAT, norm), attacks=["FAB", "FMN", "PGD"], calls=20
         )
         for norm in ("linf", "l2")
     }

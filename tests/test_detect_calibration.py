@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, Sound
+from networks import DATA, Sound
 from numpy.typing import NDArray
 from scipy.stats import beta
 from torch import Tensor, nn

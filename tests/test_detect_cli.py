@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Digits
+from networks import Digits
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 

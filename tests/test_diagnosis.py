@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -316,23 +314,3 @@ def test_a_coarse_type_of_the_input_is_noticed_however_it_comes_about(how: str) 
     found = NAMED["input precision"].find(seen)
     assert found is not None
     assert (found.value == 0.0) == (how == "never"), found
-
-
-def test_an_evaluation_does_not_import_the_compiler() -> None:
-    """It takes longer than most evaluations of small models."""
-    code = (
-        "import sys, torch\n"
-        "from withstand.data import load_sklearn\n"
-        "from withstand.evaluate import evaluate\n"
-        "from withstand.models import TorchModel\n"
-        "from withstand.threat import Linf, Threat\n"
-        "iris = load_sklearn('iris')\n"
-        "net = torch.nn.Linear(4, 3)\n"
-        "net.weight.data = torch.tensor([[0., 1, -1, -1], [1, -1, 0, 0], [-1, 0, 1, 1]])\n"
-        "net.bias.data = torch.tensor([3., 1, -4])\n"
-        "model, threat = TorchModel(net, domain=(0, 10)), Threat(region=Linf(0.1))\n"
-        "evaluate(model, iris, threat, preset='smoke')\n"
-        "assert 'torch._dynamo' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -40,12 +40,13 @@ def planted(defect: Planted, sound: Any) -> nn.Module:
     return found
 
 
-def fired(defect: Planted, sound: Any, preset: Any) -> dict[str, float]:
+def fired(defect: Planted, sound: Any, preset: Any, batch_size: int = 64) -> dict[str, float]:
     """Checks that did not come out green, with their values; an error's text stands for its own."""
     model = TorchModel(planted(defect, sound))
     try:
         threat = Threat(region=Linf(FAR.get(defect.name, EPS)))
-        report = evaluate(model, sound.unseen.head(200), threat, preset=preset)
+        data = sound.unseen.head(200)
+        report = evaluate(model, data, threat, preset=preset, batch_size=batch_size)
     except WithstandError as error:
         return {name: 1.0 for name in defect.checks if name in str(error)}
     return {f.check: f.value for f in report.trust.findings if f.verdict != "green"}
@@ -53,7 +54,7 @@ def fired(defect: Planted, sound: Any, preset: Any) -> dict[str, float]:
 
 @pytest.mark.parametrize("defect", QUICK, ids=by_name)
 def test_a_defect_is_noticed_by_its_check(defect: Planted, sound: Callable[..., Any]) -> None:
-    found = fired(defect, sound(), "smoke")
+    found = fired(defect, sound(), "smoke", batch_size=200)
     assert found.keys() & set(defect.checks), found
 
 
@@ -76,6 +77,7 @@ def test_a_defective_attack_is_noticed(defect: Planted, sound: Callable[..., Any
         TorchModel(base.net),
         base.unseen.head(200),
         Threat(region=Linf(EPS)),
+        batch_size=200,
     )
     found = {f.check: f.value for f in trust.findings if f.verdict != "green"}
     assert found.keys() & set(defect.checks), found
@@ -94,5 +96,5 @@ def test_a_sound_attack_is_not_suspected(sound: Callable[..., Any]) -> None:
         return best
 
     data, threat = base.unseen.head(200), Threat(region=Linf(EPS))
-    trust = diagnose_attack(pgd, TorchModel(base.net), data, threat)
+    trust = diagnose_attack(pgd, TorchModel(base.net), data, threat, batch_size=200)
     assert [f for f in trust.findings if f.verdict != "green"] == []

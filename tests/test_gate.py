@@ -223,7 +223,9 @@ def ramp(n: int, robust: float, at: float = 0.5, share_right: float = 1.0) -> Se
     return Setup(TorchModel(net), from_arrays(x[order], y[order]), THREAT, {})
 
 
-SMOKE = Effort(preset="smoke")
+# As many at a time as there are: what is found does not depend on it, and every step is dear.
+AT_ONCE = 1024
+SMOKE = Effort(preset="smoke", batch_size=AT_ONCE)
 SURE = {"trust": {"min": "red"}}
 
 
@@ -296,7 +298,7 @@ def test_whom_a_budget_ended_counts_against_a_pass(monkeypatch: pytest.MonkeyPat
 def test_a_warm_start_decides_alike_in_a_fifth_of_the_work(tmp_path: Path, shift: float) -> None:
     """shift: how far training went on, which moves the threshold and breaks some examples."""
     last = ramp(1200, 0.75)
-    evaluate(*last[:3], preset="smoke").save(tmp_path)
+    evaluate(*last[:3], preset="smoke", batch_size=AT_ONCE).save(tmp_path)
     limits = asked(robust_accuracy={"min": 0.68}, **SURE)
     now = ramp(1200, 0.75, at=0.5 + shift)
     cold = gate(now, limits, effort=SMOKE).gate
@@ -398,7 +400,7 @@ def _fought(data: Any, falls: float) -> _Fought:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return evaluate(*ramp(150, 0.8, share_right=0.95)[:3], preset="smoke")
+    return evaluate(*ramp(150, 0.8, share_right=0.95)[:3], preset="smoke", batch_size=AT_ONCE)
 
 
 @pytest.fixture(scope="module")
@@ -504,7 +506,7 @@ def test_a_baseline_under_another_threat_gives_no_robust_drop(report: Report, fo
 
 def test_the_gate_itself_compares_with_the_baseline(tmp_path: Path) -> None:
     setup = ramp(2000, 0.9)
-    evaluate(*setup[:3], preset="smoke").save(tmp_path)
+    evaluate(*setup[:3], preset="smoke", batch_size=AT_ONCE).save(tmp_path)
     limits = asked(clean_accuracy_drop={"max": 0.01}, robust_accuracy_drop={"max": 0.05}, **SURE)
     baseline = read_baseline(tmp_path)
     same = gate(setup, limits, baseline=baseline, effort=SMOKE).gate

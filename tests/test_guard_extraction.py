@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import DATA
 from guarding import Model, v2_body
+from networks import DATA
 from scipy.stats import shapiro
 
 from withstand._errors import ConfigError, DataError

@@ -50,7 +50,7 @@ from withstand.harden._from_config import _recipe
 from withstand.harden._penalties import spectral_norm
 from withstand.harden._trades import divergence
 from withstand.models import TorchModel
-from withstand.threat import L0, L1, L2, Box, Frozen, Linf, Threat
+from withstand.threat import L0, L1, L2, Box, Budget, Frozen, Linf, Threat
 
 EPS = 0.1
 DATA = Path(os.environ.get("WITHSTAND_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -477,7 +477,8 @@ def test_the_union_counts_who_withstands_every_threat() -> None:
     assert both.value == pytest.approx(1 - len(fooled[0] | fooled[1]) / 40)
     assert (both.n, both.low < both.value < both.high) == (40, True)
     assert union({"Linf": reports["Linf"]}) == reports["Linf"].robust_accuracy
-    other = evaluate(model, data.take(range(39)), Threat(region=Linf(0.05)), preset="smoke")
+    less = {"preset": "smoke", "budget": Budget(forwards=2)}
+    other = evaluate(model, data.take(range(39)), Threat(region=Linf(0.05)), **less)
     with pytest.raises(DataError, match="other is of another data than that on Linf"):
         union({**reports, "other": other})
     with pytest.raises(DataError, match="0 reports"):

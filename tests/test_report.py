@@ -167,6 +167,8 @@ def test_a_page_of_a_thousand_large_pictures_stays_small(report: Report) -> None
     rows = np.arange(1000) % 60
     x = np.zeros((1000, 3, 224, 224), np.float32)
     x[:60] = rng.random((60, 3, 224, 224))
+    x_adv = np.zeros_like(x)
+    x_adv[:60] = 1 - x[:60]
     samples = {
         f.name: np.asarray(getattr(report.samples, f.name))[rows]
         for f in dataclasses.fields(report.samples)
@@ -174,7 +176,7 @@ def test_a_page_of_a_thousand_large_pictures_stays_small(report: Report) -> None
     large = dataclasses.replace(
         report,
         x=x,
-        x_adv=1 - x,
+        x_adv=x_adv,
         samples=dataclasses.replace(report.samples, **samples),
         groups=report.groups * 500,
     )

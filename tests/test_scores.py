@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_it_finds_what_is_just_in_reach_of_a_linear_model_and_no_more(
         reach = radius * reach.expand(8)
     margin = x @ normal
     near = {"linf": 0.9, "l2": 0.8, "l1": 0.9, "l0": 0.99}[norm]
-    for share, expected, queries in ((1.001, False, 500), (near, True, 1500)):
+    for share, expected, queries in ((1.001, False, 250), (near, True, 1500)):
         # Each sample becomes its own model by a last feature that is the bias, and frozen.
         biased = nn.Linear(31, 2, bias=False)
         with torch.no_grad():
@@ -198,17 +199,30 @@ def trained() -> tuple[TorchModel, Tensor, Tensor]:
 STRENGTH = {"linf": 0.1, "l2": 0.8, "l1": 3.5, "l0": 4}
 
 
+@pytest.fixture(scope="module")
+def by_noise(trained: tuple[TorchModel, Tensor, Tensor]) -> Callable[[str], int]:
+    """How many 400 draws of random noise fool, by norm."""
+
+    @cache
+    def found(norm: str) -> int:
+        threat = Threat(region=BALLS[norm](STRENGTH[norm]), access="scores")
+        return int(fooled(attacks.run(RandomNoise(draws=400), *trained, threat)).sum())
+
+    return found
+
+
 @each_norm
 def test_it_beats_random_noise_and_gains_by_queries(
-    attack: Attack, norm: str, trained: tuple[TorchModel, Tensor, Tensor]
+    attack: Attack,
+    norm: str,
+    trained: tuple[TorchModel, Tensor, Tensor],
+    by_noise: Callable[[str], int],
 ) -> None:
     model, x, y = trained
     region = BALLS[norm](STRENGTH[norm])
     few, many = (fooled(attacked(attack, model, x, y, region, n)) for n in (40, 400))
-    threat = Threat(region=region, access="scores")
-    noise = fooled(attacks.run(RandomNoise(draws=400), model, x, y, threat))
     assert int(few.sum()) < int(many.sum())
-    assert int(noise.sum()) + 8 <= int(many.sum())
+    assert by_noise(norm) + 8 <= int(many.sum())
 
 
 @each_norm
@@ -218,7 +232,7 @@ def test_more_queries_lose_nobody(
     model, x, y = trained
     region = BALLS[norm](STRENGTH[norm])
     run = partial(attacks.run, replace(attack, queries=400), model, x, y)
-    few, many = (run(Threat(region=region, access="scores", queries=limit)) for limit in (100, 300))
+    few, many = (run(Threat(region=region, access="scores", queries=limit)) for limit in (100, 200))
     assert bool((~fooled(few) | fooled(many)).all())
     assert torch.equal(few.x_adv[fooled(few)], many.x_adv[fooled(few)])
 

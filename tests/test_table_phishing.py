@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import DATA
+from networks import DATA
 
 from withstand import attacks
 from withstand.certify.trees import decide, read_forest

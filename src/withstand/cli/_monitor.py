@@ -282,7 +282,7 @@ def _silent(one: Silence) -> str:
     import json
     from datetime import UTC, datetime
 
-    until = datetime.fromtimestamp(one.until, UTC).isoformat(" ", "seconds")[:-6]
+    until = f"{datetime.fromtimestamp(one.until, UTC):%Y-%m-%d %H:%M:%S}Z"
     labels = " ".join(f"{name}={value}" for name, value in one.labels.items())
     return f"{one.id}  until {until}  {json.dumps(labels)[1:-1]}  {json.dumps(one.why)}\n"
 

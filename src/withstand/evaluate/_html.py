@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -55,7 +56,13 @@ def page(
 
 def render(template: str, **values: Any) -> str:
     """A page from one of the package's templates, by its path; all values are escaped."""
-    environment = Environment(
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    # One for all pages: compiling a template takes longer than filling it in.
+    return Environment(
         loader=PackageLoader("withstand", "."),
         autoescape=True,
         undefined=StrictUndefined,
@@ -63,7 +70,6 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    return environment.get_template(template).render(**values)
 
 
 def _finalize(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,16 @@ def _near(attack: Attack, norm: str) -> Result:
 
 
 def _model(net: nn.Module, needs: Access) -> Model:
-    torch_model = TorchModel(net)
     if needs == "gradients":
-        return torch_model
+        return TorchModel(net)
+    # Held once, since nobody reaches into a black box.
+    still = deepcopy(net).eval()
 
     def function(x: Any) -> Any:
         # A black box is never padded by the engine, so its answers must not depend on the batch.
         rows = torch.from_numpy(np.resize(x, (max(len(x), 4), *x.shape[1:])))
-        with torch_model.held():
-            scores = torch_model.scores(rows)[: len(x)]
+        with torch.no_grad():
+            scores = still(rows)[: len(x)]
         return (scores.argmax(1) if needs == "labels" else scores).numpy()
 
     return FunctionModel(function, returns="labels" if needs == "labels" else "scores")
@@ -148,8 +150,9 @@ def _check_batches(
     attack: Attack, model: Model, x: Tensor, y: Tensor, region: Region, whole: Result, norm: str
 ) -> None:
     # The last row equals the first, and equals are told apart by their order.
+    few = torch.tensor([*range(12), 25])
     mixed = torch.cat((torch.arange(24, 0, -1), torch.tensor([0, 25])))
-    for order, options in ((torch.arange(26), {"batch_size": 5}),
+    for order, options in ((few, {"batch_size": 5}),
                            (mixed, {"batch_size": 17, "compact": False})):  # fmt: skip
         other = _attacked(attack, model, x[order], y[order], region, **options)
         what = f"{options}{' in another order' if order is mixed else ''}"
