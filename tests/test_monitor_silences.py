@@ -49,6 +49,7 @@ def test_labels_and_time_say_what_a_silence_covers(tmp_path: Path) -> None:
     [
         ({}, 1.0, "x", "a silence of everything"),
         ({"alertname": BROKEN}, 1.0, "x", "of broken evidence"),
+        ({"sl": "s"}, 1.0, "x", "no alert has a label 'sl', did you mean 'slo'"),
         ({"slo": "s"}, 0.0, "x", "0 hours cannot be"),
         ({"slo": "s"}, 169.0, "x", "at most 168"),
         ({"slo": "s"}, float("nan"), "x", "nan hours"),

@@ -290,8 +290,9 @@ def _silent(one: Silence) -> str:
 def _chain(found: dict[str, Any]) -> str:
     if not found["sound"]:
         return f"{found['fault']}\n"
+    actions = "1 action" if found["actions"] == 1 else f"{found['actions']:,} actions"
     lines = [
-        f"{found['actions']:,} actions in an unbroken chain",
+        f"{actions} in an unbroken chain",
         f"anchored up to action {found['anchored']:,}" if found["anchored"] else
         "not anchored: it is not what it was if somebody wrote all of it anew",
     ]  # fmt: skip

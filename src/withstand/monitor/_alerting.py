@@ -15,6 +15,9 @@ BROKEN = "WithstandEvidenceBroken"
 NO_DATA = "WithstandNoData"
 NAMES = (BURN, CAMPAIGN, SILENT, BROKEN, NO_DATA)
 
+LABELS = ("alertname", "severity", "slo", "sli", "model", "campaign", "of")
+"""What alerts are told apart by."""
+
 
 def burning(told: SloStatus, now: float) -> Iterator[Alert]:
     """One alert of each severity of which a rule fires."""

@@ -8,8 +8,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from .._errors import OperationError
-from ._alerting import BROKEN
+from .._errors import OperationError, did_you_mean, listed
+from ._alerting import BROKEN, LABELS
 from .store import Act, Alert, Audit, Store
 
 HOURS = 168.0
@@ -57,6 +57,11 @@ class Silences:
             raise OperationError(
                 "a silence of everything, or of broken evidence, cannot be; name labels such as "
                 "alertname=WithstandBudgetBurn and slo=anomalies"
+            )
+        if unknown := [name for name in labels if name not in LABELS]:
+            hint = did_you_mean(unknown[0], LABELS) or ";"
+            raise OperationError(
+                f"no alert has a label {unknown[0][:40]!r}{hint} the labels are {listed(LABELS)}"
             )
         if not 0 < hours <= HOURS or not math.isfinite(hours):
             raise OperationError(f"{hours:g} hours cannot be; give above 0 and at most {HOURS:g}")
