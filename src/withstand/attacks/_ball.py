@@ -81,10 +81,10 @@ def reach(region: Region, x: Tensor) -> Reach:
 
 
 def _inward(bound: np.ndarray, toward: float) -> Tensor:
-    rounded = bound.astype(np.float32)
-    outside = rounded < bound if toward > 0 else rounded > bound
-    rounded[outside] = np.nextafter(rounded[outside], np.float32(toward))
-    return torch.from_numpy(rounded)
+    exact = torch.from_numpy(bound)
+    rounded = exact.float()
+    outside = rounded < exact if toward > 0 else rounded > exact
+    return torch.where(outside, torch.nextafter(rounded, torch.tensor(toward)), rounded)
 
 
 def length(delta: Tensor, norm: str) -> Tensor:
