@@ -23,16 +23,18 @@ FIRST, ATTACKED, BENIGN = 2000, 100, 1000
 def members() -> Rows:
     """What each choice of methods flags: of PGD at its end, FMN, C&W (L2), Square, benign images.
 
-    100 test images from the 2,000th on, 1,000 benign ones after these; the figures of `detectors`
-    are of attacks on the first 200. In brackets the exact 95 % interval.
+    100 test images from the 2,000th on (the second half where there are fewer than 4,000), up to
+    1,000 benign ones after these; the figures of `detectors` are of attacks on the first 200. In
+    brackets the exact 95 % interval.
     The choice is the one that flags most of C&W among those that flag at least 99 % of PGD.
     """
     rows: Rows = []
     for name, case in CASES.items():
         found = parts(case.data, case.network)
         model = TorchModel(found.net)
-        x, y = (part[FIRST : FIRST + ATTACKED] for part in found.tested)
-        benign = found.tested[0][FIRST + ATTACKED : FIRST + ATTACKED + BENIGN]
+        first = min(FIRST, len(found.tested[0]) // 2)
+        x, y = (part[first : first + ATTACKED] for part in found.tested)
+        benign = found.tested[0][first + ATTACKED : first + ATTACKED + BENIGN]
         made = dict(_made(model, x, y, case.eps))
         assert isinstance(case.method, Fused)
         for told, method in _choices(case.method):
