@@ -163,6 +163,25 @@ def test_noise_is_uniform_and_each_rows_own() -> None:
     assert abs(float(gaussian.pow(4).mean()) - 3) < 0.2
 
 
+def test_noise_of_some_elements_is_theirs_whoever_else_is_asked() -> None:
+    from withstand.attacks._noise import uniform_of
+
+    x, y = torch.rand(3, 4), torch.arange(3)
+    problem = attacks.Problem(
+        x=x, y=y, key=attacks.sample_keys(x, y), lane=y * 0, target=y, eps=torch.ones(3), lower=x,
+        upper=x, norm="l0", goal=Threat(region=Linf(1)).goal, seed=0,
+    )  # fmt: skip
+    row, element = (one.flatten() for one in torch.meshgrid(y, torch.arange(5000), indexing="ij"))
+    drawn = uniform_of(problem, 1, 0 * y, row, element)
+    each = torch.cat((drawn, uniform_of(problem, 1, 0 * y + 1, row, element))).reshape(6, -1)
+    assert 0 < float(each.min()) < 0.01
+    assert 0.99 < float(each.max()) < 1
+    assert ((each.mean(1) - 0.5).abs() < 0.02).all()
+    assert torch.corrcoef(each).fill_diagonal_(0).abs().max() < 0.05
+    few = torch.tensor([7, 14_999, 5_003])
+    assert torch.equal(uniform_of(problem, 1, 0 * y, row[few], element[few]), drawn[few])
+
+
 def test_directions_favour_no_feature_and_are_each_rows_own() -> None:
     from withstand.attacks._noise import spread
 
