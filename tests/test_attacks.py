@@ -163,14 +163,19 @@ def test_noise_is_uniform_and_each_rows_own() -> None:
     assert abs(float(gaussian.pow(4).mean()) - 3) < 0.2
 
 
+def _three(norm: str) -> attacks.Problem:
+    x, y = torch.rand(3, 4), torch.arange(3)
+    return attacks.Problem(
+        x=x, y=y, key=attacks.sample_keys(x, y), lane=y * 0, target=y, eps=torch.ones(3), lower=x,
+        upper=x, norm=norm, goal=Threat(region=Linf(1)).goal, seed=0,
+    )  # fmt: skip
+
+
 def test_noise_of_some_elements_is_theirs_whoever_else_is_asked() -> None:
     from withstand.attacks._noise import uniform_of
 
-    x, y = torch.rand(3, 4), torch.arange(3)
-    problem = attacks.Problem(
-        x=x, y=y, key=attacks.sample_keys(x, y), lane=y * 0, target=y, eps=torch.ones(3), lower=x,
-        upper=x, norm="l0", goal=Threat(region=Linf(1)).goal, seed=0,
-    )  # fmt: skip
+    problem = _three("l0")
+    y = problem.y
     row, element = (one.flatten() for one in torch.meshgrid(y, torch.arange(5000), indexing="ij"))
     drawn = uniform_of(problem, 1, 0 * y, row, element)
     each = torch.cat((drawn, uniform_of(problem, 1, 0 * y + 1, row, element))).reshape(6, -1)
@@ -185,11 +190,7 @@ def test_noise_of_some_elements_is_theirs_whoever_else_is_asked() -> None:
 def test_directions_favour_no_feature_and_are_each_rows_own() -> None:
     from withstand.attacks._noise import spread
 
-    x, y = torch.rand(3, 4), torch.arange(3)
-    problem = attacks.Problem(
-        x=x, y=y, key=attacks.sample_keys(x, y), lane=y * 0, target=y, eps=torch.ones(3), lower=x,
-        upper=x, norm="l2", goal=Threat(region=Linf(1)).goal, seed=0,
-    )  # fmt: skip
+    problem = _three("l2")
     steps = torch.arange(4000).expand(3, 4000)
     drawn = spread(problem, 1, steps, 7)
     assert drawn.abs().max() < 1
