@@ -88,6 +88,8 @@ def test_weights_are_loaded(folder: Path, suffix: str) -> None:
     assert (told["net"], told["parameters"]) == ("Sequential", 27)
     assert told["digest"] == describe(TorchModel(saved))["digest"]
     assert told["digest"] != describe(TorchModel(net()))["digest"]
+    assert isinstance(model, TorchModel)
+    assert not any(module.training for module in model.net.modules())
 
 
 def test_loading_leaves_the_process_as_it_was(folder: Path) -> None:

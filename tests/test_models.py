@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -508,7 +509,11 @@ def test_an_answer_whose_axes_were_squeezed_away_is_one_row() -> None:
         (lambda z: z > 0, "bool, which looks like labels"),
         (lambda z: z[:, :, None, None], r"with \(2, 1, 1, 1\)"),
         (lambda z: z.sum(), r"with \(\)"),
-        (lambda z: (z, z), "with a tuple"),
+        (lambda z: (z, z), "with an object of type tuple; it must return"),
+        (
+            lambda z: SimpleNamespace(logits=z),
+            "whose logits a module around it can return; it must",
+        ),
     ],
 )
 def test_what_is_no_row_of_scores_is_refused(change: Callable[[Tensor], Any], words: str) -> None:

@@ -70,6 +70,8 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
         if not isinstance(net, nn.Module):
             raise _unexpected(spec, made, "a torch module that the weights fit")
         fill(net, root / spec.weights, spec.weights, allow_pickle=spec.allow_pickle)
+        # Every module is made in training mode: that says nothing of the mode it is served in.
+        net.eval()
     if isinstance(made, Model):
         if "domain" in spec.model_fields_set:
             _check_domain(spec, made.domain, domain)

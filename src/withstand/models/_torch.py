@@ -49,9 +49,8 @@ class TorchModel:
             # A network that squeezes its answer drops the axis of a batch of one.
             out = out.reshape(1, -1)
         if not isinstance(out, Tensor) or out.ndim not in (1, 2) or len(out) != len(x):
-            shape = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise ModelError(
-                f"the model answered {len(x)} inputs with {shape}; it must return one row of "
+                f"the model answered {len(x)} inputs with {_form(out)}; it must return one row of "
                 "scores for each input (B, K)"
             )
         if not out.is_floating_point():
@@ -120,6 +119,16 @@ class TorchModel:
         """Eval mode and frozen parameters inside; mode, buffers and RNG as they were afterwards."""
         with held_modules(self.net, self.preprocess):
             yield
+
+
+def _form(out: object) -> str:
+    """What a network has answered, in words that say what to change."""
+    if isinstance(out, Tensor):
+        return str(tuple(out.shape))
+    found = f"an object of type {type(out).__name__}"
+    if isinstance(getattr(out, "logits", None), Tensor):
+        found += ", whose logits a module around it can return"
+    return found
 
 
 def largest(scores: Tensor) -> Tensor:
