@@ -65,6 +65,16 @@ class Together(Corners):
         return super().moved(problem, (problem.x - problem.x.mean(0)).sign())
 
 
+class Leaning(Corners):
+    """What it begins with depends on the batch, and is so near to x that no result shows it."""
+
+    def query(self, problem: Problem, state: Steps) -> Query:
+        near = problem.x + 1e-5 * (problem.x - problem.x.mean(0)).sign()
+        usual = super().query(problem, state)
+        begins = problem.column(state.step == 0)
+        return Query(torch.where(begins, project(problem, near), usual.points), usual.live)
+
+
 def test_an_attack_with_nothing_wrong_conforms() -> None:
     check_attack(Corners())
 
@@ -77,6 +87,7 @@ def test_an_attack_with_nothing_wrong_conforms() -> None:
         (Elsewhere(), "l3"),
         (Drawing(), "random state changed"),
         (Together(), "changes the examples"),
+        (Leaning(), "points are asked about in some batches only"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -24,16 +24,18 @@ def check_attack(attack: Attack) -> None:
     """Run an attack through the conformance suite; raises AssertionError with what it broke.
 
     In each of its norms: examples lie in the region, the ledger is exact and within the limit,
-    results do not depend on batch size, order or compaction, the same seed gives the same result,
-    frozen features and per-sample radii hold, a radius of zero fools nobody, and neither model,
-    inputs nor global random state are changed. In one of them somebody is fooled, at least where
-    the next class is next to the sample. Takes seconds.
+    neither results nor any point that the model is asked about depend on batch size, order or
+    compaction, the same seed gives the same result, frozen features and per-sample radii hold, a
+    radius of zero fools nobody, and neither model, inputs nor global random state are changed. In
+    one of them somebody is fooled, at least where the next class is next to the sample. Takes
+    seconds.
     """
     assert attack.norms, "the attack names no norm"
     assert set(attack.norms) <= _BALLS.keys(), f"norms are {attack.norms}; known are {[*_BALLS]}"
     fooled = 0
     for norm in attack.norms:
         net, x, y = _victim()
+        asked = _Asked(net)
         model = _model(net, attack.needs)
         region = _BALLS[norm](_RADII[norm])
         before = _state(net, x, y)
@@ -41,7 +43,7 @@ def check_attack(attack: Attack) -> None:
         _same(before, _state(net, x, y), f"{norm}: model, inputs or random state changed")
         _check_result(whole, x, region, norm)
         fooled += _fooled(whole)
-        _check_batches(attack, model, x, y, region, whole, norm)
+        _check_batches(attack, model, x, y, region, whole, norm, asked)
         _check_regions(attack, model, x, y, norm)
         _check_limit(attack, model, x, y, region, norm)
         if attack.minimum_norm:
@@ -72,6 +74,24 @@ def _victim() -> tuple[nn.Module, Tensor, Tensor]:
     y = net(x).argmax(1).detach()
     y[1] = (y[1] + 1) % 5
     return net.train(), x, y
+
+
+class _Asked:
+    """The points that a net and its copies are asked about, as bytes."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._points: set[bytes] = set()
+
+        def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            self._points.update(row.tobytes() for row in given[0].detach().numpy())
+
+        net.register_forward_pre_hook(note)
+
+    def taken(self) -> set[bytes]:
+        """Those since it was last asked for; raises AssertionError without any."""
+        points, self._points = self._points, set()
+        assert points
+        return points
 
 
 def _fooled(result: Result) -> int:
@@ -147,18 +167,30 @@ def _check_result(result: Result, x: Tensor, region: Region, norm: str) -> None:
 
 
 def _check_batches(
-    attack: Attack, model: Model, x: Tensor, y: Tensor, region: Region, whole: Result, norm: str
+    attack: Attack,
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    region: Region,
+    whole: Result,
+    norm: str,
+    asked: _Asked,
 ) -> None:
     # The last row equals the first, and equals are told apart by their order.
     few = torch.tensor([*range(12), 25])
     mixed = torch.cat((torch.arange(24, 0, -1), torch.tensor([0, 25])))
+    compacted = asked.taken()
     for order, options in ((few, {"batch_size": 5}),
                            (mixed, {"batch_size": 17, "compact": False})):  # fmt: skip
         other = _attacked(attack, model, x[order], y[order], region, **options)
+        points = asked.taken()
+        # Only who is never dropped is asked about all points that others are asked about.
+        compacted = compacted - points if order is mixed else compacted | points
         what = f"{options}{' in another order' if order is mixed else ''}"
         assert torch.equal(other.x_adv, whole.x_adv[order]), f"{norm}: {what} changes the examples"
         equal = torch.equal(other.ledger.forwards, whole.ledger.forwards[order])
         assert equal, f"{norm}: {what} changes the ledger"
+    assert not compacted, f"{norm}: {len(compacted)} points are asked about in some batches only"
 
 
 def _check_regions(attack: Attack, model: Model, x: Tensor, y: Tensor, norm: str) -> None:
