@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,20 +33,28 @@ class Digits:
 
 
 def trained_on_digits() -> Digits:
+    net = fitted_to_digits(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)
+        )
+    )
+    return Digits(net, load_sklearn("digits").take(np.arange(1500, 1560)))
+
+
+def fitted_to_digits(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A network made and trained on the first 1,500 handwritten digits."""
     data = load_sklearn("digits")
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = nn.Sequential(
-            nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)
-        )
+        torch.manual_seed(seed)
+        net = make()
         optimizer = torch.optim.Adam(net.parameters(), 1e-2)
         for _ in range(8):
             for rows in torch.split(torch.randperm(1500), 64):
                 optimizer.zero_grad()
                 torch.autograd.backward(cross_entropy(net(x[rows]), y[rows]))
                 optimizer.step()
-    return Digits(net, data.take(np.arange(1500, 1560)))
+    return net
 
 
 class Scaled(nn.Module):

@@ -7,7 +7,6 @@ import json
 import subprocess
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from networks import fitted_to_digits
 from processes import withstand
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from withstand import WithstandError
 from withstand.attacks import Checkpoint, TransferPGD, craft, run
 from withstand.config import parse_config
-from withstand.data import Dataset, from_arrays, load_sklearn
+from withstand.data import Dataset, from_arrays
 from withstand.evaluate import Report, evaluate, from_config, page, report_schema, show
 from withstand.models import FunctionModel, TorchModel
 from withstand.threat import (
@@ -49,37 +48,18 @@ def unseen(region: Region, **options: Any) -> Threat:
 THREAT = unseen(Linf(0.12))
 
 
-@dataclass
-class Other:
-    """Another network for the same digits, and what the digits network was asked."""
-
-    net: nn.Module
-    seen: list[Tensor] = field(default_factory=list)
-
-    @property
-    def model(self) -> TorchModel:
-        return TorchModel(self.net)
+@pytest.fixture(scope="module")
+def other() -> TorchModel:
+    """Another network for the same digits."""
+    net = fitted_to_digits(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), seed=1
+    )
+    return TorchModel(net)
 
 
 @pytest.fixture(scope="module")
-def other() -> Other:
-    data = load_sklearn("digits")
-    x, y = torch.from_numpy(data.x[:1500]), torch.from_numpy(data.y[:1500])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-        optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-        for _ in range(8):
-            for rows in torch.split(torch.randperm(1500), 64):
-                optimizer.zero_grad()
-                torch.autograd.backward(cross_entropy(net(x[rows]), y[rows]))
-                optimizer.step()
-    return Other(net)
-
-
-@pytest.fixture(scope="module")
-def report(digits: Any, other: Other) -> Report:
-    surrogates = {"mlp": other.model, "copy": TorchModel(deepcopy(digits.net))}
+def report(digits: Any, other: TorchModel) -> Report:
+    surrogates = {"mlp": other, "copy": TorchModel(deepcopy(digits.net))}
     return evaluate(digits.model, digits.data, THREAT, preset="smoke", surrogates=surrogates)
 
 
@@ -126,10 +106,10 @@ def test_with_the_model_itself_as_surrogate_it_is_the_white_box(
 
 @pytest.mark.parametrize("returns", ["labels", "scores"])
 def test_each_example_is_one_question_and_nothing_else_is_asked(
-    returns: str, digits: Any, other: Other
+    returns: str, digits: Any, other: TorchModel
 ) -> None:
     victim, asked = _counting(digits.net, returns)
-    report = evaluate(victim, digits.data, THREAT, preset="smoke", surrogates=[other.model])
+    report = evaluate(victim, digits.data, THREAT, preset="smoke", surrogates=[other])
     look = 60 if returns == "scores" else 0
     shown = [stage.samples for stage in report.attacks]
     assert shown[0] > shown[1] > 0
@@ -164,8 +144,10 @@ class Guarded(TorchModel):
         raise AssertionError("the victim was asked for gradients")
 
 
-def test_the_victim_is_never_asked_for_gradients(digits: Any, report: Report, other: Other) -> None:
-    surrogates = {"mlp": other.model, "copy": TorchModel(deepcopy(digits.net))}
+def test_the_victim_is_never_asked_for_gradients(
+    digits: Any, report: Report, other: TorchModel
+) -> None:
+    surrogates = {"mlp": other, "copy": TorchModel(deepcopy(digits.net))}
     guarded = evaluate(
         Guarded(digits.net), digits.data, THREAT, preset="smoke", surrogates=surrogates
     )
@@ -223,9 +205,9 @@ def test_a_poor_surrogate_is_no_evidence(digits: Any) -> None:
     assert finding.verdict == report.trust.verdict == "red"
 
 
-def test_neither_batch_nor_order_decides(digits: Any, other: Other) -> None:
+def test_neither_batch_nor_order_decides(digits: Any, other: TorchModel) -> None:
     def found(data: Dataset, batch: int) -> Report:
-        surrogates = [other.model, TorchModel(deepcopy(digits.net))]
+        surrogates = [other, TorchModel(deepcopy(digits.net))]
         threat = unseen(Linf(0.1))
         return evaluate(
             digits.model, data, threat, preset="smoke", surrogates=surrogates, batch_size=batch,
@@ -244,7 +226,7 @@ def test_neither_batch_nor_order_decides(digits: Any, other: Other) -> None:
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_report(
     digits: Any,
-    other: Other,
+    other: TorchModel,
     without_seconds: Callable[[Any], Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -261,10 +243,10 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_report(
 
     victim, file = FunctionModel(answer, returns="labels"), tmp_path / "checkpoint"
     options: dict[str, Any] = {
-        "preset": "smoke", "batch_size": 16, "surrogates": [other.model, digits.model]
+        "preset": "smoke", "batch_size": 16, "surrogates": [other, digits.model]
     }  # fmt: skip
     whole = evaluate(victim, digits.data, THREAT, **options)
-    questions, fewer = calls[0], {**options, "surrogates": [other.model]}
+    questions, fewer = calls[0], {**options, "surrogates": [other]}
     for after, death[0] in ((5, KeyboardInterrupt), (7, OSError), (11, KeyboardInterrupt)):
         calls[0], left[0] = 0, after
         with pytest.raises((KeyboardInterrupt, WithstandError)):
@@ -280,8 +262,8 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_report(
         assert calls[0] == questions + 4, after
 
 
-def test_limits_on_questions_and_time_hold(digits: Any, other: Other) -> None:
-    options: dict[str, Any] = {"preset": "smoke", "surrogates": [other.model, other.model]}
+def test_limits_on_questions_and_time_hold(digits: Any, other: TorchModel) -> None:
+    options: dict[str, Any] = {"preset": "smoke", "surrogates": [other, other]}
     near = unseen(Linf(0.05), queries=3)
     report = evaluate(digits.model, digits.data, near, **options)
     assert report.samples.forwards.max() == 3
@@ -297,10 +279,12 @@ def test_limits_on_questions_and_time_hold(digits: Any, other: Other) -> None:
 
 
 @pytest.mark.parametrize("access", ["gradients", "scores", "labels"])
-def test_surrogates_add_to_an_attacker_who_asks(access: Any, digits: Any, other: Other) -> None:
+def test_surrogates_add_to_an_attacker_who_asks(
+    access: Any, digits: Any, other: TorchModel
+) -> None:
     threat, options = Threat(region=Linf(0.12), access=access, queries=150), {"preset": "smoke"}
     alone = evaluate(digits.model, digits.data, threat, **options)
-    joined = evaluate(digits.model, digits.data, threat, surrogates=[other.model], **options)
+    joined = evaluate(digits.model, digits.data, threat, surrogates=[other], **options)
     kinds = [bool(stage.source) for stage in joined.attacks]
     if access == "gradients":
         # Before the two stages that doubt what the others have found.
@@ -318,7 +302,9 @@ def test_surrogates_add_to_an_attacker_who_asks(access: Any, digits: Any, other:
     "region",
     [L1(4.0), Linf(0.2) & L2(0.8), L2(0.8) & Linf(0.2), Linf(np.linspace(0.05, 0.2, 60))],
 )
-def test_examples_lie_in_the_region_and_fool(region: Region, digits: Any, other: Other) -> None:
+def test_examples_lie_in_the_region_and_fool(
+    region: Region, digits: Any, other: TorchModel
+) -> None:
     twin = TorchModel(deepcopy(digits.net))
     report = evaluate(digits.model, digits.data, unseen(region), preset="smoke", surrogates=[twin])
     assert _fooled(report).any()
@@ -328,7 +314,7 @@ def test_examples_lie_in_the_region_and_fool(region: Region, digits: Any, other:
     assert np.array_equal(wrong, _fooled(report) | already)
 
 
-def test_other_goals(digits: Any, other: Other) -> None:
+def test_other_goals(digits: Any, other: TorchModel) -> None:
     threat = unseen(Linf(0.25), goal=Targeted(3))
     report = evaluate(digits.model, digits.data, threat, preset="smoke", surrogates=[digits.model])
     answers = other_answers(digits.net, report.x_adv)
@@ -361,7 +347,7 @@ def test_probabilities_of_surrogates_are_taken_as_logits(digits: Any) -> None:
     assert abs(_fooled(found[0]).sum() - _fooled(found[1]).sum()) <= 2
 
 
-def _bad(digits: Any, other: Other) -> dict[str, tuple[Any, Any, str]]:
+def _bad(digits: Any, other: TorchModel) -> dict[str, tuple[Any, Any, str]]:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(63, 10))
     few = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     box, _ = _counting(digits.net, "scores")
@@ -372,7 +358,7 @@ def _bad(digits: Any, other: Other) -> dict[str, tuple[Any, Any, str]]:
         "another domain": ({"a": TorchModel(other.net, domain=(0, 255))}, THREAT, r"\[0, 255\]"),
         "another shape": ({"flat": TorchModel(flat)}, THREAT, "surrogate flat: .*shape"),
         "other classes": ({"few": TorchModel(few)}, THREAT, "4 scores, the model with 10;"),
-        "norm": ([other.model], unseen(L0(5)), "linf, l2 and l1"),
+        "norm": ([other], unseen(L0(5)), "linf, l2 and l1"),
     }
 
 
@@ -383,14 +369,14 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bad_input_is_one_line_with_the_fix(name: str, digits: Any, other: Other) -> None:
+def test_bad_input_is_one_line_with_the_fix(name: str, digits: Any, other: TorchModel) -> None:
     surrogates, threat, words = _bad(digits, other)[name]
     with pytest.raises(WithstandError, match=words) as caught:
         evaluate(digits.model, digits.data, threat, preset="smoke", surrogates=surrogates)
     assert "\n" not in str(caught.value)
 
 
-def test_a_victim_that_crashes_is_not_fooled(digits: Any, other: Other) -> None:
+def test_a_victim_that_crashes_is_not_fooled(digits: Any, other: TorchModel) -> None:
     known = {row.tobytes() for row in digits.data.x}
 
     def answer(x: Any) -> Any:
@@ -400,7 +386,7 @@ def test_a_victim_that_crashes_is_not_fooled(digits: Any, other: Other) -> None:
         return scores
 
     victim = FunctionModel(answer)
-    report = evaluate(victim, digits.data, THREAT, preset="smoke", surrogates=[other.model])
+    report = evaluate(victim, digits.data, THREAT, preset="smoke", surrogates=[other])
     assert report.fooling_rate.value == 0
 
 
@@ -428,7 +414,7 @@ def own():
 
 
 @pytest.fixture
-def project(other: Other, tmp_path: Path) -> Path:
+def project(other: TorchModel, tmp_path: Path) -> Path:
     (tmp_path / "models.py").write_text(MODELS)
     torch.save(other.net.state_dict(), tmp_path / "own.pt")
     (tmp_path / "withstand.yaml").write_text(CONFIG)
