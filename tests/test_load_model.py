@@ -331,3 +331,59 @@ def test_features_that_the_inputs_do_not_have_are_refused(
     }
     with pytest.raises(ConfigError, match=words):
         from_config(parse_config(told), folder)
+
+
+CHANNELS_LAST = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(18, 2)
+
+    def forward(self, x):
+        assert x.shape[1:] == (2, 3, 3), x.shape
+        return self.line(x.flatten(1))
+
+def build():
+    return Net()
+
+def wrapped():
+    from withstand.models import TorchModel
+
+    return TorchModel(Net(), preprocess=lambda x: 2 * x)
+
+def function():
+    return lambda x: x[:, 0, 0, :2].copy()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("build", "torch"), ("wrapped", "torch"), ("function", "python")]
+)
+def test_pictures_reach_a_model_with_their_channels_last(
+    folder: Path, name: str, kind: str
+) -> None:
+    (folder / "deep" / "model.py").write_text(CHANNELS_LAST)
+    made = load_model(spec(name, kind), folder)
+    model = load_model(spec(name, kind, layout="hwc"), folder)
+    x = torch.rand(4, 3, 2, 3)
+    last = x.permute(0, 2, 3, 1).contiguous()
+    if isinstance(made, TorchModel):
+        net = getattr(model, "model", model).net
+        made.net.load_state_dict(net.state_dict())
+        wanted = made.gradient(last, lambda scores: scores[:, 0]).gradient
+        found = model.gradient(x, lambda scores: scores[:, 0]).gradient
+        assert torch.equal(found, wanted.permute(0, 3, 1, 2))
+    assert torch.equal(model.scores(x), made.scores(last))
+
+
+def test_a_layout_of_what_is_no_picture_is_refused(folder: Path) -> None:
+    np.savez(folder / "d.npz", x=np.random.rand(4, 2), y=np.arange(4) % 3)
+    config = {
+        "model": {"kind": "torch", "factory": "deep/model.py:build", "layout": "hwc"},
+        "data": {"kind": "npz", "path": "d.npz"},
+        "threat": {"region": {"norm": "linf", "eps": 0.1}},
+    }
+    with pytest.raises(ConfigError, match=r"layout is hwc, but inputs have shape \(2,\)"):
+        from_config(parse_config(config), folder)

@@ -129,6 +129,11 @@ class ModelConfig(Section):
         default=[0.0, 1.0],
         description="bounds of the raw input: [lower, upper], numbers or one list per bound",
     )
+    layout: Literal["chw", "hwc"] = Field(
+        default="chw",
+        description="hwc: the model takes pictures with the channels last, as many networks that "
+        "come from TensorFlow do; attacks and data have them first",
+    )
     access: Access | None = Field(
         default=None, description="the most that the model gives away; what its kind can if absent"
     )
@@ -146,6 +151,8 @@ class ModelConfig(Section):
     def _kinds(self) -> ModelConfig:
         if self.threshold is not None and self.kind not in ("sklearn", "torch"):
             raise wrong("threshold", f"is only for kind sklearn or torch, not {self.kind}")
+        if self.layout == "hwc" and self.kind == "sklearn":
+            raise wrong("layout", "is not for kind sklearn; take it out")
         if self.kind == "http":
             if self.url is None:
                 raise wrong(

@@ -19,6 +19,7 @@ model:
 {place}
   # weights: weights.safetensors  # or a state_dict .pt; leave out where the factory loads them
   domain: {domain}                # lowest and highest raw input; lists give one value per feature
+  # layout: hwc                   # it takes pictures as HxWxC; the data are CxHxW here
   # access: scores                # the most it gives away: gradients | scores | labels | none
   # allow_pickle: false           # true opens pickled weights, which can run any code they hold
 

@@ -15,7 +15,7 @@ from ._report import Cost, Finding, Report, Trust
 from ._sandwich import join, sandwich
 from ._saved import check_same, load_report, load_trust, read_report
 from ._schema import report_schema, schema_of
-from ._setup import Setup, from_config, threat_from
+from ._setup import Setup, classes_of, from_config, in_order, setup_of, threat_from
 from ._show_layers import show_layers
 from ._show_trust import show_fixed, show_trust
 from ._stages import Progress
@@ -45,6 +45,7 @@ __all__ = [
     "check_domain",
     "check_same",
     "check_writable",
+    "classes_of",
     "diagnose_attack",
     "draw",
     "evaluate",
@@ -52,6 +53,7 @@ __all__ = [
     "fix",
     "from_config",
     "headline",
+    "in_order",
     "join",
     "load_report",
     "load_trust",
@@ -62,6 +64,7 @@ __all__ = [
     "report_schema",
     "sandwich",
     "schema_of",
+    "setup_of",
     "show",
     "show_fixed",
     "show_layers",

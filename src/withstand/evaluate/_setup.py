@@ -49,9 +49,13 @@ class Setup(NamedTuple):
 
 def from_config(config: Config, root: str | Path = ".") -> Setup:
     """What a configuration describes; relative paths count from the folder `root`."""
-    data = load_data(config.data, root)
+    return setup_of(config, load_data(config.data, root), root)
+
+
+def setup_of(config: Config, data: Dataset, root: str | Path = ".") -> Setup:
+    """What a configuration describes, of data that are loaded already."""
     loaded = load_model(config.model, root, data.table)
-    data = _in_order(data, loaded)
+    data = in_order(data, loaded)
     model = with_defences(loaded, config.defences)
     threat = _threat(config.threat, data.table)
     if config.model.access is not None:
@@ -63,6 +67,11 @@ def from_config(config: Config, root: str | Path = ".") -> Setup:
 def _check_features(config: Config, model: Model, data: Dataset) -> None:
     """Raise ConfigError for what is said of features that the inputs do not have."""
     shape = data.x.shape[1:]
+    if config.model.layout == "hwc" and len(shape) != 3:
+        raise ConfigError(
+            f"model.layout is hwc, but inputs have shape {shape} and are no pictures (C, H, W); "
+            "take it out"
+        )
     count, frozen = math.prod(shape), max(config.threat.region.frozen or [-1])
     if frozen >= count:
         raise ConfigError(
@@ -79,13 +88,12 @@ def _check_features(config: Config, model: Model, data: Dataset) -> None:
             ) from None
 
 
-def _in_order(data: Dataset, model: Model) -> Dataset:
+def in_order(data: Dataset, model: Model) -> Dataset:
     """Labels that are whole numbers of an estimator's own classes, such as 1 to 3, by their place.
 
     Labels that are not all among its classes are places already.
     """
-    estimator = getattr(getattr(model, "model", model), "estimator", None)
-    known, y = np.asarray(getattr(estimator, "classes_", ())), data.y
+    known, y = classes_of(model), data.y
     numbered = known.ndim == y.ndim == 1 and known.dtype.kind in "iuf" and y.dtype.kind == "i"
     if data.classes is not None or not numbered or np.array_equal(known, np.arange(len(known))):
         return data
@@ -93,6 +101,12 @@ def _in_order(data: Dataset, model: Model) -> Dataset:
     if not found.any(1).all():
         return data
     return replace(data, y=found.argmax(1), classes=_named(known))
+
+
+def classes_of(model: Model) -> NDArray[Any]:
+    """The classes of an estimator of scikit-learn's kind in the order of its scores, or none."""
+    estimator = getattr(getattr(model, "model", model), "estimator", None)
+    return np.asarray(getattr(estimator, "classes_", ()))
 
 
 def _named(numbers: NDArray[Any]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from ..config import DefenceConfig, ModelConfig
 from ..threat import Box
 from ..threat.tabular import Table
 from ._callable import FunctionModel, sklearn_model
+from ._channels_last import channels_last
 from ._declared import Declared
 from ._defended import Defended
 from ._distilled import distilled
@@ -42,6 +43,8 @@ def load_model(spec: ModelConfig, root: str | Path = ".", table: Table | None = 
     ModelError for a factory that fails and for weights that do not fit.
     """
     found = _loaded(spec, Path(root), table)
+    if spec.layout == "hwc":
+        found = channels_last(found)
     return found if spec.threshold is None else Thresholded(found, spec.threshold)
 
 

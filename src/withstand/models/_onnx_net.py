@@ -111,7 +111,7 @@ class OnnxNet(nn.Module):
             wanted = ", ".join("any" if size is None else str(size) for size in self.shape[1:])
             raise ModelError(
                 f"the network takes inputs of shape ({wanted}), but {tuple(x.shape[1:])} came; "
-                "correct data.layout, or the data"
+                "set model.layout: hwc if it takes the channels last, or correct the data"
             )
 
     def _run(self, x: Tensor) -> Tensor:
