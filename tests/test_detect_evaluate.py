@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from withstand import attacks
 from withstand._errors import ConfigError, DataError, ThreatError
 from withstand.cli._main import app
+from withstand.config import GateConfig
 from withstand.data import from_arrays
 from withstand.detect import (
     Confidence,
@@ -55,6 +56,7 @@ from withstand.detect.evaluation._through import way
 from withstand.detect.evaluation._verdict import verdict
 from withstand.detect.evaluation._view import Past, Rejecting, Watched
 from withstand.evaluate import Finding, Trust
+from withstand.gate import read_detection
 from withstand.models import TorchModel
 from withstand.stats import Interval, clopper_pearson, lower_bound, wilson
 from withstand.testing.planted import BatchPeek, InputMemory, LabelLeak, RoundingMemory
@@ -607,6 +609,12 @@ def test_a_report_is_plain_and_whole(report: DetectionReport, tmp_path: Path) ->
     assert told["benign"]["flagged"]["n"] == report.benign.flagged.n
     assert len(told["rows"]) == len(report.rows)
     assert told["trust"]["verdict"] == report.trust.verdict
+    limits = GateConfig.model_validate(
+        {"detection_rate": {"min": 0}, "false_positive_rate": {"max": 1}, "trust": {"min": "red"}}
+    )
+    rates = read_detection(tmp_path, limits, Threat(region=Linf(0.15)))
+    assert rates["false_positive_rate"] == report.benign.flagged
+    assert rates["detection_rate"] in (report.verdict.tpr, report.verdict.words)
     schema = detection_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(told, schema)

@@ -37,6 +37,7 @@ from withstand.gate import (
     markdown,
     read_baseline,
     read_coverage,
+    read_detection,
     sarif,
     save,
     save_examples,
@@ -98,6 +99,96 @@ def test_what_was_not_measured_is_inconclusive(metric: str) -> None:
     check = judge(measured(), asked(**{metric: {"max": 1}}))[0]
     assert check.outcome == "inconclusive"
     assert check.words
+
+
+def _detection(folder: Path, **changes: Any) -> Path:
+    """A report of a detector, as far as the gate reads it."""
+    told = {
+        "schema": "urn:withstand:detection:1",
+        "threat": THREAT.describe(),
+        "trust": {"verdict": "green", "findings": [{"check": "alarms", "verdict": "green"}]},
+        "verdict": {
+            "level": "raises cost",
+            "words": "RAISES COST",
+            "tpr": {"value": 0.6, "low": 0.5, "high": 0.7, "n": 100},
+        },
+        "benign": {"flagged": {"value": 0.01, "low": 0.002, "high": 0.03, "n": 500}},
+    }
+    (folder / "detection.json").write_text(json.dumps({**told, **changes}))
+    return folder
+
+
+RATES = ("detection_rate", "false_positive_rate")
+
+
+@pytest.mark.parametrize(
+    ("limits", "outcomes"),
+    [
+        ({"detection_rate": {"min": 0.5}, "false_positive_rate": {"max": 0.03}}, ("pass", "pass")),
+        ({"detection_rate": {"min": 0.6}}, ("inconclusive",)),
+        ({"detection_rate": {"min": 0.71}}, ("fail",)),
+        ({"false_positive_rate": {"max": 0.001}}, ("fail",)),
+    ],
+)
+def test_a_detector_is_held_to_the_report_of_its_evaluation(
+    tmp_path: Path, limits: dict[str, Any], outcomes: tuple[str, ...]
+) -> None:
+    told = asked(**limits)
+    facts = measured().beside(read_detection(_detection(tmp_path), told, THREAT))
+    assert tuple(check.outcome for check in judge(facts, told)) == outcomes
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trust": {"verdict": "red", "findings": [{"check": "leak", "verdict": "red"}]}}, "leak"),
+        ({"trust": {"verdict": "amber", "findings": []}}, ""),
+    ],
+)
+def test_a_detector_whose_figures_cannot_be_believed_never_passes(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    limits = {name: {"min": 0.0} for name in RATES}
+    told = asked(**limits, trust={"min": "green"})
+    facts = measured().beside(read_detection(_detection(tmp_path, **changes), told, THREAT))
+    for check in judge(facts, told)[:2]:
+        assert check.outcome == "inconclusive"
+        assert "trust in the detector's figures" in check.words
+        assert words in check.words
+    loose = asked(**limits)
+    facts = measured().beside(read_detection(tmp_path, loose, THREAT))
+    wanted = "pass" if changes["trust"]["verdict"] == "amber" else "inconclusive"
+    assert {check.outcome for check in judge(facts, loose)} == {wanted}
+
+
+def test_a_detector_that_nobody_fooled_the_model_past_says_so(tmp_path: Path) -> None:
+    none = {"value": None, "low": None, "high": None, "n": 0}
+    verdict = {"level": "not shown", "words": "NOT SHOWN: no attack fooled", "tpr": none}
+    told = asked(**{name: {"min": 0.0} for name in RATES})
+    found = read_detection(_detection(tmp_path, verdict=verdict), told, THREAT)
+    checks = judge(measured().beside(found), told)
+    assert [check.outcome for check in checks] == ["inconclusive", "pass"]
+    assert "no attack fooled" in checks[0].words
+
+
+def test_only_a_detector_report_that_is_asked_for_is_read(tmp_path: Path) -> None:
+    (tmp_path / "detection.json").write_text("{")
+    assert read_detection(tmp_path, asked(clean_accuracy={"min": 0}), THREAT) == {}
+    told = asked(detection_rate={"min": 0})
+    assert read_detection(tmp_path / "other", told, THREAT) == {}
+    with pytest.raises(WithstandError, match="write it anew with `withstand detect evaluate`"):
+        read_detection(tmp_path, told, THREAT)
+    for changes in ({"schema": "x"}, {"benign": {}}, {"trust": {"verdict": 1, "findings": []}}):
+        with pytest.raises(WithstandError, match="cannot be read"):
+            read_detection(_detection(tmp_path, **changes), told, THREAT)
+    other = Threat(region=Linf(0.2))
+    for threat in (other, replace(THREAT, queries=5)):
+        with pytest.raises(WithstandError, match="run `withstand detect evaluate` again"):
+            read_detection(_detection(tmp_path), told, threat)
+    weak = _detection(tmp_path, threat=replace(THREAT, access="labels").describe())
+    with pytest.raises(WithstandError, match="access is 'labels'"):
+        read_detection(weak, told, THREAT)
+    assert read_detection(weak, told, THREAT, "labels")
 
 
 def test_no_data_never_passes() -> None:
@@ -733,9 +824,13 @@ def gated(project: Path, limits: str, *words: str) -> subprocess.CompletedProces
         ("{robust_accuracy: {min: 0.9}}", 1),
         ("{robust_accuracy: {min: 0.9}, colour: {min: 1}}", 2),
         ("{robust_accuracy: {min: 0.6}, detection_rate: {min: 0.1}, trust: {min: red}}", 3),
+        ("{detection_rate: {min: 0.45}, false_positive_rate: {max: 0.04}, detection: rates}", 0),
     ],
 )
 def test_the_command_ends_as_the_gate_does(project: Path, limits: str, code: int) -> None:
+    rates = project / "rates"
+    rates.mkdir()
+    _detection(rates)
     done = gated(project, limits, "gate", "--json")
     assert done.returncode == code, done.stderr
     if code == 2:

@@ -11,8 +11,7 @@ from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..gate import Baseline, Gate
-    from ..stats import Interval
+    from ..gate import Baseline, Extra, Gate
 
 
 def gate(
@@ -26,6 +25,9 @@ def gate(
     ] = None,
     coverage: Annotated[
         Path | None, typer.Option(help="File that pytest --robustness-coverage wrote.")
+    ] = None,
+    detection: Annotated[
+        Path | None, typer.Option(help="Folder of the report of `withstand detect evaluate`.")
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="smoke, standard or thorough: how much is spent.")
@@ -51,6 +53,7 @@ def gate(
         "gate": {
             "baseline": None if baseline is None else str(baseline.absolute()),
             "coverage": None if coverage is None else str(coverage.absolute()),
+            "detection": None if detection is None else str(detection.absolute()),
             "output": None if output is None else str(output.absolute()),
         },
     }
@@ -66,14 +69,22 @@ def gate(
 
 def _gated(path: Path, config: Config, report: Path | None, quiet: bool) -> tuple[Gate, list[Path]]:
     # These take seconds to import: what is wrong with the configuration is said before.
-    from ..evaluate import check_writable
-    from ..gate import read_baseline, read_coverage, save
+    from ..evaluate import check_writable, threat_from
+    from ..gate import read_baseline, read_coverage, read_detection, save
 
     root, asked = path.parent, config.gate
     folder = check_writable(root / asked.output)
     before = None if asked.baseline is None else read_baseline(root / asked.baseline)
     tests = read_coverage(root / asked.coverage)
-    extra = {} if tests is None else {"adversarial_test_coverage": tests}
+    extra = {
+        **({} if tests is None else {"adversarial_test_coverage": tests}),
+        **read_detection(
+            root / (asked.detection or config.evaluate.output),
+            asked,
+            threat_from(config, root),
+            config.model.access,
+        ),
+    }
     if report is not None:
         found = _judged(config, path.parent, report, before, extra)
         return found, save(found, folder, config=path)
@@ -82,7 +93,7 @@ def _gated(path: Path, config: Config, report: Path | None, quiet: bool) -> tupl
 
 
 def _judged(
-    config: Config, root: Path, report: Path, before: Baseline | None, extra: dict[str, Interval]
+    config: Config, root: Path, report: Path, before: Baseline | None, extra: Extra
 ) -> Gate:
     from ..evaluate import read_report, threat_from
     from ..gate import judge_report
@@ -102,7 +113,7 @@ def _attacked(
     root: Path,
     folder: Path,
     before: Baseline | None,
-    extra: dict[str, Interval],
+    extra: Extra,
     quiet: bool,
 ) -> tuple[Gate, Path]:
     from ..evaluate import from_config

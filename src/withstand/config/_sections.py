@@ -255,10 +255,13 @@ class GateConfig(Section):
         default=None, description="by how much robust accuracy may be below the baseline's"
     )
     detection_rate: Limit | None = Field(
-        default=None, description="share of adversarial inputs that the detector flags"
+        default=None,
+        description="share of successful attacks by somebody who knows of the detector that it "
+        "flags, as `withstand detect evaluate` found it",
     )
     false_positive_rate: Limit | None = Field(
-        default=None, description="share of benign inputs that the detector flags"
+        default=None,
+        description="share of benign inputs that the detector flags, from the same report",
     )
     adversarial_test_coverage: Limit | None = Field(
         default=None, description="share of the project's tests that are robustness tests"
@@ -274,6 +277,11 @@ class GateConfig(Section):
     )
     coverage: str = Field(
         default="robustness-coverage.json", description="file that pytest wrote about the tests"
+    )
+    detection: str | None = Field(
+        default=None,
+        description="folder of the report of `withstand detect evaluate`; that of evaluate if "
+        "absent",
     )
     output: str = Field(default="withstand-gate", description="folder of the gate's files")
 

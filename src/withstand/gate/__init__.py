@@ -2,12 +2,13 @@
 
 from ._baseline import Baseline, read_baseline
 from ._coverage import read_coverage
+from ._detection import read_detection
 from ._files import save, save_examples
 from ._hold import hold
 from ._judge import Check, Gate, judge
 from ._junit import junit
 from ._live import Effort, Live, gate
-from ._measured import Measured, from_report
+from ._measured import Extra, Measured, from_report
 from ._report import judge_report
 from ._sarif import sarif
 from ._show import markdown, show
@@ -16,6 +17,7 @@ __all__ = [
     "Baseline",
     "Check",
     "Effort",
+    "Extra",
     "Gate",
     "Live",
     "Measured",
@@ -28,6 +30,7 @@ __all__ = [
     "markdown",
     "read_baseline",
     "read_coverage",
+    "read_detection",
     "sarif",
     "save",
     "save_examples",

@@ -17,13 +17,16 @@ Outcome = Literal["pass", "fail", "inconclusive"]
 ATTACKED = ("robust_accuracy", "fooling_rate", "robust_accuracy_drop")
 EXIT: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 SCHEMA = "urn:withstand:gate:1"
-_TRUST = ("red", "amber", "green")
+TRUST = ("red", "amber", "green")
 _FAR = 1_000_000
+_UNDETECTED = "gate.detection names no folder with detection.json; run `withstand detect evaluate`"
 _ABSENT = {
     "adversarial_test_coverage": "gate.coverage names no file that is there; run `pytest "
     "--robustness-coverage`",
     "certified_accuracy": "nothing was certified; run `withstand certify` and judge its report "
     "with --report",
+    "detection_rate": _UNDETECTED,
+    "false_positive_rate": _UNDETECTED,
 }
 
 
@@ -171,7 +174,7 @@ def _believed(measured: Measured, least: str) -> Check:
             metric="trust", limit=asks, outcome="inconclusive", words="nothing was attacked"
         )
     verdict = str(measured.trust["verdict"])
-    enough = _TRUST.index(verdict) >= _TRUST.index(least)
+    enough = TRUST.index(verdict) >= TRUST.index(least)
     doubts = [f["check"] for f in measured.trust["findings"] if f["verdict"] == verdict]
     return Check(
         metric="trust",

@@ -15,10 +15,10 @@ from .._version import __version__
 from ..config import GateConfig
 from ..evaluate import Cost, Progress, Setup, evaluate
 from ..models import describe
-from ..stats import Interval
 from ..threat import ACCESS, Budget, techniques
 from ._baseline import Array, Baseline
 from ._judge import ATTACKED, Check, Gate, judge, least_trust, limits_of, outcome_of
+from ._measured import Extra, Measured
 from ._standing import standing
 from ._tally import CONFIDENCE, Tally
 
@@ -50,7 +50,7 @@ def gate(
     asked: GateConfig,
     *,
     baseline: Baseline | None = None,
-    extra: dict[str, Interval] | None = None,
+    extra: Extra | None = None,
     effort: Effort | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Live:
@@ -69,7 +69,7 @@ class _Run:
     setup: Setup
     asked: GateConfig
     baseline: Baseline | None
-    extra: dict[str, Interval]
+    extra: Extra
     effort: Effort
     progress: Callable[[Progress], None] | None
     began: float = field(default_factory=time.monotonic)
@@ -109,8 +109,10 @@ class _Run:
         return baseline.of(self.setup.data.x)
 
     def _judged(self) -> tuple[Check, ...]:
-        measured = self.tally.measured()
-        return judge(replace(measured, figures={**measured.figures, **self.extra}), self.asked)
+        return judge(self._measured(), self.asked)
+
+    def _measured(self) -> Measured:
+        return self.tally.measured().beside(self.extra)
 
     def _decided(self, checks: tuple[Check, ...]) -> bool:
         if outcome_of(checks) == "fail":
@@ -196,7 +198,7 @@ class _Run:
             cpu_seconds=time.process_time() - self.cpu,
         )
         gate = Gate(
-            checks=checks, measured=tally.measured(), spent=vars(cost), samples={"status": status}
+            checks=checks, measured=self._measured(), spent=vars(cost), samples={"status": status}
         )
         return Live(gate=gate, x_adv=self.x_adv, fooled=np.array([s == "fooled" for s in status]))
 

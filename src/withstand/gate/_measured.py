@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any
@@ -13,6 +14,8 @@ from ..stats import Interval, difference, paired_difference, wilson
 from ._baseline import Baseline
 
 Array = NDArray[Any]
+Extra = Mapping[str, Interval | str]
+"""Figures from elsewhere by metric, and for those that are missing the reason."""
 
 DROPS = ("clean_accuracy_drop", "robust_accuracy_drop")
 OTHER_THREAT = (
@@ -41,6 +44,13 @@ class Measured:
     threat: dict[str, Any]
     provenance: dict[str, Any]
     basis: dict[str, Any]
+
+    def beside(self, extra: Extra) -> Measured:
+        """The same with figures from elsewhere."""
+        found = {name: value for name, value in extra.items() if isinstance(value, Interval)}
+        reasons = {name: value for name, value in extra.items() if isinstance(value, str)}
+        figures, absent = {**self.figures, **found}, {**self.absent, **reasons}
+        return replace(self, figures=figures, absent=absent)
 
 
 @dataclass(frozen=True, kw_only=True)
