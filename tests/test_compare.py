@@ -28,9 +28,9 @@ from withstand.workflows import (
     Comparison,
     Entry,
     compare,
+    compare_setup,
     comparison_page,
     diversity,
-    entries_from,
     save_comparison,
     show_comparison,
     unseen_by,
@@ -246,7 +246,7 @@ def test_entries_are_models_ensembles_and_defences(digits: Any, tmp_path: Path) 
   - {{defences: [{{name: median}}, {{name: jpeg, quality: 90}}]}}
 """
     )
-    found = entries_from(load_config(config), tmp_path)
+    found = compare_setup(load_config(config), tmp_path).entries
     assert list(found) == [
         "undefended",
         "squeezed",
@@ -259,10 +259,11 @@ def test_entries_are_models_ensembles_and_defences(digits: Any, tmp_path: Path) 
     (tmp_path / "harden.json").write_text(json.dumps({"cost": {"factor": 3.4}}))
     hardened = CONFIG + "  - {model: {kind: torch, factory: model.py:build, weights: weights.pt}}\n"
     config.write_text(hardened)
-    assert entries_from(load_config(config), tmp_path)["weights.pt"].training_cost == 3.4
+    hardened_too = compare_setup(load_config(config), tmp_path).entries
+    assert hardened_too["weights.pt"].training_cost == 3.4
     config.write_text(CONFIG.partition("compare:")[0])
     with pytest.raises(WithstandError, match="compare has 0 entries"):
-        entries_from(load_config(config), tmp_path)
+        compare_setup(load_config(config), tmp_path)
     for wrong, words in (
         (f"{{model: {model}, members: [{model}]}}", "both given"),
         ("{name: nothing}", "give at least one"),
@@ -271,6 +272,74 @@ def test_entries_are_models_ensembles_and_defences(digits: Any, tmp_path: Path) 
         config.write_text(CONFIG + f"  - {wrong}\n")
         with pytest.raises(WithstandError, match=words):
             load_config(config)
+
+
+ESTIMATORS = """
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+rng = np.random.default_rng(0)
+Y = rng.choice([1, 2, 4], 90)
+X = (rng.random((90, 2)) + Y[:, None]) / 5
+
+
+def build():
+    return LogisticRegression(C=100).fit(X, Y)
+
+
+def places():
+    return LogisticRegression(C=100).fit(X, np.searchsorted([1, 2, 4], Y))
+
+
+def fewer():
+    return LogisticRegression(C=100).fit(X[Y < 4], Y[Y < 4])
+"""
+
+
+def _of_estimators(folder: Path, *factories: str) -> Path:
+    """A configuration whose labels are 1, 2 and 4; the first factory makes the file's model."""
+    (folder / "estimators.py").write_text(ESTIMATORS)
+    space: dict[str, Any] = {}
+    exec(ESTIMATORS, space)
+    np.savez(folder / "rows.npz", x=space["X"].astype(np.float32), y=space["Y"])
+    model, *others = (f"{{kind: sklearn, factory: estimators.py:{name}}}" for name in factories)
+    lines = "".join(f"  - {{model: {other}}}\n" for other in others)
+    config = folder / "withstand.yaml"
+    config.write_text(
+        f"model: {model}\ndata: {{kind: npz, path: rows.npz, x: x, y: y}}\n"
+        "threat: {region: {norm: linf, eps: 0.1}}\n"
+        f"compare:\n  - {{members: [{model}, {model}]}}\n{lines}"
+    )
+    return config
+
+
+def test_labels_are_those_of_the_classes_that_the_model_was_fitted_to(tmp_path: Path) -> None:
+    config = load_config(_of_estimators(tmp_path, "build", "build"))
+    entries, data, _ = compare_setup(config, tmp_path)
+    assert data.classes == ("1", "2", "4")
+    assert set(data.y.tolist()) == {0, 1, 2}
+    assert len(entries) == 3
+    for entry in entries.values():
+        right = entry.model.labels(torch.from_numpy(data.x)).numpy() == data.y
+        assert right.mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "factories", [("build", "places"), ("build", "fewer"), ("places", "build"), ("fewer", "build")]
+)
+def test_an_entry_to_whom_the_labels_mean_other_classes_is_refused(
+    tmp_path: Path, factories: tuple[str, str]
+) -> None:
+    config = load_config(_of_estimators(tmp_path, *factories))
+    with pytest.raises(WithstandError, match=r"compare\[1\]: its classes are .* same classes") as e:
+        compare_setup(config, tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_whoever_sees_less_of_the_model_attacks_with_less(tmp_path: Path) -> None:
+    config = _of_estimators(tmp_path, "build")
+    config.write_text(config.read_text().replace("sklearn,", "sklearn, access: labels,", 1))
+    assert compare_setup(load_config(config), tmp_path).threat.access == "labels"
 
 
 def test_the_schema_of_a_row_is_what_the_documentation_lists(found: Comparison) -> None:

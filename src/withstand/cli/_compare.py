@@ -61,20 +61,19 @@ def _compared(
     configured = load_config(config, given)
 
     # These take seconds to import: what is wrong with the configuration is said before.
-    from ..data import load
-    from ..evaluate import check_writable, threat_from
+    from ..evaluate import check_writable
     from ..workflows import compare as run
-    from ..workflows import entries_from, save_comparison
+    from ..workflows import compare_setup, save_comparison
     from ._progress import shown
 
     folder = check_writable(output or config.parent / "withstand-compare")
-    entries = entries_from(configured, config.parent)
-    data, settings = load(configured.data, config.parent), configured.evaluate
+    entries, data, threat = compare_setup(configured, config.parent)
+    settings = configured.evaluate
     with shown(quiet) as progress:
         found = run(
             entries,
             data if samples is None else data.head(samples),
-            threat_from(configured, config.parent),
+            threat,
             preset=settings.preset,
             seed=settings.seed,
             batch_size=settings.batch_size or 64,

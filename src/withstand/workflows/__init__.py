@@ -8,7 +8,7 @@ from ._compare import Comparison, Entry, Row, compare
 from ._compare_show import comparison_page, save_comparison, show_comparison
 from ._demo import Demo, demo
 from ._diversity import Diversity, diversity
-from ._entries import entries_from
+from ._entries import CompareSetup, compare_setup
 from ._game_day import GameDay, game_day
 from ._transfer import TransferMatrix, transfer_matrix
 from ._transfer_show import show_transfer, transfer_section
@@ -17,6 +17,7 @@ from ._unseen import Unseen, unseen_by
 __all__ = [
     "AttackBench",
     "AttackResult",
+    "CompareSetup",
     "Comparison",
     "Demo",
     "Diversity",
@@ -28,10 +29,10 @@ __all__ = [
     "bench_attacks",
     "bench_page",
     "compare",
+    "compare_setup",
     "comparison_page",
     "demo",
     "diversity",
-    "entries_from",
     "game_day",
     "in_norm",
     "optimality",

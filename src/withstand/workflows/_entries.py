@@ -5,55 +5,93 @@ from __future__ import annotations
 import json
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
-from .._errors import ConfigError, ModelError, WithstandError
+import numpy as np
+
+from .._errors import ConfigError, ModelError, WithstandError, listed
 from ..config import CompareConfig, Config, DefenceConfig, ModelConfig
+from ..data import Dataset, load
+from ..evaluate import classes_of, in_order, setup_of
 from ..models import Ensemble, Model, load_model, with_defences
+from ..threat import Threat
 from ._compare import Entry, unique
 
 
-def entries_from(config: Config, root: str | Path = ".") -> dict[str, Entry]:
+class CompareSetup(NamedTuple):
+    """Entries by name, and the data and the threat that all of them meet."""
+
+    entries: dict[str, Entry]
+    data: Dataset
+    threat: Threat
+
+
+def compare_setup(config: Config, root: str | Path = ".") -> CompareSetup:
     """The file's model first, then with its own defences, then the entries under `compare:`.
 
     Relative paths count from the folder `root`. Raises ConfigError where there is nothing to put
-    beside the model, and ModelError for what cannot be loaded.
+    beside the model, and ModelError for what cannot be loaded, or has other classes than the model.
     """
     if not config.compare and not config.defences:
         raise ConfigError(
             "compare has 0 entries; add some to withstand.yaml, e.g. compare: "
             "[{name: squeezed, defences: [{name: bit_depth}]}]"
         )
-    model = load_model(config.model, root)
+    given = load(config.data, root)
+    # What is compared is put in front of the model here, and surrogates have no part in it.
+    bare = config.model_copy(update={"defences": [], "surrogates": []})
+    model, data, threat, _ = setup_of(bare, given, root)
+    loading = _Loading(Path(root), given, data)
     found = [("undefended", Entry(model=model, training_cost=1.0))]
     if config.defences:
         guarded = with_defences(model, config.defences)
         found.append((_title(config.defences), Entry(model=guarded, training_cost=1.0)))
     for place, spec in enumerate(config.compare):
         try:
-            found.append((spec.name or _called(spec), _entry(spec, model, root)))
+            found.append((spec.name or _called(spec), _entry(spec, model, loading)))
         except WithstandError as error:
             raise ModelError(f"compare[{place}]: {error}") from None
     names = unique([name for name, _ in found])
-    return {name: entry for name, (_, entry) in zip(names, found, strict=True)}
+    entries = {name: entry for name, (_, entry) in zip(names, found, strict=True)}
+    return CompareSetup(entries, data, threat)
 
 
-def _entry(spec: CompareConfig, model: Model, root: str | Path) -> Entry:
-    own = load_model(spec.model, root) if spec.model is not None else model
+class _Loading(NamedTuple):
+    """The root of relative paths, and the data as they were read and with labels by place."""
+
+    root: Path
+    given: Dataset
+    data: Dataset
+
+    def model(self, spec: ModelConfig) -> Model:
+        """An entry's own model; raises ModelError for one to whom the labels mean other classes."""
+        model = load_model(spec, self.root, self.data.table)
+        known = classes_of(model)
+        if len(known) and not np.array_equal(in_order(self.given, model).y, self.data.y):
+            raise ModelError(
+                f"its classes are {listed([str(one) for one in known.tolist()])}, which are not "
+                "those that the labels mean to the file's model; fit both to the same classes"
+            )
+        return model
+
+
+def _entry(spec: CompareConfig, model: Model, loading: _Loading) -> Entry:
+    own = loading.model(spec.model) if spec.model is not None else model
     if spec.members:
-        members = [load_model(member, root) for member in spec.members]
+        members = [loading.model(member) for member in spec.members]
         own = Ensemble(members, combine=spec.combine)
     # What stands in front of the model needs no training.
-    known = 1.0 if spec.model is None and not spec.members else _hardening(spec.model, root)
+    known = 1.0 if spec.model is None and not spec.members else _hardening(spec.model, loading.root)
     cost = known if spec.training_cost is None else spec.training_cost
     return Entry(model=with_defences(own, spec.defences), training_cost=cost)
 
 
-def _hardening(spec: ModelConfig | None, root: str | Path) -> float | None:
+def _hardening(spec: ModelConfig | None, root: Path) -> float | None:
     """The cost factor in the harden.json beside a model's weights, None where there is none."""
     if spec is None or spec.weights is None:
         return None
     try:
-        told = json.loads((Path(root) / spec.weights).with_name("harden.json").read_text())
+        told = json.loads((root / spec.weights).with_name("harden.json").read_text())
         factor = float(told["cost"]["factor"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
