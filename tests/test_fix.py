@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from withstand import WithstandError
+from withstand.attacks import APGD, run
 from withstand.evaluate import CHECKS, evaluate, fix
+from withstand.evaluate._cascade import PRESETS
 from withstand.evaluate._fix import DONE, REMEDIES
 from withstand.evaluate._ways import Trial
+from withstand.evidence import Origin, content_digest
 from withstand.models import (
     Differentiable,
     Ensemble,
@@ -35,7 +38,7 @@ from withstand.models import (
     straight_through,
 )
 from withstand.testing import planted
-from withstand.threat import Linf, Threat
+from withstand.threat import Linf, MultiLabel, Threat
 
 LEVELS = torch.linspace(0, 1, 16)
 
@@ -302,6 +305,64 @@ def test_the_remedy_says_whose_gradient_it_takes(digits: Any) -> None:
     told = [way.done for way in trial._ways(model, through=True, smooth=False)]
     assert len(told) == 2
     assert "Jpeg(quality=" in told[0]
+
+
+def _coarse() -> tuple[TorchModel, Tensor, Tensor]:
+    """Steps so wide that where a stand-in's gradient ends depends on where it began."""
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for part in net.parameters():
+            part.copy_(2 * torch.randn(part.shape, generator=random))
+    model = TorchModel(net.eval(), preprocess=lambda x: (4 * x).round() / 4)
+    x = torch.rand(80, 6, generator=random)
+    return model, x, model.labels(x)
+
+
+def test_more_starts_find_what_one_does_not_and_only_what_fools() -> None:
+    model, x, y = _coarse()
+    way, threat = straight_through(model), Threat(region=Linf(0.2))
+    once = run(APGD(steps=20, loss="pma"), way, x, y, threat).success
+    left = Trial(x=x[~once], y=y[~once], threat=threat, seed=0, batch=64)
+    found = left.insist(way, PRESETS["smoke"])
+    assert found is not None
+    assert 0 < len(found.x) < len(left.x)
+    answers = model.labels(torch.from_numpy(found.x_adv)).tolist()
+    assert answers == found.answer
+    assert all(answer != label for answer, label in zip(answers, found.label, strict=True))
+    assert threat.region.contains(found.x, found.x_adv).all()
+    assert np.allclose(np.abs(found.x - found.x_adv).max(1), found.distance)
+    kept = found.entries(Origin(data="", threat={}))
+    assert [entry.original for entry in kept] == [content_digest(row) for row in found.x]
+    for unfit in (Threat(region=Linf(np.inf)), Threat(region=Linf(0.2), goal=MultiLabel())):
+        assert replace(left, threat=unfit).insist(way, PRESETS["smoke"]) is None
+
+
+def test_what_more_starts_found_is_shown_to_the_model(
+    digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TorchModel(planted.quantiser(digits.net))
+    data = digits.data.head(8)
+    before = evaluate(model, data, THREAT, preset="smoke")
+    blank = tuple(s.replace("fooled", "withstood") for s in before.samples.status)
+    before = replace(before, samples=replace(before.samples, status=blank))
+    monkeypatch.setattr(Trial, "by_queries", lambda *args: 0)
+    shown: list[Any] = []
+
+    def judged(*args: Any, corpus: Any, **settings: Any) -> Any:
+        shown.append([entry.original for entry in corpus.entries()])
+        return before
+
+    monkeypatch.setattr("withstand.evaluate._fix.evaluate", judged)
+    fixed = fix(model, data, THREAT, before, preset="smoke")
+    (told,) = (r.action for r in fixed.remedies if "from more starts" in r.action)
+    assert shown[0]
+    assert {*shown[0]} <= {content_digest(row) for row in data.x}
+    assert f"{len(shown[0])} fell" in told
+    monkeypatch.setattr(Trial, "insist", lambda *args: None)
+    fixed = fix(model, data, THREAT, before, preset="smoke")
+    assert not shown[1]
+    assert not any("from more starts" in r.action for r in fixed.remedies)
 
 
 def test_noise_shows_the_slope_of_a_quadratic_and_leaves_the_answers() -> None:

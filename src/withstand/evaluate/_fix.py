@@ -16,11 +16,11 @@ from ..data import Dataset
 from ..evidence import Corpus, Entry, Origin, content_digest
 from ..models import Model, averaged
 from ..threat import Access, Budget, Targeted, Threat, Untargeted
-from ._cascade import weakest
+from ._cascade import PRESETS, weakest
 from ._evaluate import evaluate
 from ._report import Finding, Report
 from ._stages import Progress
-from ._ways import Trial, pupil
+from ._ways import Examples, Trial, pupil
 
 Kind = Literal["through", "smooth", "draws", "harder"]
 
@@ -122,8 +122,10 @@ def fix(
     names = [finding.check for finding in fired]
     plan = _plan(names)
     random = "draws" in plan
-    trial = _trial(model, data, threat, report, seed, batch_size, random=random)
-    if trial is not None and ("through" in plan or "smooth" in plan):
+    found: Examples | None = None
+    standing = _standing(model, data, threat, report, seed, batch_size, random=random)
+    if standing is not None and ("through" in plan or "smooth" in plan):
+        trial = standing.take(np.arange(min(_TRIED, len(standing.x))))
         way, fooled = trial.best(model, through="through" in plan, smooth="smooth" in plan)
         checks = tuple(dict.fromkeys((*plan.get("through", ()), *plan.get("smooth", ()))))
         remedies.append(Remedy(action=way.done, checks=checks))
@@ -133,6 +135,16 @@ def fix(
                 Remedy(
                     action="Queries still fool more than these gradients: a surrogate was trained "
                     "on the model's answers, and examples made on it are shown to the model.",
+                    checks=checks,
+                )
+            )
+        if way.model is not model and "through" in plan and not random:
+            found = standing.insist(way.model, PRESETS[preset])
+        if found is not None:
+            remedies.append(
+                Remedy(
+                    action="Whoever came near a mistake was attacked from more starts: from each, "
+                    f"such gradients lead elsewhere. {len(found.x)} fell.",
                     checks=checks,
                 )
             )
@@ -153,7 +165,7 @@ def fix(
         )
     after = report
     if remedies:
-        with _kept(report, data) as corpus:
+        with _kept(report, data, found) as corpus:
             after = evaluate(
                 model,
                 data,
@@ -192,7 +204,7 @@ def _plan(names: Sequence[str]) -> dict[Kind, tuple[str, ...]]:
     return asking
 
 
-def _trial(
+def _standing(
     model: Model,
     data: Dataset,
     threat: Threat,
@@ -204,7 +216,7 @@ def _trial(
 ) -> Trial | None:
     """A trial on those who withstood; None where there are no gradients, or nobody is left."""
     status = np.asarray(report.samples.status)
-    rows = np.flatnonzero((status == "withstood") | (status == "budget spent"))[:_TRIED]
+    rows = np.flatnonzero((status == "withstood") | (status == "budget spent"))
     if weakest(model.access, threat.access) != "gradients" or not len(rows):
         return None
     device = getattr(model, "device", torch.device("cpu"))
@@ -213,8 +225,8 @@ def _trial(
 
 
 @contextmanager
-def _kept(report: Report, data: Dataset) -> Iterator[Corpus]:
-    """What fooled before, as a corpus for the time being."""
+def _kept(report: Report, data: Dataset, found: Examples | None) -> Iterator[Corpus]:
+    """What fooled before, and what was found since, as a corpus for the time being."""
     access = {stage.name: stage.access for stage in report.attacks}
     rows = [row for row, status in enumerate(report.samples.status) if status == "fooled"]
     origin = Origin(data=data.provenance.digest, threat=report.threat)
@@ -233,4 +245,6 @@ def _kept(report: Report, data: Dataset) -> Iterator[Corpus]:
     with TemporaryDirectory() as folder:
         corpus = Corpus(folder)
         corpus.add([report.x_adv[row] for row in rows], entries)
+        if found is not None:
+            corpus.add(list(found.x_adv), found.entries(origin))
         yield corpus

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..attacks import APGD, Attack, Square, run, train_surrogate
+from ..attacks import APGD, Attack, Result, Square, craft, run, train_surrogate
+from ..evidence import Entry, Origin, content_digest
 from ..models import Model, Smoothed, adapt, averaged, standing_in, straight_through
 from ..threat import Targeted, Threat, Untargeted
+from ._cascade import Spend
 
 _STEPS = 20
 _QUERIES = 500
+_RESTARTS = 5
 _DRAWS = 5
 _TAUGHT = 4000
 _SIDE = 8
@@ -27,6 +32,34 @@ class Way:
 
     model: Model
     done: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examples:
+    """Examples x_adv (N, ...) of inputs x (N, ...) that fool a model with gradients."""
+
+    x: NDArray[Any]
+    x_adv: NDArray[Any]
+    label: list[int]
+    answer: list[int]
+    distance: list[float]
+
+    def entries(self, origin: Origin) -> list[Entry]:
+        """As a corpus keeps them."""
+        return [
+            Entry(
+                original=content_digest(row),
+                label=label,
+                answer=answer,
+                attack=APGD.__name__,
+                access="gradients",
+                distance=distance,
+                origin=origin,
+            )
+            for row, label, answer, distance in zip(
+                self.x, self.label, self.answer, self.distance, strict=True
+            )
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +79,43 @@ class Trial:
         fooled = [self._fooled(APGD(steps=_STEPS, loss="pma"), way.model) for way in ways]
         return ways[int(np.argmax(fooled))], max(fooled)
 
+    def insist(self, model: Model, spend: Spend) -> Examples | None:
+        """What more restarts find on those who are nearest to a mistake after a short try.
+
+        A stand-in's gradient is not the model's own, so that ways from other starts end elsewhere.
+        None for goals without classes and regions in which no tries end.
+        """
+        bounded = np.isfinite(self.threat.describe()["eps"]).all()
+        classes = isinstance(self.threat.goal, Untargeted | Targeted)
+        if not (classes and bounded and self.threat.norm in APGD.norms):
+            return None
+        model = self._adapted(model)
+        short = APGD(steps=_STEPS, loss="pma")
+        ends = craft(
+            short, model, self.x, self.y, self.threat, seed=self.seed, batch_size=self.batch
+        )
+        with model.held():
+            scores = torch.cat([model.scores(part) for part in torch.split(ends, self.batch)])
+        margin = self.threat.goal.margin(scores, self.y)
+        nearest = margin.argsort(stable=True)[: spend.near + int((margin <= 0).sum())]
+        near = self.take(nearest.cpu().numpy())
+        attack = APGD(steps=spend.steps, loss="pma", restarts=_RESTARTS * spend.again)
+        made = near._run(attack, model)
+        good = made.success
+        with model.held():
+            answer = model.labels(made.x_adv)
+        return Examples(
+            x=near.x[good].cpu().numpy(),
+            x_adv=made.x_adv[good].cpu().numpy(),
+            label=near.y[good].tolist(),
+            answer=answer[good].tolist(),
+            distance=made.distance[good].tolist(),
+        )
+
+    def take(self, rows: NDArray[np.intp]) -> Trial:
+        """A trial on some of the samples."""
+        return replace(self, x=self.x[rows], y=self.y[rows], threat=self.threat.take(rows))
+
     def by_queries(self, model: Model) -> int:
         """How many fall to queries alone."""
         if self.threat.norm not in Square.norms:
@@ -53,16 +123,21 @@ class Trial:
         return self._fooled(Square(queries=_QUERIES), model)
 
     def _fooled(self, attack: Attack, model: Model) -> int:
+        return int(self._run(attack, self._adapted(model)).success.sum())
+
+    def _run(self, attack: Attack, model: Model) -> Result:
+        return run(
+            attack, model, self.x, self.y, self.threat, seed=self.seed, batch_size=self.batch
+        )
+
+    def _adapted(self, model: Model) -> Model:
         if self.random:
             model = averaged(model, _DRAWS)
         with model.held():
             raw = model.scores(self.x[: self.batch])
         if isinstance(self.threat.goal, Untargeted | Targeted):
             model, _ = adapt(model, raw)
-        result = run(
-            attack, model, self.x, self.y, self.threat, seed=self.seed, batch_size=self.batch
-        )
-        return int(result.success.sum())
+        return model
 
     def _ways(self, model: Model, *, through: bool, smooth: bool) -> Iterator[Way]:
         if through:
