@@ -1,5 +1,6 @@
 """Minimum-norm attacks against closed forms, and the mathematics below them against solvers."""
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -11,10 +12,23 @@ from torch import Tensor, nn
 
 from withstand import attacks
 from withstand.attacks._ball import project
+from withstand.attacks._losses import loss
 from withstand.attacks._pdpgd import proximal
 from withstand.attacks._plane import onto_plane
 from withstand.models import TorchModel
-from withstand.threat import L0, L1, L2, Frozen, Linf, MultiLabel, Regression, Targeted, Threat
+from withstand.threat import (
+    L0,
+    L1,
+    L2,
+    Frozen,
+    Goal,
+    Linf,
+    MultiLabel,
+    Regression,
+    Targeted,
+    Threat,
+    Untargeted,
+)
 
 BALLS = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 WEIGHT = torch.tensor([3.0, -4.0, 0.0])
@@ -241,3 +255,85 @@ def test_an_example_of_sigma_zero_needs_each_of_its_changes() -> None:
         less = found.clone()
         less[:, i] = x[:, i]
         assert bool((net(less).argmax(1) == y)[changed].all())
+
+
+class _Decoy(nn.Module):
+    """At the origin the second class leads the fourth, and is ten times as far away."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        zero = 0 * x[:, 0]
+        return torch.stack((zero, 0.1 * x[:, 0] - 0.5, zero - 0.8, 2 * x[:, 1] - 1), 1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm"),
+    [
+        (attacks.FMN(steps=60), "l2"),
+        (attacks.FMN(steps=60), "l1"),
+        (attacks.FMN(steps=60), "linf"),
+        (attacks.ALMA(steps=60), "l2"),
+    ],
+    ids=str,
+)
+def test_the_class_that_leads_at_x_does_not_hide_a_nearer_one(
+    attack: attacks.Attack, norm: str
+) -> None:
+    x, y = torch.zeros(1, 2), torch.tensor([0])
+    threat = Threat(region=BALLS[norm](torch.inf))
+    found = attacks.run(attack, TorchModel(_Decoy(), domain=(-10, 10)), x, y, threat)
+    # The decoy is 5 away.
+    assert 0.5 <= float(found.distance) <= 1
+
+
+class _Many(nn.Module):
+    """The second class leads at the origin and takes five features, the fourth takes one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        zero = 0 * x[:, 0]
+        return torch.stack((zero, 0.11 * x[:, 1:].sum(1) - 0.5, zero - 0.8, 2 * x[:, 0] - 1), 1)
+
+
+def test_the_class_that_leads_at_x_does_not_hide_one_of_fewer_features() -> None:
+    x, y, threat = torch.zeros(1, 6), torch.tensor([0]), Threat(region=L0(torch.inf))
+    model = TorchModel(_Many(), domain=(0, 1))
+    assert float(attacks.run(attacks.SigmaZero(steps=40), model, x, y, threat).distance) == 1
+
+
+@pytest.mark.parametrize("name", ["margin", "dlr"])
+@pytest.mark.parametrize("goal", [Untargeted(), Targeted(2)], ids=str)
+def test_a_blend_keeps_the_value_and_weighs_rivals_as_a_softmax(name: str, goal: Goal) -> None:
+    problem, _ = boxed("l2")
+    problem = replace(problem, goal=goal)
+    scores = torch.randn(8, 5, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    own = 0 if isinstance(goal, Untargeted) else 2
+    plain = loss(name, problem, scores)
+    top = scores.detach().sort(1, descending=True).values
+    spread = top[:, 0] - top[:, 2]
+    for share in (1.0, 0.3):
+        mixed = loss(name, problem, scores, torch.full((8,), share))
+        assert torch.equal(mixed, plain)
+        if name == "margin":
+            (slope,) = torch.autograd.grad(mixed.sum(), scores, retain_graph=True)
+            rivals = scores.detach().clone()
+            rivals[:, own] = -torch.inf
+            expected = (rivals / (share * spread[:, None] / 4)).softmax(1)
+            expected[:, own] = -1
+            sign = 1 if isinstance(goal, Untargeted) else -1
+            torch.testing.assert_close(slope, sign * expected)
+    cold = loss(name, problem, scores, torch.zeros(8))
+    slopes = [
+        torch.autograd.grad(value.sum(), scores, retain_graph=True)[0] for value in (plain, cold)
+    ]
+    torch.testing.assert_close(*slopes)
+
+
+def test_a_blend_of_scores_that_are_not_finite_is_the_plain_margin() -> None:
+    problem, _ = boxed("l2", rows=3)
+    scores = torch.tensor([[1.0, -torch.inf, 0.0], [-torch.inf, 1.0, 0.0], [1.0, 2.0, -torch.inf]])
+    mixed = loss("margin", problem, scores, torch.ones(3))
+    assert torch.equal(mixed, loss("margin", problem, scores))
+    leaf = scores[::2].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(
+        loss("margin", problem.take(torch.tensor([0, 2])), leaf, torch.ones(2)).sum(), leaf
+    )
+    assert bool(slope.isfinite().all())

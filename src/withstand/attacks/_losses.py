@@ -13,7 +13,7 @@ from ._problem import Problem
 LOSSES = ("ce", "dlr", "margin", "pma", "selective", "targeted", "tempered")
 
 
-def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
+def loss(name: str, problem: Problem, scores: Tensor, temperature: Tensor | None = None) -> Tensor:
     """The named loss of scores (B, K); goals without classes have their own margin as the only one.
 
     ce: cross-entropy. tempered: that of scores over a quarter of z1 - z3, which is held while
@@ -23,7 +23,10 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     scale of the logits. targeted: the lead of the row's target class over z1 - (z3 + z4) / 2
     (Croce and Hein, eq. 7). With two classes all but ce and tempered are the margin. selective, for
     the goal Evading: the inner goal until it is reached, from then on the detector's silence
-    (Bryniarski et al. 2021), so that neither outweighs the other.
+    (Bryniarski et al. 2021), so that neither outweighs the other. With a temperature (B,) margin
+    and dlr keep their values, but the gradient is of a blend: each rival class weighs as in a
+    softmax over temperature * (z1 - z3) / 4, so that a search is not bound to the one that leads
+    near x.
     """
     if name not in LOSSES:
         raise ThreatError(f"loss is {name!r}; it is one of {', '.join(LOSSES)}")
@@ -31,7 +34,7 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     if isinstance(goal, Evading) and name == "selective":
         return _selective(goal, problem, scores)
     if not isinstance(goal, Untargeted | Targeted) or name in ("margin", "selective"):
-        return -goal.margin(scores, problem.y)
+        return -_margin(problem, scores, temperature)
     if name == "ce":
         return _entropy(goal, problem, scores)
     if name == "tempered":
@@ -46,8 +49,27 @@ def loss(name: str, problem: Problem, scores: Tensor) -> Tensor:
     top = scores.topk(3, dim=1).values
     spread = (top[:, 0] - top[:, -1]).clamp_min(1e-12)
     if name == "dlr":
-        return -goal.margin(scores, problem.y) / spread
+        return -_margin(problem, scores, temperature) / spread
     return -goal.margin((4 * scores / spread[:, None]).softmax(1), problem.y)
+
+
+def _margin(problem: Problem, scores: Tensor, temperature: Tensor | None) -> Tensor:
+    goal = problem.goal
+    margin = goal.margin(scores, problem.y)
+    classes = isinstance(goal, Untargeted | Targeted) and scores.shape[1] >= 3
+    if temperature is None or not classes:
+        return margin
+    own = torch.full_like(problem.y, goal.target) if isinstance(goal, Targeted) else problem.y
+    own = own[:, None]
+    held = scores.detach()
+    top = held.topk(3, dim=1).values
+    # Infinite scores weigh nothing, or all alike.
+    scale = (temperature * (top[:, 0] - top[:, -1]) / 4).clamp(1e-12, 1e12)
+    weight = (held.scatter(1, own, -torch.inf) / scale[:, None]).softmax(1)
+    rivals = (weight * torch.where(weight > 0, scores, 0.0)).sum(1)
+    blend = scores.gather(1, own)[:, 0] - rivals
+    blend = -blend if isinstance(goal, Targeted) else blend
+    return torch.where(blend.isfinite(), margin.detach() + (blend - blend.detach()), margin)
 
 
 def _entropy(goal: Untargeted | Targeted, problem: Problem, scores: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..threat import Access
 from ._ball import length
 from ._contract import Attack, Query, Seen
+from ._losses import loss
 from ._problem import Problem
 
 _ENDING = 20
@@ -35,7 +36,8 @@ class SigmaZero(Attack):
 
     The margin and sum(d^2 / (d^2 + sigma)) / n are minimised together by Adam on gradients of
     length one in Linf; changes below a threshold are undone, and the threshold rises while the
-    rest still fools the model. Where this differs from the paper: the last fifth of the steps, at
+    rest still fools the model. Where this differs from the paper: the margin's gradient is blended
+    over all rival classes, less and less as the rate falls; and the last fifth of the steps, at
     most 20, undo changes of the nearest example one by one, the lightest first; in half of them the
     other changes go to the box's edge. 1 forward + 1 backward a step.
     """
@@ -63,7 +65,7 @@ class SigmaZero(Attack):
 
     def query(self, problem: Problem, state: _State) -> Query:
         def objective(scores: Tensor) -> Tensor:
-            return problem.goal.margin(scores, problem.y)
+            return -loss("margin", problem, scores, self._falling(state))
 
         return Query(state.points, state.step < self.steps, objective)
 
@@ -81,7 +83,7 @@ class SigmaZero(Attack):
         square = torch.lerp(slope.square(), state.square, 0.999)
         number = state.step + 1
         unbiased = column((1 - 0.999**number).sqrt() / (1 - 0.9**number))
-        rate = 0.1 + 0.9 * (1 + torch.cos(pi * state.step / self.steps)) / 2
+        rate = 0.1 + 0.9 * self._falling(state)
         ahead = unbiased * mean / (square.sqrt() + 1e-8 * unbiased)
         change = change - self.rate * column(rate) * ahead
         points = torch.clamp(problem.x + change * span, problem.lower, problem.upper)
@@ -126,6 +128,9 @@ class SigmaZero(Attack):
             weight=weight,
             step=number,
         )
+
+    def _falling(self, state: _State) -> Tensor:
+        return (1 + torch.cos(pi * state.step / self.steps)) / 2
 
     def _ending(self, best: Tensor, step: Tensor) -> Tensor:
         return best.isfinite() & (step >= self.steps - self._last)
