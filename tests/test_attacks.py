@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from withstand import WithstandError, attacks
 from withstand.attacks._apgd import _windows
-from withstand.attacks._ball import project
+from withstand.attacks._ball import _inward, project
+from withstand.attacks._noise import GOLDEN, _mix, mix
 from withstand.models import FunctionModel, TorchModel
 from withstand.testing import check_attack
 from withstand.threat import L0, L1, L2, Box, Frozen, Linf, Region, Threat
@@ -458,3 +459,30 @@ def test_a_model_that_fails_in_the_middle_costs_only_the_step_that_failed(
         assert torch.equal(resumed.x_adv, whole.x_adv), fails_at
         assert torch.equal(resumed.ledger.forwards, whole.ledger.forwards), fails_at
         assert resumed.status == whole.status, fails_at
+
+
+def test_the_hash_is_the_same_in_numpys_integers_and_in_torchs() -> None:
+    bits = torch.cat((torch.arange(-9, 9), torch.tensor([2**63 - 1, -(2**63)]))) * GOLDEN
+    # The finaliser of SplitMix64 with Python's integers.
+    wanted = []
+    for value in bits.tolist():
+        value %= 2**64
+        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+        wanted.append(value ^ value >> 31)
+    for mixed in (mix(bits.clone()), _mix(bits.clone())):
+        assert [value % 2**64 for value in mixed.tolist()] == wanted
+
+
+def test_bounds_are_rounded_to_the_next_number_inside() -> None:
+    corner = [0.0, -0.0, np.inf, -np.inf, 1e300, -1e300, 1e-50, -1e-50, 0.1, -0.1, 0.5, -1e-45]
+    exact = np.array([*corner, *np.random.default_rng(0).normal(size=500)])
+    for toward in (np.inf, -np.inf):
+        near = torch.from_numpy(exact).float()
+        outside = near.double() < torch.from_numpy(exact)
+        if toward < 0:
+            outside = near.double() > torch.from_numpy(exact)
+        wanted = torch.where(outside, near.nextafter(torch.tensor(toward)), near)
+        found = _inward(exact, toward)
+        assert torch.equal(found.view(torch.int32), wanted.view(torch.int32))
+        assert outside.sum() > 200

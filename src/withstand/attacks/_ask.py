@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models import Model, Objective
-from ..threat import check_goal
+from ..threat import Goal, check_goal
 from ._contract import Query, Seen
 from ._problem import Problem
 
@@ -86,12 +86,13 @@ class Asker:
         if query.objective is not None:
             return self._graded(problem, query.points, query.objective)
         if query.live.ndim == 1:
-            return self._seen(problem, query.points, problem.y)
+            return self.judge(problem.goal, query.points, problem.y)
         row, column = query.live.nonzero(as_tuple=True)
-        points, y = query.points[row, column], problem.y[row]
+        # Part by part, so that what is gathered is still in the processor's cache when it is asked.
+        places = (torch.split(at, self.part) for at in (row, column))
         parts = [
-            self._seen(problem, points[i : i + self.part], y[i : i + self.part])
-            for i in range(0, len(points), self.part)
+            self.judge(problem.goal, query.points[r, c], problem.y[r])
+            for r, c in zip(*places, strict=True)
         ]
         hit = torch.zeros_like(query.live)
         hit[row, column] = torch.cat([part.hit for part in parts])
@@ -102,34 +103,35 @@ class Asker:
         scores[row, column] = flat
         return Seen(query.points, hit, scores)
 
+    def judge(self, goal: Goal, points: Tensor, y: Tensor) -> Seen:
+        """What the model says at points (n, ...) of samples with labels y (n, ...)."""
+        n, padded = len(points), self._padded(points)
+        if self.model.access == "labels":
+            labels = self.model.labels(padded)[:n]
+            self._check(goal, labels, y)
+            return Seen(points, goal.hit(labels, y))
+        scores = self.model.scores(padded)[:n]
+        return Seen(points, self._hit(goal, scores, y), scores)
+
     def _graded(self, problem: Problem, points: Tensor, objective: Objective) -> Seen:
-        n = len(points)
+        n = points.shape[0]
         if n >= self.floor:
             scores, values, gradient = self.model.gradient(points, objective)
         else:
             padded = self.model.gradient(self._padded(points), lambda scores: objective(scores[:n]))
             scores, values, gradient = padded.scores[:n], padded.values, padded.gradient[:n]
-        return Seen(points, self._hit(problem, scores, problem.y), scores, values, gradient)
+        hit = self._hit(problem.goal, scores, problem.y)
+        return Seen(points, hit, scores, values, gradient)
 
-    def _seen(self, problem: Problem, points: Tensor, y: Tensor) -> Seen:
-        n, padded = len(points), self._padded(points)
-        if self.model.access == "labels":
-            labels = self.model.labels(padded)[:n]
-            self._check(problem, labels, y)
-            return Seen(points, problem.goal.hit(labels, y))
-        scores = self.model.scores(padded)[:n]
-        return Seen(points, self._hit(problem, scores, y), scores)
-
-    def _hit(self, problem: Problem, scores: Tensor, y: Tensor) -> Tensor:
-        goal = problem.goal
-        self._check(problem, scores, y)
+    def _hit(self, goal: Goal, scores: Tensor, y: Tensor) -> Tensor:
+        self._check(goal, scores, y)
         hit = goal.hit(goal.decide(scores), y)
         # A model that answers with NaN has crashed; nobody was fooled. One sum tells mostly.
         return hit if isfinite(scores.sum().item()) else hit & scores.isfinite().all(1)
 
-    def _check(self, problem: Problem, answer: Tensor, y: Tensor) -> None:
+    def _check(self, goal: Goal, answer: Tensor, y: Tensor) -> None:
         if not self._checked:
-            check_goal(problem.goal, answer, y)
+            check_goal(goal, answer, y)
             self._checked = True
 
     def scores(self, problem: Problem) -> Tensor:

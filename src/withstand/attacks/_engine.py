@@ -144,7 +144,7 @@ class _Run:
         self.passed = self.begun = zero.sum()
         self.plan = (zero - 1)[:, None].expand(n, attack.lanes).clone()
         self.waiting = self.waiting_lane = zero[:0]
-        self.index, self.problem = zero[:0], self.samples.take(zero[:0])
+        self.index, self.problem = zero[:0], self.samples.take(slice(0))
         self.going: Tensor | None = None
         self.state: Any = None
 
@@ -170,11 +170,13 @@ class _Run:
                 self.waiting_lane = torch.zeros_like(self.waiting)
                 self.begun = torch.ones_like(self.begun)
             while time.monotonic() < self.deadline:
-                self._admit()
-                if len(self.index):
+                # `shape` and `numel` cost a tenth of `len`, and small networks answer quickly.
+                if self.waiting.numel():
+                    self._admit()
+                if self.index.numel():
                     self._advance()
                     self._tell()
-                elif not len(self.waiting):
+                elif not self.waiting.numel():
                     break
             return self._judged()
         except (ModelError, BudgetError):
@@ -183,17 +185,17 @@ class _Run:
             raise
 
     def _ask_clean(self) -> None:
-        everything = torch.arange(len(self.wrong), device=self.wrong.device)
         # An interrupted pass goes on behind the parts that were answered.
-        for part in torch.split(everything, self.batch)[int(self.passed) :]:
-            rows = self.samples.take(part)
-            self.wrong[part] = self.asker.answer(rows, Query(rows.x, part >= 0)).hit
+        for begin in range(int(self.passed) * self.batch, len(self.wrong), self.batch):
+            part = slice(begin, begin + self.batch)
+            x, y = self.samples.x[part], self.samples.y[part]
+            self.wrong[part] = self.asker.judge(self.samples.goal, x, y).hit
             self.forwards[part] += 1
             self.passed = self.passed + 1
 
     def _admit(self) -> None:
         room = self.batch - len(self.index)
-        if not room or not len(self.waiting) or not (self.compact or not len(self.index)):
+        if not room or not (self.compact or not len(self.index)):
             return
         index, waiting = self.waiting[:room], self.waiting[room:]
         lane, waiting_lane = self.waiting_lane[:room], self.waiting_lane[room:]
@@ -235,10 +237,10 @@ class _Run:
         live = self._affordable(query)
         rows = live if live.ndim == 1 else live.any(1)
         asking = int(rows.count_nonzero())
-        if asking < len(self.index) and (self.compact or not asking):
+        if asking < self.index.shape[0] and (self.compact or not asking):
             self._release(rows, query)
             return
-        seen = self.asker.answer(self.problem, query._replace(live=live))
+        seen = self.asker.answer(self.problem, Query(query.points, live, query.objective))
         self._record(live, query, seen)
         self.state = self.attack.step(self.problem, self.state, seen)
 
@@ -282,7 +284,7 @@ class _Run:
         if query.objective is not None:
             self.backwards.index_add_(0, self.index, spent)
         hit = (seen.hit & live).nonzero()
-        if not len(hit):
+        if not hit.shape[0]:
             return
         row = hit[:, 0]
         where = self.index[row]
@@ -296,9 +298,8 @@ class _Run:
         self.going = None
 
     def _tell(self) -> None:
-        now = time.monotonic()
-        if self.progress is not None and now - self.told > 0.2:
-            self.told = now
+        if self.progress is not None and time.monotonic() - self.told > 0.2:
+            self.told = time.monotonic()
             busy = len(self.waiting) + len(self.index)
             n, found = len(self.wrong), int(self.harvest.found.sum())
             self.progress(n - busy, n, found)
@@ -344,8 +345,8 @@ class _Run:
             x_adv = harvest.x_adv[part]
             inside = torch.from_numpy(harvest.contains(part, x_adv)).to(part.device)
             if self.model.access == "gradients":
-                rows = self.samples.take(part)
-                inside &= self.asker.answer(rows, Query(x_adv, part >= 0)).hit
+                y = self.samples.y[part]
+                inside &= self.asker.judge(self.samples.goal, x_adv, y).hit
             harvest.found[part] = inside
         found, x = harvest.found, self.samples.x
         x_adv = torch.where(self.samples.column(found), harvest.x_adv, x)

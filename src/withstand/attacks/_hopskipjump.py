@@ -17,6 +17,7 @@ from ._noise import spread
 from ._problem import Problem
 
 _START, _SEARCH, _ESTIMATE, _JUMP = range(4)
+_CACHED = 65_536
 
 
 class _State(NamedTuple):
@@ -111,9 +112,12 @@ class HopSkipJump(Attack):
             counted = torch.arange(self.block, device=left.device) < count[:, None]
             sub, edge = problem.take(rows), state.edge[rows]
             radius = self._radius(sub, edge, state.iteration[rows]).clamp_min(1e-12)
-            moved = seen.points[rows].sub_(edge[:, None]).flatten(2)
             vote = torch.where(seen.hit[rows], 1.0, -1.0) * counted
-            sums = torch.stack((counted.float(), vote), 1) @ moved / radius[:, None, None]
+            weights = torch.stack((counted.float(), vote), 1)
+            # A product for each row: its rounding does not depend on how many there are.
+            parts = zip(weights, rows.tolist(), edge, strict=True)
+            sums = torch.stack([w @ (seen.points[row] - e).flatten(1) for w, row, e in parts])
+            sums /= radius[:, None, None]
             total, signed = total.clone(), signed.clone()
             total[rows] += sums[:, 0].reshape(edge.shape)
             signed[rows] += sums[:, 1].reshape(edge.shape)
@@ -171,10 +175,16 @@ class HopSkipJump(Attack):
     def _around(self, problem: Problem, edge: Tensor, radius: Tensor, number: Tensor) -> Tensor:
         """Points (B, M, ...) at an L2 distance (B,) from the edge, cut to the box."""
         elements = edge[0].numel()
-        noise = spread(problem, 1, number, elements)
-        noise.mul_(radius[:, None, None] / torch.linalg.vector_norm(noise, dim=2, keepdim=True))
-        points = noise.reshape(*number.shape, *edge.shape[1:]).add_(edge[:, None])
-        return torch.clamp(points, problem.lower[:, None], problem.upper[:, None], out=points)
+        points = spread(problem, 1, number, elements).reshape(*number.shape, *edge.shape[1:])
+        # Few rows at a time: their directions stay in the processor's cache, those of all do not.
+        size = max(1, _CACHED // points[0].numel())
+        for part in (slice(i, i + size) for i in range(0, len(points), size)):
+            some = points[part]
+            scale = radius[part, None] / torch.linalg.vector_norm(some.flatten(2), dim=2)
+            some.mul_(scale.reshape(*scale.shape, *(1,) * (edge.ndim - 1))).add_(edge[part, None])
+            lower, upper = problem.lower[part, None], problem.upper[part, None]
+            torch.clamp(some, lower, upper, out=some)
+        return points
 
     def _normal(self, problem: Problem, state: _State) -> Tensor:
         """The estimated direction (B, ...) away from x's class: the estimate less its baseline."""

@@ -37,12 +37,13 @@ def random_start(problem: Problem, tag: int) -> Tensor:
     """A random point of the region: uniform in the Linf ball, of random length in L2 and L1."""
     shape, size = problem.x.shape, problem.x[0].numel()
     if problem.norm == "linf":
-        spread = 2 * uniform(problem, tag, 0, size).reshape(shape) - 1
+        spread = uniform(problem, tag, 0, size).reshape(shape).mul_(2).sub_(1)
     else:
         spread = normal(problem, tag, 0, size).reshape(shape)
         radius = uniform(problem, tag + 1, 0, 1)[:, 0]
         spread = spread * problem.column(radius / length(spread, problem.norm))
-    return project(problem, problem.x + problem.column(problem.eps) * spread)
+    start = spread.mul_(problem.column(problem.eps)).add_(problem.x)
+    return project(problem, start, owned=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,8 +42,8 @@ class Problem:
     def __len__(self) -> int:
         return len(self.x)
 
-    def take(self, rows: Tensor) -> Problem:
-        """The problem of these rows only."""
+    def take(self, rows: Tensor | slice) -> Problem:
+        """The problem of these rows only; of a slice, without a copy."""
         return self._each(lambda name: getattr(self, name)[rows])
 
     def with_rows(self, other: Problem) -> Problem:
@@ -62,10 +63,12 @@ def sample_keys(x: Tensor, y: Tensor) -> Tensor:
     """A key for each sample (N,): the digest of its content, and of its count among its equals."""
     seen: dict[bytes, int] = {}
     keys = []
-    for row, label in zip(x.cpu().numpy(), y.cpu().numpy(), strict=True):
-        content = row.tobytes() + label.tobytes()
+    for row, label in zip(*(np.ascontiguousarray(t.cpu().numpy()) for t in (x, y)), strict=True):
+        digest = blake2b(row, digest_size=8)
+        digest.update(label)
+        content = digest.digest()
         count = seen.get(content, 0)
         seen[content] = count + 1
-        digest = blake2b(content + count.to_bytes(8, "little"), digest_size=8).digest()
-        keys.append(int.from_bytes(digest, "little", signed=True))
+        digest.update(count.to_bytes(8, "little"))
+        keys.append(int.from_bytes(digest.digest(), "little", signed=True))
     return torch.tensor(keys, dtype=torch.int64)

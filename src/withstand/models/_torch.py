@@ -33,6 +33,8 @@ class TorchModel:
         self.net = net
         self.domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
         self.preprocess = preprocess
+        # Its precision is asked at every query, and the way to it leads through all modules.
+        self._weight = next(net.parameters(), None)
 
     @property
     def device(self) -> torch.device:
@@ -45,10 +47,10 @@ class TorchModel:
         given, x = x.dtype, self._precise(x.clone())
         with answering(x):
             out = self.net(x if self.preprocess is None else self.preprocess(x))
-        if isinstance(out, Tensor) and len(x) == 1 and out.ndim < 2:
+        if isinstance(out, Tensor) and x.shape[0] == 1 and out.ndim < 2:
             # A network that squeezes its answer drops the axis of a batch of one.
             out = out.reshape(1, -1)
-        if not isinstance(out, Tensor) or out.ndim not in (1, 2) or len(out) != len(x):
+        if not isinstance(out, Tensor) or out.ndim not in (1, 2) or out.shape[0] != x.shape[0]:
             raise ModelError(
                 f"the model answered {len(x)} inputs with {_form(out)}; it must return one row of "
                 "scores for each input (B, K)"
@@ -67,8 +69,8 @@ class TorchModel:
 
         The scores come back at the input's own, which attacks calculate in.
         """
-        weight = next(self.net.parameters(), x)
-        return x.double() if weight.dtype == torch.float64 else x
+        weight = self._weight
+        return x if weight is None or weight.dtype != torch.float64 else x.double()
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...); 1 forward."""
@@ -90,9 +92,9 @@ class TorchModel:
             values = objective(scores)
             if not values.requires_grad:
                 return Gradient(scores.detach(), values.detach(), torch.zeros_like(x))
-            (grad,) = torch.autograd.grad(
-                values.sum(), x, allow_unused=True, materialize_grads=True
-            )
+            ones = torch.ones_like(values)
+            (grad,) = torch.autograd.grad(values, x, ones, allow_unused=True)
+        grad = torch.zeros_like(x) if grad is None else grad
         return Gradient(scores.detach(), values.detach(), grad)
 
     def jacobian(self, x: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
