@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 from training import images, linear, moment, small, threat_of, weights
 
@@ -19,8 +20,10 @@ from withstand.harden import (
     Standard,
     around,
     crafting,
+    sgd,
     withstood,
 )
+from withstand.harden._cost import Meter
 from withstand.threat import L0, L1, L2, Box, Frozen, Linf, Mask, Region
 
 REGIONS = [
@@ -157,6 +160,35 @@ def test_noise_of_nfgsm_leaves_the_ball_and_not_the_domain() -> None:
     assert (far[:, 0] == 0).all()
     with pytest.raises(WithstandError, match="NFGSM knows Linf"):
         NFGSM(region=L2(1.0))
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_what_is_withstood_costs_the_passes_that_it_tells(single: bool) -> None:
+    x, y = images()
+    net = linear()
+    # Right by so much that no step fools it.
+    net[1].weight.data *= 0.01
+    net[1].bias.data = torch.tensor([9.0, 0.0])
+    meter = Meter(net, sgd())
+    with meter.counting(net):
+        seen = withstood(
+            net, x, torch.zeros_like(y), [Linf(0.1), L2(0.5)], moment(), steps=3, single=single
+        )
+    assert seen.multi.all()
+    assert meter.backwards == len(x) * (2 * 3 + single)
+    assert meter.forwards == len(x) * (1 + 2 * 4 + single)
+
+
+def test_what_the_last_point_fools_is_not_withstood() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    net[1].weight.data = torch.tensor([[1.0], [-1.0]])
+    # Of two steps, each of more than the radius, both end at 0.4: what is right there stays so.
+    net[1].bias.data = torch.tensor([-0.41, 0.41])
+    x, y = torch.tensor([[0.5]]), torch.tensor([0])
+    for steps in (1, 2):
+        assert not withstood(net, x, y, [Linf(0.1)], moment(), steps=steps).multi.any()
+    net[1].bias.data = torch.tensor([-0.39, 0.39])
+    assert withstood(net, x, y, [Linf(0.1)], moment(), steps=1).multi.all()
 
 
 def test_what_is_withstood_agrees_with_the_attack_of_the_engine(digits: Any) -> None:

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from withstand._errors import DataError, ThreatError, WithstandError
 from withstand.attacks import APGD, Square, run
+from withstand.certify import Bounds, Smoothing, certify
 from withstand.data import from_arrays
 from withstand.evaluate import evaluate
-from withstand.models import TorchModel
+from withstand.harden import PGD, Standard, harden
+from withstand.models import FunctionModel, TorchModel
 from withstand.threat import (
+    L2,
     Evading,
     Linf,
     MultiLabel,
@@ -24,6 +27,7 @@ from withstand.threat import (
     Untargeted,
     check_goal,
 )
+from withstand.workflows import Entry, compare
 
 X = torch.rand(24, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(24) % 3
@@ -82,6 +86,62 @@ def test_an_evaluation_says_so_before_it_begins(access: Any) -> None:
         data = from_arrays(X.numpy(), y.numpy())
         with pytest.raises((DataError, ThreatError), match="goal"):
             evaluate(MODEL, data, Threat(region=Linf(0.1), goal=goal, access=access))
+
+
+UNJUDGED = {
+    "one-hot": (Untargeted(), ONE_HOT),
+    "values": (Untargeted(), torch.rand(24)),
+    "labels beyond": (Untargeted(), Y + 1),
+    "labels below": (Untargeted(), Y - 1),
+    "target beyond": (Targeted(3), Y),
+    "classes as values": (Regression(0.1), Y),
+    "classes as many": (MultiLabel(), Y),
+}
+
+
+@pytest.mark.parametrize("name", UNJUDGED)
+@pytest.mark.parametrize("method", [Smoothing(sigma=0.25, draws=40, select=2), Bounds()])
+def test_nothing_is_certified_for_a_goal_that_cannot_be_judged(name: str, method: Any) -> None:
+    goal, y = UNJUDGED[name]
+    ball = L2(0.1) if isinstance(method, Smoothing) else Linf(0.1)
+    data = from_arrays(X.numpy(), y.numpy())
+    with pytest.raises((DataError, ThreatError), match=r"give|set goal|one class") as caught:
+        certify(MODEL, data, Threat(region=ball, goal=goal), method)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_labels_is_certified_for_what_it_answers() -> None:
+    only = FunctionModel(lambda x: np.zeros(len(x), int), returns="labels")
+    data, threat = from_arrays(X.numpy(), (Y + 1).numpy()), Threat(region=L2(0.1))
+    method = Smoothing(sigma=0.25, draws=40, select=2)
+    told = certify(only, data, threat, method).certificates
+    assert {each.outcome for each in told} == {"wrong"}
+    with pytest.raises(DataError, match="one-hot"):
+        certify(only, from_arrays(X.numpy(), ONE_HOT.numpy()), threat, method)
+
+
+@pytest.mark.parametrize("name", UNJUDGED)
+def test_nothing_is_compared_for_a_goal_that_cannot_be_judged(name: str) -> None:
+    goal, y = UNJUDGED[name]
+    data = from_arrays(X.numpy(), y.numpy())
+    with pytest.raises((DataError, ThreatError), match=r"give|set goal|goal multilabel needs"):
+        compare({"bare": Entry(model=MODEL)}, data, Threat(region=Linf(0.1), goal=goal))
+
+
+@pytest.mark.parametrize("name", ["one-hot", "values", "labels beyond", "labels below"])
+@pytest.mark.parametrize("recipe", [Standard(), PGD(region=Linf(0.1), steps=1)])
+def test_nothing_is_trained_on_labels_that_are_no_classes_of_the_model(
+    name: str, recipe: Any
+) -> None:
+    data = from_arrays(X.numpy(), UNJUDGED[name][1].numpy())
+    with pytest.raises(DataError, match=r"one class for each row|y runs from .* give labels"):
+        harden(MODEL, data, recipe, epochs=1)
+
+
+def test_labels_that_are_held_out_are_classes_of_the_model_too() -> None:
+    data, other = (from_arrays(X.numpy(), y.numpy()) for y in (Y, Y + 1))
+    with pytest.raises(DataError, match="y runs from 0 to 3"):
+        harden(MODEL, data, Standard(), epochs=1, held_out=other)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from training import Collapse, Killed, Loader, same, small
 
 from withstand import WithstandError, attacks
@@ -23,11 +24,14 @@ from withstand.harden import (
     PGD,
     Average,
     DefensiveDistillation,
+    Lost,
+    Moment,
     Standard,
     adam,
     flat,
     harden,
 )
+from withstand.harden._identity import identity
 from withstand.threat import Linf, Mask
 
 
@@ -153,6 +157,81 @@ def test_a_checkpoint_knows_the_teacher_by_its_weights(few: Dataset, tmp_path: P
     recipe = AWP(recipe=DefensiveDistillation(teacher=other))
     with pytest.raises(WithstandError, match="belongs to another"):
         harden(small(), few, recipe, epochs=1, checkpoint=path)
+
+
+class Shaded:
+    """A recipe that shows nothing but an address: cross-entropy of what a function makes of x."""
+
+    regions = ()
+
+    def __init__(self, change: Any) -> None:
+        self.change, self.own = change, self
+
+    def loss(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Lost:
+        scores = net(self.change(x))
+        return Lost(nn.functional.cross_entropy(scores, y), scores)
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Buffer(torch.tensor(factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+    def moved(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+
+def times(factor: float) -> Any:
+    return lambda x: factor * x
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: lambda x: 2 * x, lambda: lambda x: 3 * x),
+        (lambda: lambda x: 2 * x, lambda: lambda x: 2 + x),
+        (lambda: lambda x: x.abs(), lambda: lambda x: x.neg()),
+        (lambda: lambda x, k=2: k * x, lambda: lambda x, k=3: k * x),
+        (lambda: lambda x, *, k=2: k * x, lambda: lambda x, *, k=3: k * x),
+        (lambda: times(2.0), lambda: times(3.0)),
+        (lambda: lambda x: (lambda: 2 * x)(), lambda: lambda x: (lambda: 3 * x)()),
+        (lambda: partial(torch.mul, other=2), lambda: partial(torch.mul, other=3)),
+        (lambda: partial(times(2.0)), lambda: partial(times(3.0))),
+        (lambda: Scaled(2.0), lambda: Scaled(3.0)),
+        (lambda: Scaled(2.0).moved, lambda: Scaled(3.0).moved),
+        (lambda: np.full(64, 2.0).__mul__, lambda: np.full(64, 2.0).__add__),
+    ],
+)
+def test_a_recipe_is_known_by_what_it_does_wherever_it_lies_in_memory(one: Any, other: Any) -> None:
+    kept = [AWP(recipe=Shaded(change)) for change in (one(), one(), other())]
+    first, again, another = (repr(identity(recipe)) for recipe in kept)
+    assert first == again
+    assert first != another
+    assert " at 0x" not in first
+
+
+def test_what_a_recipe_holds_tells_it_in_full() -> None:
+    long = torch.zeros(2000)
+    one = torch.where(torch.arange(2000) == 1000, 1.0, 0.0)
+    held = [long, one, long.double(), long[None], long.numpy(), one.numpy(), {"a": 1}, {"a": 2}]
+    held += [{"b": 1}, ("a", "b"), ["a", "b"], ("b", "a"), frozenset("ab"), frozenset("ac"), None]
+    assert len({repr(identity(Shaded(part))) for part in held}) == len(held)
+
+
+def test_a_recipe_of_which_only_an_address_is_seen_goes_on(few: Dataset, tmp_path: Path) -> None:
+    def trained(factor: float) -> Any:
+        kept.append(Shaded(times(factor)))
+        return harden(small(), few, kept[-1], epochs=1, checkpoint=tmp_path / "c")
+
+    kept: list[Shaded] = []
+    first = trained(0.5)
+    assert trained(0.5).history == first.history
+    assert " at 0x" not in first.recipe
+    with pytest.raises(WithstandError, match="belongs to another"):
+        trained(0.6)
 
 
 _KILLED = """

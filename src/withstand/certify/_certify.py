@@ -22,7 +22,7 @@ from ..data import Dataset
 from ..evidence import content_digest
 from ..models import Model, adapt, describe
 from ..models._torch import device_of
-from ..threat import Targeted, Threat, Untargeted
+from ..threat import Targeted, Threat, Untargeted, check_goal
 from ._certificate import Certificate, Certificates, Method, Outcome
 from ._classifier import SmoothedClassifier
 from ._poll import Poll, decide
@@ -85,6 +85,7 @@ def certify(
         inputs=tuple(content_digest(row) for row in data.x),
         threat=threat,
     )
+    work.check(data.y)
     kept = None
     if checkpoint is not None:
         kept = Checkpoint(checkpoint, work.fingerprint(method))
@@ -130,6 +131,14 @@ class _Work:
     def eps(self) -> Array:
         """The threat's radius for each input (N,)."""
         return np.broadcast_to(np.asarray(self.threat.describe()["eps"], float), len(self.x))
+
+    def check(self, y: Array) -> None:
+        """Raise DataError or ThreatError where the goal cannot be judged on labels y as given."""
+        with self.model.held():
+            model = self._classifier(1)
+            by_labels = model.access in ("labels", "none")
+            answer = (model.labels if by_labels else model.scores)(self.x[:1])
+        check_goal(self.threat.goal, answer, torch.from_numpy(y))
 
     def fingerprint(self, method: Smoothing | Bounds | Trees) -> str:
         """What a checkpoint belongs to."""

@@ -26,6 +26,7 @@ from ..threat import Box, Threat
 from ._batches import Batches, held, judged
 from ._contract import Moment, Proving, Recipe, Withstanding
 from ._crafting import around, crafting, faced
+from ._identity import identity, shown
 from ._result import Hardened
 from ._schedule import Schedule, adam, cyclic, restarted
 from ._training import Callback, Settings, Training
@@ -180,6 +181,9 @@ def _fits(training: Training, recipe: Recipe, settings: Settings) -> None:
             f"the model answered 8 inputs with {shape}; training wants scores (B, K) of at least 2 "
             "classes"
         )
+    if isinstance(training.batches.source, Dataset):
+        # Those that are held out may not have the label that does not fit.
+        y = torch.cat((y.cpu(), torch.from_numpy(training.batches.source.y)))
     if int(y.max()) >= scores.shape[1] or int(y.min()) < 0:
         raise DataError(
             f"y runs from {int(y.min())} to {int(y.max())}, but the model has {scores.shape[1]} "
@@ -204,14 +208,13 @@ def _exactly(
 ) -> list[Any]:
     """What tells this training from others in full: functions by what they give."""
     rates = [settings.schedule(place / _RATES) for place in range(_RATES)]
-    parts = [part.content().hex() for region in recipe.regions for part in region]
     seen = b""
     if preprocess is not None:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             seen = preprocess(training.judged[0][:8].clone()).cpu().numpy().tobytes()
     digest = hashlib.sha256(seen).hexdigest()
-    return [repr(recipe), parts, rates, repr(training.learner.optimizer), digest]
+    return [identity(recipe), rates, shown(training.learner.optimizer), digest]
 
 
 def _teachers(recipe: object) -> list[str]:
@@ -230,7 +233,7 @@ def _named(value: object) -> Any:
         return value
     if callable(value):
         return getattr(value, "__qualname__", type(value).__name__)
-    return one_line(repr(value), 400)
+    return one_line(shown(value), 400)
 
 
 def _optimizer(optimizer: Optimizer) -> str:

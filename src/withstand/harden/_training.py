@@ -119,7 +119,7 @@ class Training:
             with self.meter.fetch():
                 batch = next(batches, None)
             # Each step has its own seeds, so that an interrupted training goes on as it would have.
-            torch.manual_seed(derived(self.settings.seed, "torch", self.learner.step))
+            self._seed(derived(self.settings.seed, "torch", self.learner.step))
             if batch is None:
                 raise DataError(
                     f"the loader ended after {place} of {self.count} batches; give one whose "
@@ -252,6 +252,14 @@ class Training:
             robust=found[name][0] / len(x) if attacked else None,
             weights=name,
         )
+
+    def _seed(self, seed: int) -> None:
+        """Seed what a net draws from."""
+        if self.device.type == "cpu":
+            # Of torch's own way three quarters go into traces for accelerators that are not there.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _placed(self, x: Tensor, y: Tensor) -> Batch:
         return x.to(self.device), y.to(self.device)
