@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -200,6 +202,39 @@ def test_several_scores_have_the_rarities_of_each() -> None:
         detect.methods._tails.rarity(*pair) for pair in zip(knots.unbind(1), points, strict=True)
     ]
     assert torch.equal(detect.methods._tails.rarities(knots, points), torch.stack(alone))
+
+
+def test_one_input_is_as_rare_as_in_a_batch() -> None:
+    benign = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    benign[:, 1] = benign[:, 1].round()
+    knots = detect.methods._tails.several_tails(benign)
+    points = torch.cat((knots[0].T, benign[:40], benign.new_tensor([[-9.0, 0, 9], [9, 9, 30]])))
+    together = detect.methods._tails.rarities(knots, points.T.contiguous())
+    alone = [detect.methods._tails.rarest(knots, row) for row in points.tolist()]
+    torch.testing.assert_close(torch.tensor(alone), together.amax(0))
+    one = [detect.methods._tails.rarity(knots[:, 1], row[1:2]) for row in points]
+    torch.testing.assert_close(torch.cat(one), together[1])
+    for at in range(3):
+        row = [torch.nan if i == at else 1.0 for i in range(3)]
+        assert np.isnan(detect.methods._tails.rarest(knots, row))
+
+
+def test_threads_see_their_own_inputs_in_one_network() -> None:
+    class Meeting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            meet.wait()
+            return x
+
+    # Both have hooked the layers before either passes them, and both have passed them before either
+    # takes its hooks off.
+    meet = Barrier(2, timeout=10)
+    net = nn.Sequential(Meeting(), nn.Linear(3, 4), Meeting()).eval()
+    look = detect.Observer(model=TorchModel(net), needs="activations", layers=("1",))
+    inputs = torch.rand(2, 1, 3)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(look, inputs))
+    for x, seen in zip(inputs, found, strict=True):
+        assert torch.equal(seen.activations["1"], net[1](x))
 
 
 def test_layers_of_any_width_are_measured_as_if_alone() -> None:

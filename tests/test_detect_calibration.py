@@ -55,7 +55,7 @@ from withstand.detect import (
     traffic,
     usual,
 )
-from withstand.models import Tempered, TorchModel
+from withstand.models import Tempered, TorchModel, network_of
 from withstand.stats import clopper_pearson, lower_sequence
 from withstand.threat import L0, Linf, Threat
 
@@ -522,7 +522,14 @@ def test_what_is_usual_needs_enough_inputs() -> None:
 
 def test_traffic_is_read_from_a_detector() -> None:
     made = detector(Confidence()).calibrate(corners(600, 1))
+    asked: list[int] = []
+    counted = network_of(made.model)
+    assert counted is not None
+    hook = counted.register_forward_hook(lambda net, given, out: asked.append(len(out)))
     seen = traffic(made, corners(500, 5), labels=np.zeros(500, np.int64))
+    hook.remove()
+    assert asked == [256, 244]
+    assert (seen.scores == made.score(corners(500, 5)).double().numpy()).all()
     probabilities = made.model.scores(corners(500, 5)).softmax(1)
     assert seen.confidences == pytest.approx(probabilities.amax(1).numpy(), abs=1e-6)
     assert (seen.answers == made.model.labels(corners(500, 5)).numpy()).all()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import attrgetter
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class Observer:
         """
         if NEEDS.index(self.needs) == 0:
             return Observation(x=x, scores=x.new_empty(len(x), 0), ask=self._ask, y=y)
-        with _Recorded(network_of(self.model), self.layers) as found:
+        with _Recorded(self._recorded, self._convolves) as found:
             scores = self._ask(x)
         return Observation(
             x=x,
@@ -46,6 +47,18 @@ class Observer:
     @cached_property
     def _ask(self) -> Any:
         return differentiable(self.model)
+
+    @cached_property
+    def _recorded(self) -> tuple[tuple[str, nn.Module], ...]:
+        net = network_of(self.model)
+        if net is None:
+            return ()
+        # A network of one layer is that layer, by no name.
+        return tuple((name, attrgetter(name)(net) if name else net) for name in self.layers)
+
+    @cached_property
+    def _convolves(self) -> bool:
+        return _convolves(network_of(self.model))
 
     @cached_property
     def _members(self) -> tuple[Any, ...]:
@@ -87,8 +100,8 @@ def layer_names(model: Model, x: Tensor) -> tuple[str, ...]:
     net = network_of(model)
     if net is None:
         return ()
-    leaves = [name for name, module in net.named_modules() if not list(module.children())]
-    with model.held(), torch.no_grad(), _Recorded(net, leaves) as found:
+    leaves = [(n, module) for n, module in net.named_modules() if not list(module.children())]
+    with model.held(), torch.no_grad(), _Recorded(leaves, _convolves(net)) as found:
         model.scores(x)
     return tuple(found)[:-1]
 
@@ -126,22 +139,22 @@ def _nonlinear(module: nn.Module) -> bool:
     return type(module).__module__ == "torch.nn.modules.activation"
 
 
+def _convolves(net: nn.Module | None) -> bool:
+    """Whether outputs of three axes are (B, C, L), by channels, instead of tokens (B, T, D)."""
+    return net is not None and any(isinstance(module, nn.Conv1d) for module in net.modules())
+
+
 class _Recorded:
     """The outputs (B, F) of some layers during a forward, in the order in which they came."""
 
-    def __init__(self, net: nn.Module | None, names: Sequence[str]) -> None:
-        self.net, self.names = net, names
+    def __init__(self, layers: Sequence[tuple[str, nn.Module]], convolves: bool) -> None:
+        self.layers, self.convolves = layers, convolves
         self.found: dict[str, Tensor] = {}
         self.hooks: list[tuple[dict[int, Any], int]] = []
 
     def __enter__(self) -> dict[str, Tensor]:
-        net = self.net
-        if net is None:
-            return self.found
-        # A network of one layer is that layer, by no name.
-        layers = [attrgetter(name)(net) if name else net for name in self.names]
-        for name, layer in zip(self.names, layers, strict=True):
-            hook = partial(_record, self.found, net, name)
+        for name, layer in self.layers:
+            hook = partial(_record, self.found, get_ident(), name, self.convolves)
             # As register_forward_hook does, whose handles single inputs would feel and whose own
             # keys are not negative.
             layer._forward_hooks[-id(hook)] = hook
@@ -154,16 +167,20 @@ class _Recorded:
 
 
 def _record(
-    found: dict[str, Tensor], net: nn.Module, name: str, module: nn.Module, given: Any, out: object
+    found: dict[str, Tensor],
+    thread: int,
+    name: str,
+    convolves: bool,
+    module: nn.Module,
+    given: Any,
+    out: object,
 ) -> None:
+    # The same network may be answering in another thread, which meets this hook, too.
+    if get_ident() != thread:
+        return
     if isinstance(out, Tensor) and (axes := out.ndim) > 1 and out.is_floating_point():
         # A layer that is used twice counts where it is used last.
         found.pop(name, None)
-        found[name] = out if axes == 2 else out.mean(_positions(net, axes))
-
-
-def _positions(net: nn.Module, axes: int) -> tuple[int, ...]:
-    """The axes of (B, C, H, W) and (B, C, L) after the channels, of tokens (B, T, D) the second."""
-    if axes == 3 and not any(isinstance(module, nn.Conv1d) for module in net.modules()):
-        return (1,)
-    return tuple(range(2, axes))
+        if axes > 2:
+            out = out.mean((1,) if axes == 3 and not convolves else tuple(range(2, axes)))
+        found[name] = out

@@ -60,13 +60,17 @@ def traffic(
     x = inputs_of(inputs)
     if labels is None and isinstance(inputs, Dataset) and inputs.y.dtype == np.int64:
         labels = inputs.y
-    with torch.no_grad():
-        scores = detector.score(x)
-        with detector.model.held():
-            parts = [detector.model.scores(part) for part in torch.split(x, 256)]
-        best = probabilities(torch.cat(parts)).topk(2, 1)
+    scores, answers = [], []
+    with detector.model.held(), torch.no_grad():
+        for part in torch.split(x, 256):
+            seen = detector.observer(part)
+            scores.append(detector.score_seen(seen))
+            # A method that looks at the input only has not asked for them.
+            told = seen.scores.shape[1] > 0
+            answers.append(seen.scores if told else detector.model.scores(part))
+    best = probabilities(torch.cat(answers)).topk(2, 1)
     return Traffic(
-        scores=scores.double().cpu().numpy(),
+        scores=torch.cat(scores).double().cpu().numpy(),
         confidences=best.values[:, 0].double().cpu().numpy(),
         margins=(best.values[:, 0] - best.values[:, 1]).double().cpu().numpy(),
         answers=best.indices[:, 0].cpu().numpy(),

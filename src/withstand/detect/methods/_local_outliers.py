@@ -74,5 +74,7 @@ def _others(rows: Tensor, distance: Tensor, place: Tensor) -> tuple[Tensor, Tens
     own = place == rows[:, None]
     # Among equal rows a row may not be among its own nearest; then the farthest goes.
     own[:, -1] |= ~own.any(1)
-    kept = (len(rows), -1)
-    return distance[~own].view(kept), place[~own].view(kept)
+    kept = torch.arange(distance.shape[1] - 1, device=rows.device).expand(len(rows), -1)
+    # Gathered, which is cheaper than a selection by a mask.
+    kept = kept + (kept >= own.long().argmax(1, keepdim=True))
+    return distance.gather(1, kept), place.gather(1, kept)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..._errors import ConfigError, DataError
 from .._contract import Method, Needs, Observation, State
-from ._tails import edges, rarities, several_tails
+from ._tails import edges, plain, rarest, rarities, several_tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,15 @@ class Mahalanobis(Method):
             "whitening": torch.block_diag(*blocks),  # type: ignore[no-untyped-call]
             "means": torch.stack([_padded(means, width) for _, means in parts]),
         }
-        knots = several_tails(_distances(state, [part[held] for part in layers]).T)
+        knots = several_tails(_distances(state, [part[held] for part in layers]).amin(2).T)
         return state | {"scales": knots, "edges": edges(knots)}
 
     def score(self, state: State, seen: Observation) -> Tensor:
         distances = _distances(state, list(seen.activations.values()))
-        return rarities(state["scales"], distances, state["edges"]).amax(0)
+        if plain(distances) and distances.shape[1] == 1:
+            nearest = [min(to_means) for (to_means,) in distances.tolist()]
+            return distances.new_tensor([rarest(state["scales"], nearest)])
+        return rarities(state["scales"], distances.amin(2), state["edges"]).amax(0)
 
 
 def _fitted(features: Tensor, y: Tensor, components: int) -> tuple[Tensor, Tensor]:
@@ -90,10 +93,10 @@ def shrunk(residuals: Tensor) -> Tensor:
 
 
 def _distances(state: State, layers: list[Tensor]) -> Tensor:
-    """Distances (L, B) of each layer's features (B, F) to the nearest mean."""
+    """Distances (L, B, K) of each layer's features (B, F) to the means."""
     means = state["means"]
     white = torch.cat(layers, 1) @ state["whitening"]
     # Without the shortcut by products, whose rounding would depend on the rows beside.
     exact = "donot_use_mm_for_euclid_dist"
     white = white.view(-1, len(means), means.shape[2]).transpose(0, 1)
-    return torch.cdist(white, means, compute_mode=exact).amin(2)
+    return torch.cdist(white, means, compute_mode=exact)

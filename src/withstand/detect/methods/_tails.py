@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import lru_cache
+from math import isnan, nan
+
 import torch
 from torch import Tensor
 
@@ -51,6 +56,8 @@ def several_tails(scores: Tensor) -> Tensor:
 
 def rarity(knots: Tensor, scores: Tensor) -> Tensor:
     """The rarity (B,) of scores (B,), by the knots that `tails` gave; rises everywhere."""
+    if plain(scores) and len(scores) == 1:
+        return scores.new_tensor([rarest(knots, scores.tolist())])
     place = torch.searchsorted(knots[0, 1:], scores.detach().contiguous(), right=True)
     x, y, slope = knots[:, place].unbind()
     return torch.addcmul(y, slope, scores - x)
@@ -70,3 +77,27 @@ def rarities(knots: Tensor, scores: Tensor, ends: Tensor | None = None) -> Tenso
     place = torch.searchsorted(edges(knots) if ends is None else ends, values, right=True)
     x, y, slope = knots.gather(2, place.expand(3, -1, -1)).unbind()
     return torch.addcmul(y, slope, scores - x)
+
+
+def plain(scores: Tensor) -> bool:
+    """Whether nobody follows what becomes of scores, so that they may leave torch."""
+    return not scores.requires_grad and torch._C._get_tracing_state() is None
+
+
+def rarest(knots: Tensor, scores: Sequence[float]) -> float:
+    """The largest of the `rarities` of one input's scores (M,), by knots (3, M, K) or (3, K).
+
+    In plain numbers, since torch would spend most of the time of one input on calls.
+    """
+    found = []
+    for (x, y, slope), score in zip(_pieces(knots), scores, strict=True):
+        place = bisect_right(x, score, 1) - 1
+        found.append(y[place] + slope[place] * (score - x[place]))
+    return nan if any(map(isnan, found)) else max(found)
+
+
+@lru_cache(maxsize=64)
+def _pieces(knots: Tensor) -> list[list[list[float]]]:
+    # The key is the tensor itself and not its values: a state never changes.
+    pieces: list[list[list[float]]] = knots.reshape(3, -1, knots.shape[-1]).transpose(0, 1).tolist()
+    return pieces
