@@ -237,6 +237,23 @@ def test_colons_and_escapes_are_allowed_in_text() -> None:
     assert read(request(tensor(name="x:0"), id="::")).inputs[0].name == "x:0"
 
 
+@pytest.mark.parametrize(
+    ("datatype", "most", "more"),
+    [("FP32", "3.4028235e38", "3.4028236e38"), ("FP16", "65519.99", "65520")],
+)
+def test_the_highest_number_in_fewest_digits_is_one(datatype: str, most: str, more: str) -> None:
+    kind = DATATYPES[datatype]
+    for sign in ("", "-"):
+        body = (
+            f'{{"inputs":[{{"name":"x","shape":[1],"datatype":"{datatype}","data":[{sign}%s]}}]}}'
+        )
+        found = read((body % most).encode()).inputs[0]
+        assert abs(found.values.item()) == float(np.finfo(kind).max)
+        assert read(write_v2(read((body % most).encode()), raw=False).body) is not None
+        with pytest.raises(RequestError, match="do not fit"):
+            read((body % more).encode())
+
+
 def test_limits_are_those_that_were_given() -> None:
     assert read(request(), elements=4).inputs[0].values.size == 4
     for limits in ({"elements": 3}, {"body": 20}):

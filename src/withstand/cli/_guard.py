@@ -115,7 +115,14 @@ def calibrate_queries(
     found = calibrate(read_queries(data, array), rate=rate)
     found.save(output)
     if json:
-        told = {"threshold": found.threshold, "rate": rate, "bound": found.bound}
+        told: dict[str, object] = {
+            "threshold": found.threshold, "rate": rate, "bound": found.bound
+        }  # fmt: skip
+        if found.spectrum is not None:
+            told["spectrum"] = {
+                "threshold": found.spectrum_threshold,
+                "bound": found.spectrum_bound,
+            }
         put(plain.dumps({**told, "queries": found.queries, "folder": str(output)}) + "\n")
         return
     put(
@@ -123,6 +130,11 @@ def calibrate_queries(
         f"false alarms: at most {1e4 * found.bound:.2f} in 10,000 (95 % confidence, "
         f"{found.queries:,} queries)\n"
     )
+    if found.spectrum is not None:
+        put(
+            "patterns that no picture has are flagged too: false alarms at most "
+            f"{1e4 * found.spectrum_bound:.2f} in 10,000\n"
+        )
 
 
 @key.command()

@@ -48,6 +48,11 @@ class LimitsConfig(Section):
     text: Count = Field(default=65_536, description="bytes of one element of type BYTES")
     answer: Count = Field(default=64 * 2**20, description="bytes of the model's answer")
     requests: Count = Field(default=256, description="requests at one time")
+    requests_each: Count | None = Field(
+        default=None,
+        description="requests of one key at one time, where there are several keys; three quarters "
+        "of `requests` if absent",
+    )
     memory: Count = Field(
         default=512 * 2**20, description="bytes of the bodies of all requests at one time"
     )

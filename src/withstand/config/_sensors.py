@@ -14,7 +14,7 @@ from ._values import Count, Positive, Share
 
 Action = Literal["tag", "coarsen", "delay", "throttle", "reroute", "quarantine", "block"]
 Failure = Literal["open", "closed"]
-SENSORS = ("queries", "search", "extraction", "answers")
+SENSORS = ("queries", "search", "spectrum", "extraction", "answers")
 """Names that detectors cannot have."""
 
 

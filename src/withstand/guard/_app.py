@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ._asgi import Message, Receive, Scope, Send
+from ._asgi import Receive, Scope, Send
 from ._guard import Guard
 from ._intake import LONG_BODY, Intake, busy, ended, too_slow
 from ._message import Answer, Request
@@ -29,53 +29,64 @@ class App:
             return
         guard, intake = self.guard, self.intake
         length = _length(scope)
-        needed = intake.needed(length)
-        barred = guard.barred(_request(scope)) if needed > LONG_BODY else None
-        if barred is not None:
-            await _send(send, barred)
+        if length is not None and length > intake.body:
+            guard.metrics.count("refused", "too_large")
+            await _send(send, intake.too_large())
             return
-        if not intake.enter(needed):
+        needed = intake.needed(length)
+        owner = guard.owner(_request(scope)) if needed > LONG_BODY else ""
+        if not isinstance(owner, str):
+            await _send(send, owner)
+            return
+        try:
+            body = await self._body(owner, needed, receive)
+        except ConnectionError:
+            guard.metrics.count("refused", "gone")
+            return
+        if isinstance(body, Answer):
+            await _send(send, body)
+            return
+        if not intake.enter(len(body)):
             guard.metrics.count("refused", "busy")
             await _send(send, busy())
             return
         try:
-            answer = await self._answer(guard, scope, length, receive)
-        except ConnectionError:
-            guard.metrics.count("refused", "gone")
-            return
+            answer = await guard.answer(_request(scope, body))
         except asyncio.CancelledError:
             guard.metrics.count("refused", "ended")
             answer = ended()
         finally:
-            intake.leave(needed)
+            intake.leave(len(body))
         await _send(send, answer)
 
-    async def _answer(
-        self, guard: Guard, scope: Scope, length: int | None, receive: Receive
-    ) -> Answer:
-        intake = self.intake
-        if length is not None and length > intake.body:
-            guard.metrics.count("refused", "too_large")
+    async def _body(self, owner: str, needed: int, receive: Receive) -> bytes | Answer:
+        """The body of a request, or what is answered where it does not come."""
+        intake, metrics = self.intake, self.guard.metrics
+        loop = asyncio.get_running_loop()
+        patience = asyncio.timeout(intake.patience)
+        upload = intake.wait(owner, needed, loop.time(), lambda: patience.reschedule(loop.time()))
+        if upload is None:
+            metrics.count("refused", "busy")
+            return busy()
+        try:
+            async with patience:
+                return await self._parts(receive)
+        except TimeoutError:
+            metrics.count("refused", "slow_body")
+            return too_slow()
+        except ValueError:
+            metrics.count("refused", "too_large")
             return intake.too_large()
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError
-        body = message.get("body", b"")
-        if message.get("more_body") or len(body) > intake.body:
-            try:
-                async with asyncio.timeout(intake.patience):
-                    body = await self._rest(message, receive)
-            except TimeoutError:
-                guard.metrics.count("refused", "slow_body")
-                return too_slow()
-            except ValueError:
-                guard.metrics.count("refused", "too_large")
-                return intake.too_large()
-        return await guard.answer(_request(scope, body))
+        except asyncio.CancelledError:
+            metrics.count("refused", "ended")
+            return ended()
+        finally:
+            intake.drop(upload)
 
-    async def _rest(self, message: Message, receive: Receive) -> bytes:
+    async def _parts(self, receive: Receive) -> bytes:
         parts, size = [], 0
         while True:
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
             parts.append(message.get("body", b""))
@@ -84,7 +95,6 @@ class App:
                 raise ValueError("too large")
             if not message.get("more_body"):
                 return b"".join(parts)
-            message = await receive()
 
 
 def _request(scope: Scope, body: bytes = b"") -> Request:

@@ -77,12 +77,17 @@ class Guard:
             if route.kind == "health":
                 answer = plain_error(await line.upstream.ask("GET", route.path, []))
             else:
-                key, headers = self.access.admit(request)
+                access = self.access
+                key, headers = access.admit(request)
                 tenant = key.tenant
-                if route.kind == "metadata":
-                    answer = plain_error(await line.upstream.ask("GET", route.path, []))
-                else:
-                    answer = await self._infer(request, route, line, key)
+                access.begin(key)
+                try:
+                    if route.kind == "metadata":
+                        answer = plain_error(await line.upstream.ask("GET", route.path, []))
+                    else:
+                        answer = await self._infer(request, route, line, key)
+                finally:
+                    access.end(key)
                 answer = Answer(answer.status, [*answer.headers, *headers], answer.body)
         except RequestError as error:
             self.metrics.count("refused", error.reason)
@@ -97,21 +102,22 @@ class Guard:
         self.metrics.count("requests", model, tenant, str(answer.status))
         return answer
 
-    def barred(self, head: Request) -> Answer | None:
-        """The answer to a request that is refused whatever its body is; None where that counts."""
-        model = ""
+    def owner(self, head: Request) -> Answer | str:
+        """The id of the key that asks, by the head of a request with a body that is to come; or the
+        answer, where it is refused whatever its body is."""
+        model = owner = ""
         try:
             route, _ = self._way(head)
             model = route.model if route.model in self.lines else ""
             if route.kind != "health":
-                self.access.whose(head.headers)
+                owner = self.access.whose(head.headers).id
             if route.kind != "infer":
                 raise RequestError(413, "too_large", "there is no body here")
         except RequestError as error:
             self.metrics.count("refused", error.reason)
             self.metrics.count("requests", model, "", str(error.status))
             return refusal(error.status, str(error), error.headers)
-        return None
+        return owner
 
     async def settled(self) -> None:
         """Wait until what is being observed beside the requests has been looked at."""

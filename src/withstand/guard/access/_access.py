@@ -14,16 +14,36 @@ NOBODY = Key(id="open", tenant="default")
 class Access:
     """Keys and quotas; without keys everybody is let in as one client.
 
-    A key comes as `x-api-key` or as a bearer token. Raises RequestError, 401 or 429.
+    most: requests of one key at one time where there are several, None for any number. A key comes
+    as `x-api-key` or as a bearer token. Raises RequestError, 401, 429 or 503.
     """
 
-    def __init__(self, keys: Keys | None, quota: Quota | None = None) -> None:
-        self.keys, self.quota = keys, quota
+    def __init__(
+        self, keys: Keys | None, quota: Quota | None = None, *, most: int | None = None
+    ) -> None:
+        self.keys, self.quota, self.most = keys, quota, most
+        self._shared = most is not None and keys is not None and len(keys) > 1
+        self._under_way: dict[str, int] = {}
 
     def admit(self, request: Request) -> tuple[Key, Headers]:
         """Whose request it is, and what is told of the quota that is left."""
         key = self.whose(request.headers)
         return key, [] if self.quota is None else within(self.quota, key)
+
+    def begin(self, key: Key) -> None:
+        """Count a request that is under way until `end`, so that no key takes all the room."""
+        if self._shared:
+            now = self._under_way.get(key.id, 0)
+            if now >= (self.most or 0):
+                raise RequestError(503, "busy_key", "try again later", [(b"retry-after", b"1")])
+            self._under_way[key.id] = now + 1
+
+    def end(self, key: Key) -> None:
+        """A request that had begun has been answered."""
+        if self._shared:
+            now = self._under_way.pop(key.id) - 1
+            if now:
+                self._under_way[key.id] = now
 
     def whose(self, headers: Headers) -> Key:
         """Whose request it is, without a count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from ._journal import journal_of
 from ._parts import Parts, stamp
 from ._rules import rules_of
 from ._sensors import sensors_of
+
+_SHARE = 0.75
 
 
 class Learned(NamedTuple):
@@ -52,9 +55,11 @@ class Plan:
         config, parts = self.config, self.parts
         rate, held = config.quota, self.folder / config.state / "mitigations.json"
         quota = None if rate is None else parts.get("quota", rate, lambda: Quota(_rate(rate)))
+        limits = config.limits
+        each = limits.requests_each or math.ceil(_SHARE * limits.requests)
         return Guard(
             {name: self.line(name, learned.get(name, Learned())) for name in self.names()},
-            access=Access(self.keys(), quota),
+            access=Access(self.keys(), quota, most=each),
             journal=self._journal(),
             metrics=self.metrics,
             secret=self.secrets.get("fingerprint"),

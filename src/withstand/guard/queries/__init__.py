@@ -1,10 +1,11 @@
-"""Sequences of queries: whoever searches for an adversarial example asks about near copies."""
+"""Queries of a search: near copies one after the other, and patterns that no picture has."""
 
 from ._calibration import Calibration, calibrate, read_queries
 from ._ring import Near, Ring, Spot
 from ._search import Step, follow
-from ._sensor import QuerySensor, SearchSensor, query_sensors
+from ._sensor import QuerySensor, SearchSensor, SpectrumSensor, query_sensors
 from ._space import Space
+from ._spectrum import Spectrum
 from ._watch import Habit, QueryWatch, Seen, Sighting
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Seen",
     "Sighting",
     "Space",
+    "Spectrum",
+    "SpectrumSensor",
     "Spot",
     "Step",
     "calibrate",

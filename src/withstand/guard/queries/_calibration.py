@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ..._errors import DataError, listed, one_line
 from ...stats import upper_bound
 from ._space import Space
+from ._spectrum import Spectrum
 
 Array = NDArray[Any]
 
@@ -23,6 +25,7 @@ FILES = ("queries.json", "queries.safetensors")
 
 _SCHEMA = "withstand.queries/1"
 _TENSORS = ("projection", "offset", "centres", "lengths")
+_SPECTRUM = ("mixing", "mean", "unlike")
 _FEWEST = 1000
 _FITTED = 6000
 _SIZES = (32, 512)
@@ -37,7 +40,8 @@ class Calibration:
 
     threshold: of the score, the number of near copies. rate: the share of benign queries above it
     that was asked for; bound: the share that is not exceeded with 95 % confidence, as far as so
-    many `queries` can show.
+    many `queries` can show. spectrum: of pictures, None for other queries, with a threshold and a
+    bound of its own.
     """
 
     space: Space
@@ -46,6 +50,9 @@ class Calibration:
     rate: float
     bound: float
     queries: int
+    spectrum: Spectrum | None = None
+    spectrum_threshold: float = math.inf
+    spectrum_bound: float = 0.0
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write queries.json and queries.safetensors, which are secret; raises OutputError."""
@@ -54,8 +61,10 @@ class Calibration:
         from ...evaluate import check_writable, write
 
         folder = check_writable(folder)
-        space = self.space
+        space, spectrum = self.space, self.spectrum
         state = {name: getattr(space, name) for name in _TENSORS} | {"sizes": self.sizes}
+        if spectrum is not None:
+            state |= {f"spectrum.{name}": getattr(spectrum, name) for name in _SPECTRUM}
         tensors = save({name: np.ascontiguousarray(value) for name, value in state.items()})
         told = {
             "schema": _SCHEMA,
@@ -66,6 +75,13 @@ class Calibration:
             "queries": self.queries,
             "state": sha256(tensors).hexdigest(),
         }
+        if spectrum is not None:
+            told["spectrum"] = {
+                "shape": list(spectrum.shape),
+                "floor": spectrum.floor,
+                "threshold": self.spectrum_threshold,
+                "bound": self.spectrum_bound,
+            }
         contents = ((json.dumps(told, indent=2) + "\n").encode(), tensors)
         # The description comes last: a folder without one holds no calibration.
         pairs = reversed(list(zip(FILES, contents, strict=True)))
@@ -88,6 +104,7 @@ class Calibration:
                 raise ValueError("the files do not belong together")
             state = load(tensors)
             sizes = state.pop("sizes")
+            spectrum, more = _spectrum(told.get("spectrum"), state)
             return Calibration(
                 space=Space(size=int(told["size"]), **state),
                 sizes=sizes,
@@ -95,6 +112,8 @@ class Calibration:
                 rate=float(told["rate"]),
                 bound=float(told["bound"]),
                 queries=int(told["queries"]),
+                spectrum=spectrum,
+                **more,
             )
         except FileNotFoundError as error:
             raise DataError(
@@ -105,6 +124,19 @@ class Calibration:
                 f"the calibration in {folder} cannot be read ({type(error).__name__}: "
                 f"{one_line(error, 80)}); run `withstand guard calibrate-queries` again"
             ) from None
+
+
+def _spectrum(
+    told: dict[str, Any] | None, state: dict[str, Array]
+) -> tuple[Spectrum | None, dict[str, float]]:
+    """The spectrum that was saved, and what belongs to it; takes its tensors out of the others."""
+    if told is None:
+        return None, {}
+    tensors = {name: state.pop(f"spectrum.{name}") for name in _SPECTRUM}
+    shape = tuple(int(size) for size in told["shape"])
+    found = Spectrum(shape=shape, floor=float(told["floor"]), **tensors)
+    more = {f"spectrum_{name}": float(told[name]) for name in ("threshold", "bound")}
+    return found, more
 
 
 def read_queries(path: str | Path, name: str = "x") -> Array:
@@ -133,7 +165,8 @@ def calibrate(benign: Array, *, rate: float = 1e-4, seed: int | None = None) -> 
     The threshold is taken from the others, as if all came from one client and again and again:
     every query has rings before it that are full. It is the higher of two: the one whose
     Clopper-Pearson bound is at most `rate`, or the highest score where there are too few queries
-    for that; and the one that a tail of a power law exceeds at half the rate (Weissman 1978).
+    for that; and the one that a tail of a power law exceeds at half the rate (Weissman 1978). The
+    spectrum of pictures may add half as many false alarms.
     seed: None for a secret one. Raises DataError for less than a thousand, and where benign queries
     are near copies of one another.
     """
@@ -157,9 +190,16 @@ def calibrate(benign: Array, *, rate: float = 1e-4, seed: int | None = None) -> 
         )
     above = int((scores > threshold).sum())
     bound = float(upper_bound(above, len(rest), _SURE))
+    spectrum = Spectrum.fit(benign[fitted], seed=seed)
+    unlike, unlike_bound = math.inf, 0.0
+    if spectrum is not None:
+        scores = spectrum.score(rest, np.random.default_rng(seed))
+        unlike = _threshold(scores, rate / 2)
+        unlike_bound = float(upper_bound(int((scores > unlike).sum()), len(rest), _SURE))
     return Calibration(
-        space=space, sizes=sizes, threshold=threshold, rate=rate, bound=bound, queries=len(rest)
-    )
+        space=space, sizes=sizes, threshold=threshold, rate=rate, bound=bound, queries=len(rest),
+        spectrum=spectrum, spectrum_threshold=unlike, spectrum_bound=unlike_bound,
+    )  # fmt: skip
 
 
 def _scores(space: Space, x: Array) -> tuple[Array, Array]:

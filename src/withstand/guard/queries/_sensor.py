@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._errors import DataError
 from .._sensor import Call, Failure, Sensor, Signal
 from ..answers import Answered
 from ..wire import Inference
@@ -28,6 +29,7 @@ STEPS = 20.0
 _AT_ONCE = 32
 _LARGE = 1e15
 _FEW = 64
+_ROWS = "rows"
 _FLOAT = np.dtype(np.float32)
 
 
@@ -58,7 +60,7 @@ class QuerySensor(Sensor):
 
     def look(self, call: Call) -> Signal | Awaitable[Signal] | None:
         """How many near copies there are of the query that has the most."""
-        x = rows_of(call.asked)
+        x = call.noted[_ROWS] = rows_of(call.asked)
         if x is None or not len(x):
             return None
         if x.shape[1] != self.calibration.space.size:
@@ -125,14 +127,73 @@ class SearchSensor(Sensor):
         return Signal(self.name, score, self.steps, flagged)
 
 
+class SpectrumSensor(Sensor):
+    """Flags pictures with a pattern that benign ones do not have, each query by itself.
+
+    Clients declared to be benign optimisers are scored and never flagged. jitter: as that of the
+    QuerySensor.
+    """
+
+    name = "spectrum"
+
+    def __init__(
+        self,
+        calibration: Calibration,
+        *,
+        action: str = "tag",
+        on_failure: Failure = "open",
+        jitter: float = 0.1,
+        version: str = "",
+    ) -> None:
+        if calibration.spectrum is None:
+            raise DataError("these queries are no pictures; give N x H x W, N x C x H x W or such")
+        self.spectrum, self.threshold = calibration.spectrum, calibration.spectrum_threshold
+        self.action, self.on_failure, self.version = action, on_failure, version
+        self.jitter, self._size = jitter, math.prod(self.spectrum.shape)
+        self._places = np.random.default_rng(secrets.randbits(128))
+        self._random = random.Random(secrets.randbits(128))
+
+    def look(self, call: Call) -> Signal | Awaitable[Signal] | None:
+        """How unlike benign ones the query is that is least like them."""
+        noted = call.noted
+        x = noted[_ROWS] if _ROWS in noted else rows_of(call.asked)
+        if x is None or not len(x):
+            return None
+        if x.shape[1] != self._size:
+            return Signal(self.name, 0.0, self.threshold, False, "shape")
+        if len(x) > _AT_ONCE:
+            return self._many(call, x)
+        scores = self.spectrum.score(x, self._places)
+        return self._said(call, scores.item() if len(scores) == 1 else float(scores.max()))
+
+    async def _many(self, call: Call, x: Array) -> Signal:
+        """The same for many rows, between which others have their turn."""
+        found = 0.0
+        for first in range(0, len(x), _AT_ONCE):
+            some = self.spectrum.score(x[first : first + _AT_ONCE], self._places)
+            found = max(found, float(some.max()))
+            await asyncio.sleep(0)
+        return self._said(call, found)
+
+    def _said(self, call: Call, score: float) -> Signal:
+        threshold = self.threshold * (1 + self.jitter * self._random.random())
+        flagged = score > threshold and not call.key.benign_optimiser
+        return Signal(self.name, score, threshold, flagged)
+
+
 def query_sensors(
     folder: str | Path, *, action: str = "tag", on_failure: Failure = "open"
-) -> tuple[QuerySensor, SearchSensor]:
-    """Both sensors, with the calibration that was saved in a folder; raises DataError."""
+) -> tuple[QuerySensor, SearchSensor, *tuple[SpectrumSensor, ...]]:
+    """The sensors with the calibration that was saved in a folder, the last for pictures alone;
+    raises DataError."""
     calibration = Calibration.load(folder)
     version = sha256((Path(folder) / FILES[0]).read_bytes()).hexdigest()[:12]
     queries = QuerySensor(calibration, action=action, on_failure=on_failure, version=version)
-    return queries, SearchSensor(queries)
+    search = SearchSensor(queries)
+    if calibration.spectrum is None:
+        return queries, search
+    spectrum = SpectrumSensor(calibration, action=action, on_failure=on_failure, version=version)
+    return queries, search, spectrum
 
 
 def rows_of(asked: Inference) -> Array | None:

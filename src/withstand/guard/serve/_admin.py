@@ -105,13 +105,13 @@ class Admin:
                 answer = await self._change(path, await body_of(receive))
         await send_answer(send, answer)
 
-    def barred(self, head: Request) -> Answer | None:
-        """Why a request with a long body is refused before that is read, None where it is not."""
+    def owner(self, head: Request) -> Answer | str:
+        """Why a request is refused whatever its body is; nobody's name where it is not."""
         path = unquote(head.path.partition("?")[0])
         answer = self._refused(head.method, path, dict(head.headers))
         if answer is None and path in self._reading:
             answer = refusal(413, "there is no body here")
-        return answer
+        return "" if answer is None else answer
 
     def _refused(self, method: str, path: str, headers: dict[bytes, bytes]) -> Answer | None:
         if not _HOST.fullmatch(headers.get(b"host", b"")):

@@ -11,7 +11,7 @@ from email.utils import formatdate
 import httptools
 
 from ...config import LimitsConfig
-from .._intake import LONG_BODY, Intake, busy, ended, too_slow
+from .._intake import Intake, Upload, busy, ended, too_slow
 from .._message import Answer, Headers, Request, refusal
 from .._metrics import Metrics
 from ._head import LONG, NOT_HTTP, SLOW, HeadError, answer_head, body_length
@@ -25,40 +25,68 @@ _IDLE, _HEAD, _BODY = range(3)
 class Door:
     """What all connections of a port have in common; the limits may change while it is open.
 
-    answer: what is behind it. barred: what is answered to the head of a request with a long body,
-    None where that is to come. most: connections at one time. empty: set while there are none.
-    closing: whether each connection ends with the answer that is under way.
+    answer: what is behind it. owner: whose a request is, by its head, or what is answered whatever
+    its body is. most: connections at one time; empty: set while there are none. closing: whether
+    each connection ends with the answer that is under way.
     """
 
     def __init__(
         self, answer: Callable[[Request], Awaitable[Answer]], intake: Intake,
         limits: LimitsConfig, metrics: Metrics, *, most: int,
-        barred: Callable[[Request], Answer | None] = lambda head: None,
+        owner: Callable[[Request], Answer | str] = lambda head: "",
     ) -> None:  # fmt: skip
-        self.answer, self.barred, self.intake = answer, barred, intake
+        self.answer, self.owner, self.intake = answer, owner, intake
         self.limits, self.metrics, self.most = limits, metrics, most
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.empty = asyncio.Event()
         self.empty.set()
         self.closing = False
+        self._waited: list[tuple[int, float, Connection]] = []
         self.tick()
 
     def tick(self) -> None:
         """Take the time for the header Date, which has whole seconds."""
         self.date = b"date: " + formatdate(usegmt=True).encode()
+        self._waited.clear()
+
+    def make_room(self, new: Connection) -> bool:
+        """End the connection that has kept the guard waiting longest, but a new one; False where
+        all are being answered."""
+        for again in (False, True):
+            if again:
+                self._waited = self._longest(new)
+            while self._waited:
+                kind, since, one = self._waited.pop()
+                if one in self.connections and one.waited() == (kind, since):
+                    self.metrics.count("refused", "gave_way")
+                    one.give_way()
+                    return True
+        return False
+
+    def _longest(self, new: Connection) -> list[tuple[int, float, Connection]]:
+        """Those that give way before all others, the one that has waited longest at the end.
+
+        One list serves for many, so that a flood does not look through all each time.
+        """
+        others = [one for one in self.connections if one is not new]
+        found = [(*waited, one) for one in others if (waited := one.waited())]
+        first = min((kind for kind, _, _ in found), default=0)
+        found = [one for one in found if one[0] == first]
+        return sorted(found, key=lambda one: one[1], reverse=True)
 
 
 class _Asked:
     """A request that comes, waits for its turn, or is answered.
 
     whole: all of it is there. long: its body is longer than may be. done: its answer is decided.
-    needed: what the intake counts for it, None while it is not taken in. last: no other follows.
+    upload: what the intake holds for its body while that comes; needed: what it counts from then
+    on, None before. last: no other follows.
     """
 
     __slots__ = (
         "done", "expects", "headers", "last", "length", "long", "method", "needed", "parts", "path",
-        "size", "task", "whole",
+        "size", "task", "upload", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +97,7 @@ class _Asked:
         self.parts: list[bytes] = []
         self.size = 0
         self.whole = self.done = self.long = False
+        self.upload: Upload | None = None
         self.needed: int | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -104,7 +133,7 @@ class Connection(asyncio.Protocol):
         door = self._door
         door.connections.add(self)
         door.empty.clear()
-        if len(door.connections) > door.most:
+        if len(door.connections) > door.most and not door.make_room(self):
             self._refuse(HeadError(503, "connections", "try again later"))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -131,6 +160,10 @@ class Connection(asyncio.Protocol):
         # What the parser holds of a header or trailer without an end is in none of its callbacks.
         if self._phase != _IDLE and self._head - self._before > self._door.limits.headers:
             self._refuse(LONG)
+            return
+        turn = self._turn
+        if turn is not None and not turn.whole:
+            self._expect(turn)
 
     def eof_received(self) -> None:
         """Whoever sends no more reads no more: the connection ends."""
@@ -225,28 +258,43 @@ class Connection(asyncio.Protocol):
         return asked
 
     def _take(self, asked: _Asked) -> None:
-        """Take in the request whose turn it is, all of which may not have come yet."""
+        """Take the request whose turn it is, all of which may not have come yet."""
         self._turn = asked
-        intake = self._door.intake
-        needed = intake.needed(asked.length)
-        if needed > LONG_BODY:
-            barred = self._door.barred(Request(asked.method, asked.path, asked.headers))
-            if barred is not None:
-                self._say(asked, barred)
-                return
-        if not intake.enter(needed):
-            self._door.metrics.count("refused", "busy")
-            self._say(asked, busy())
-            return
-        asked.needed = needed
-        if asked.long or (asked.length is not None and asked.length > intake.body):
+        if asked.long or (asked.length is not None and asked.length > self._door.intake.body):
             self._refuse_long(asked)
         elif asked.whole:
             self._start(asked)
+
+    def _expect(self, asked: _Asked) -> None:
+        """Hold room for what is still to come of a request whose turn it is, if it may ask."""
+        if asked.done or asked.upload is not None or self._transport.is_closing():
+            return
+        door, intake = self._door, self._door.intake
+        owner = door.owner(Request(asked.method, asked.path, asked.headers))
+        if not isinstance(owner, str):
+            self._say(asked, owner)
+            return
+        needed = intake.needed(asked.length)
+        asked.upload = intake.wait(owner, needed, self._loop.time(), self._give_way)
+        if asked.upload is None:
+            door.metrics.count("refused", "busy")
+            self._say(asked, busy())
         elif asked.expects:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _give_way(self) -> None:
+        """Wait no longer for a body, since its room is needed."""
+        assert self._turn is not None
+        self._door.metrics.count("refused", "gave_way")
+        self._say(self._turn, ended())
+
     def _start(self, asked: _Asked) -> None:
+        self._leave(asked)
+        if not self._door.intake.enter(asked.size):
+            self._door.metrics.count("refused", "busy")
+            self._say(asked, busy())
+            return
+        asked.needed = asked.size
         asked.task = self._loop.create_task(self._answer(asked))
         self._door.tasks.add(asked.task)
 
@@ -270,10 +318,15 @@ class Connection(asyncio.Protocol):
 
     def _leave(self, asked: _Asked) -> bool:
         """Give back what the intake counts for a request; False where it counts nothing."""
-        needed, asked.needed = asked.needed, None
+        intake, upload, needed = self._door.intake, asked.upload, asked.needed
         if needed is not None:
-            self._door.intake.leave(needed)
-        return needed is not None
+            asked.needed = None
+            intake.leave(needed)
+            return True
+        if upload is None:
+            return False
+        asked.upload = None
+        return intake.drop(upload)
 
     def _say(self, asked: _Asked, answer: Answer) -> None:
         """Answer the request whose turn it is; where the client does not read, when it does."""
@@ -304,7 +357,10 @@ class Connection(asyncio.Protocol):
         """Whoever waits has its turn; where nobody does, more is read."""
         self._turn, self._since = None, self._loop.time()
         if self._waiting:
-            self._take(self._waiting.popleft())
+            turn = self._waiting.popleft()
+            self._take(turn)
+            if not turn.whole:
+                self._expect(turn)
         elif self._door.closing:
             self._transport.close()
         if not self._waiting and not self._transport.is_closing():
@@ -322,7 +378,8 @@ class Connection(asyncio.Protocol):
         turn = self._turn
         if turn is None or not (turn.whole or turn.done):
             if turn is not None:
-                turn.done = self._leave(turn)
+                self._leave(turn)
+                turn.done = True
             answer = refusal(why.status, why.text)
             self._transport.write(answer_head(answer, self._door.date, last=True) + answer.body)
         # Else it would be taken for the answer to the request before.
@@ -348,6 +405,26 @@ class Connection(asyncio.Protocol):
         if turn is not None and not turn.whole and not turn.done:
             self._door.metrics.count("refused", "ended")
             self._say(turn, ended())
+
+    def waited(self) -> tuple[int, float] | None:
+        """In which order it gives way to others: who has not asked yet or does not read, who asks
+        nothing more, whose body comes; and since when. None while it is being answered."""
+        turn = self._turn
+        if turn is not None and turn.whole and not turn.done:
+            return None
+        if self._closing or self._blocked:
+            return 0, self._closing or self._blocked
+        if turn is None:
+            return int(self._phase == _IDLE), self._since
+        return 0 if turn.done else 2, self._since
+
+    def give_way(self) -> None:
+        """End now, for another that has more to ask."""
+        turn = self._turn
+        if turn is not None:
+            self._leave(turn)
+            turn.done = True
+        self._transport.abort()
 
     def abort(self) -> None:
         """End at once, whatever is under way."""

@@ -71,11 +71,11 @@ class Server:
         analysis = Analysis(service.canaries, service.exposition, service.analysis_token)
         clients = Door(
             service.answer, service.intake, limits, service.metrics, most=limits.connections,
-            barred=service.barred,
+            owner=service.owner,
         )  # fmt: skip
         operators = Door(
             applied(admin), Intake(body=_EVENT, most=_CONNECTIONS, memory=_EVENTS), limits,
-            service.metrics, most=_CONNECTIONS, barred=admin.barred,
+            service.metrics, most=_CONNECTIONS, owner=admin.owner,
         )  # fmt: skip
         controllers = Door(
             applied(analysis), Intake(body=BODY, most=_CONNECTIONS, memory=BODY * _CONNECTIONS),

@@ -81,9 +81,9 @@ class Service:
         """The answer of the guard that answers at present."""
         return self.guard.answer(request)
 
-    def barred(self, head: Request) -> Answer | None:
-        """What the guard answers to a head whose long body is not to come."""
-        return self.guard.barred(head)
+    def owner(self, head: Request) -> Answer | str:
+        """Whose a request is, by its head, or what the guard answers whatever its body is."""
+        return self.guard.owner(head)
 
     def start(self) -> None:
         """Begin to ask the model servers what they are."""
@@ -203,9 +203,9 @@ class Service:
         """Let canaries move, take new keys and leave out revoked ones: about once a second."""
         self.canaries.consider()
         try:
-            keys, quota = self._plan.keys(), self.guard.access.quota
-            if keys is not self.guard.access.keys:
-                self.guard.access = Access(keys, quota)
+            keys, access = self._plan.keys(), self.guard.access
+            if keys is not access.keys:
+                self.guard.access = Access(keys, access.quota, most=access.most)
             self._wrong_keys = ""
         except (WithstandError, OSError) as error:
             # Told once, not each second.

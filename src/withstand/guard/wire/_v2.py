@@ -20,8 +20,26 @@ _INFO: dict[str, Any] = {
     for name, kind in DATATYPES.items()
     if kind.kind != "b"
 }
-_LOWEST = {name: float(info.min) for name, info in _INFO.items()}
-_HIGHEST = {name: float(info.max) for name, info in _INFO.items()}
+
+
+def _highest(name: str) -> float:
+    """The highest number that is rounded to one of a datatype.
+
+    The highest float32 in as few digits as tell it, 3.4028235e38, lies above that float32.
+    """
+    info = _INFO[name]
+    highest = float(info.max)
+    if DATATYPES[name].kind != "f" or DATATYPES[name].itemsize == 8:
+        return highest
+    step = highest - float(np.nextafter(info.max, info.dtype.type(0)))
+    return float(np.nextafter(highest + step / 2, 0.0))
+
+
+_HIGHEST = {name: _highest(name) for name in _INFO}
+_LOWEST = {
+    name: -_HIGHEST[name] if DATATYPES[name].kind == "f" else float(info.min)
+    for name, info in _INFO.items()
+}
 _envelopes = Envelopes()
 _OUTPUT = frozenset(("name", "parameters"))
 
