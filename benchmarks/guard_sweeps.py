@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from guard_queries import ALL
 from guarded import Array, Guarded, calibrated, victim
 from measure import Rows
 from networks import DATA
@@ -104,7 +105,8 @@ def sweeps() -> Rows:
 
     Each asks about one test image from number 500 on that the network gets right, with a key of its
     own, undeclared; then all of it again with a key that is declared to be a benign optimiser.
-    queries, search: share of the clients that were flagged, and the median query of the first flag.
+    queries, search, spectrum: share of the clients that were flagged, and the median query of the
+    first flag.
     signs: real frames of signs that a car drove by, about 10 of each, one client for each sign.
     """
     net, x, _ = victim("mnist", "standard")
@@ -125,7 +127,7 @@ def _row(
     name: str, what: str, net: nn.Module, calibration: Calibration, asked: list[Array]
 ) -> dict[str, object]:
     guarded = Guarded(net, calibration)
-    first: dict[str, list[int]] = {"queries": [], "search": [], "declared": []}
+    first: dict[str, list[int]] = {name: [] for name in (*ALL, "declared")}
     for client, queries in enumerate(asked):
         seen: dict[str, int] = {}
         for number, query in enumerate(queries, 1):
@@ -144,7 +146,7 @@ def _row(
         "asks": what,
         "queries each": f"{np.median([len(one) for one in asked]):.0f}",
     }
-    for sensor in ("queries", "search"):
+    for sensor in ALL:
         where = f", query {np.median(first[sensor]):.0f}" if first[sensor] else ""
         told[sensor] = f"{clopper_pearson(len(first[sensor]), len(asked))}{where}"
     told["declared: flagged"] = len(first["declared"])

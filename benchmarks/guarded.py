@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from withstand.guard import Access, Answer, Guard, Key, Ladder, Line, Request, Standing
-from withstand.guard.queries import Calibration, QuerySensor, SearchSensor, calibrate
+from withstand.guard.queries import (
+    Calibration,
+    QuerySensor,
+    SearchSensor,
+    SpectrumSensor,
+    calibrate,
+)
 from withstand.guard.wire import Limits, read_v2
 
 Array = NDArray[Any]
@@ -94,6 +100,8 @@ class Guarded:
         if calibration is not None:
             queries = QuerySensor(calibration, action=actions[0])
             sensors = (queries, SearchSensor(queries, action=actions[1]))
+            if calibration.spectrum is not None:
+                sensors = (*sensors, SpectrumSensor(calibration, action=actions[0]))
         self.journal = Flags()
         self.upstream = Network(net)
         told = {"mode": "shadow", "raw": True, "sensors": sensors, "delay": 0.0, **line}

@@ -1,4 +1,4 @@
-"""Robust training on MNIST at Linf 0.3: what it reaches, and what it costs."""
+"""Single-step training on MNIST at Linf 0.3: what it reaches, and what it costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from networks import DATA, small
 
 from withstand.data import load_npz
 from withstand.evaluate import evaluate
-from withstand.harden import FGSM, NFGSM, PGD, Recipe, adam, harden
+from withstand.harden import FGSM, NFGSM, Recipe, adam, harden
 from withstand.threat import Linf, Threat
 
 EPS = 0.3
@@ -18,22 +18,23 @@ REGION = Linf(EPS)
 RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "FGSM-RS from 0.3 on": (FGSM(region=REGION), {"start": 0.3, "growth": 0.1}),
     "FGSM-RS from 0.55 on": (FGSM(region=REGION), {"start": 0.55, "growth": 0.1}),
-    "FGSM-RS from 0.6 on": (FGSM(region=REGION), {"start": 0.6, "growth": 0.08}),
-    "N-FGSM": (NFGSM(region=REGION), {"growth": 0.2}),
+    "FGSM-RS from 0.57 on": (FGSM(region=REGION), {"start": 0.57, "growth": 0.1}),
+    "N-FGSM, no guard": (NFGSM(region=REGION), {"epochs": 5, "growth": 0.3, "guard": False}),
+    "N-FGSM": (NFGSM(region=REGION), {"epochs": 5, "growth": 0.3}),
     "FGSM, twice the step, no noise": (
         FGSM(region=REGION, step_size=2.0, random_start=False),
         {"epochs": 2, "growth": 0.2},
     ),
-    "PGD-2": (PGD(region=REGION, steps=2), {"growth": 0.1}),
-    "PGD-7": (PGD(region=REGION, steps=7), {"growth": 0.4, "optimizer": adam(2e-3)}),
 }
 
 
 def hardening() -> Rows:
-    """Robust training at Linf 0.3: seed 0, `standard` on 1,000 test images.
+    """Training on single steps at Linf 0.3: seed 0, `standard` on 1,000 test images.
 
-    10 epochs, 2 for the provoked overfitting. Robust accuracy is an upper bound. The factor is over
-    the seconds of standard training; guard and selection are included.
+    10 epochs, 5 for N-FGSM and 2 for the provoked overfitting. Robust accuracy is an upper bound;
+    at the end: of the last weights or their average, not the chosen ones, by PGD of 10 steps on 512
+    training images that were held out. The factor is over the seconds of standard training; guard
+    and selection are included.
     """
     train = load_npz(DATA / "mnist.npz", "x_train", "y_train", scale=255)
     test = load_npz(DATA / "mnist.npz", "x_test", "y_test", scale=255, limit=1000)
@@ -47,6 +48,7 @@ def hardening() -> Rows:
                 "recipe": name,
                 "clean %": f"{100 * report.clean_accuracy.value:.1f}",
                 "robust %, at most": str(report.robust_accuracy),
+                "at the end %": f"{100 * (made.history[-1].robust or 0.0):.1f}",
                 "trust": report.trust.verdict,
                 "gradient passes": round(made.cost.passes, 2),
                 "CPU s": round(made.cost.seconds, 1),
@@ -54,4 +56,5 @@ def hardening() -> Rows:
                 "alarms": "; ".join(f"epoch {alarm.epoch:.2f}" for alarm in made.alarms) or "none",
             }
         )
+        print(rows[-1], flush=True)
     return rows

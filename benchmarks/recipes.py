@@ -140,7 +140,8 @@ def recipes() -> Rows:
     The first 1,000 test images, seed 0. Robust accuracy is an upper bound (`standard` preset), in
     brackets its 95 % interval. passes: gradient passes a sample and epoch, 1 for standard training,
     the choice of weights and the watch for overfitting included; factor: CPU seconds over those of
-    standard training for as many epochs.
+    standard training for as many epochs; standard epochs: what it costs as much as, factor times
+    epochs. cheapest: of the recipes whose robust accuracy is within 2 points of the best one's.
     """
     rows: Rows = []
     for name, todo in TRAININGS.items():
@@ -158,6 +159,18 @@ def recipes() -> Rows:
             }
         )
         print(rows[-1], flush=True)
+    return _compared(rows)
+
+
+def _compared(rows: Rows) -> Rows:
+    """The rows with their costs in one unit, and which is the cheapest of the best."""
+    for row in rows:
+        row["standard epochs"] = round(row["factor"] * row["epochs"], 1)
+    robust = [float(str(row["robust, at most"]).split()[0]) for row in rows]
+    near = [row for row, share in zip(rows, robust, strict=True) if share >= max(robust) - 2]
+    least = min(near, key=lambda row: float(row["standard epochs"]))
+    for row in rows:
+        row["cheapest"] = "yes" if row is least else ""
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import autoattack
 import canary
+import certified
 import fraud
 import guard_queries
 import peers
@@ -19,6 +20,7 @@ from detectors import rejection, stopped
 from detectors_cost import cost
 from detectors_members import members
 from detectors_peers import detectors
+from diagnosis import diagnosis
 from endpoint import endpoint
 from evidence import evidence
 from guard import passing, upgrading
@@ -46,6 +48,7 @@ PARTS = {
     "held-out": autoattack.held_out,
     "masked": autoattack.masked,
     "overhead": overhead,
+    "diagnosis": diagnosis,
     "minimum-norm": minimum_norm,
     "smallest": smallest,
     "decisions": decisions,
@@ -60,6 +63,7 @@ PARTS = {
     "sequential": sequential,
     "harden": hardening,
     "recipes": recipes,
+    "certified": certified.certified,
     "unseen": unseen,
     "detectors": stopped,
     "rejection": rejection,
