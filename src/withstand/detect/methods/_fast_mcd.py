@@ -101,6 +101,9 @@ def _concentrated(rows: Array, held: int, now: Moments, steps: int) -> Moments:
         if then.log_det >= best:
             break
         now, best = then, then.log_det
+        if best == -np.inf:
+            # No determinant is less.
+            break
     return now
 
 
