@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from measure import Rows
-from networks import CACHE, DATA, mnist, network
+from networks import CACHE, DATA, code, mnist, network
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -183,8 +183,8 @@ def _row(report: DetectionReport, name: str, kept: str) -> Row:
 
 
 def _kept(name: str, case: Case, told: Any) -> dict[str, Any]:
-    """The row of a case, kept once it was measured, with the whole report beside it."""
-    file = CACHE / f"detectors-{name.replace(' ', '-').replace('/', '-')}.json"
+    """The row of a case, kept once this code has measured it, with the whole report beside it."""
+    file = CACHE / f"detectors-{name.replace(' ', '-').replace('/', '-')}-{code()}.json"
     if not file.exists():
         report = evaluated(name, case)
         report.save(CACHE / file.stem / "report")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+import withstand
+
 HERE = Path(__file__).parent
 CACHE = HERE / ".cache"
 DATA = Path(os.environ.get("WITHSTAND_DATA", HERE.parents[1] / "shared" / "data"))
+
+
+@cache
+def code() -> str:
+    """A digest of withstand's source: what one version measured is kept for that version alone."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(withstand.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def mnist(part: str, n: int | None = None, first: int = 0) -> tuple[Tensor, Tensor]:

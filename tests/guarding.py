@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import uvicorn
 
-from withstand.guard import Answer, App, Guard, Line
+from withstand.guard import Access, Answer, App, Guard, Key, Line, Request
 from withstand.guard.wire import Limits, read_rows, read_v2
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -28,6 +28,18 @@ guard:
     m: {mode: enforce}
 """
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3))
+
+
+class Named(Access):
+    """Lets in whoever is set."""
+
+    key = Key(id="k", tenant="t")
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def admit(self, request: Request) -> Any:
+        return self.key, []
 
 
 class Model:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from guarding import v2_answer
+from guarding import Named, v2_answer
 from processes import withstand
 from sklearn.datasets import load_digits
 
 from withstand._errors import DataError
-from withstand.guard import Access, Answer, Guard, Key, Line, Request
+from withstand.guard import Answer, Guard, Key, Line, Request
 from withstand.guard.answers import Answered, Output
 from withstand.guard.queries import (
     Calibration,
@@ -54,18 +54,6 @@ class Halves:
 
     def close(self) -> None:
         pass
-
-
-class Named(Access):
-    """Lets in whoever is set."""
-
-    key = Key(id="k", tenant="t")
-
-    def __init__(self) -> None:
-        super().__init__(None)
-
-    def admit(self, request: Request) -> Any:
-        return self.key, []
 
 
 class Guarded:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from guarding import Model
+from guarding import Model, Named
 from scipy.fft import dctn
 
 from withstand import attacks
 from withstand._errors import DataError
-from withstand.guard import Access, Guard, Key, Line, Request
+from withstand.guard import Guard, Key, Line, Request
 from withstand.guard.queries import (
     Calibration,
     Spectrum,
@@ -173,18 +173,6 @@ def test_numbers_that_overflow_are_like_nothing(calibration: Calibration) -> Non
     found = scored(calibration, x)
     assert np.isfinite(found).all()
     assert found[1] > calibration.spectrum_threshold > max(found[0], found[2])
-
-
-class Named(Access):
-    """Lets in whoever is set."""
-
-    key = Key(id="k", tenant="t")
-
-    def __init__(self) -> None:
-        super().__init__(None)
-
-    def admit(self, request: Request) -> Any:
-        return self.key, []
 
 
 class Signals:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from ._connection import Connection, Door
+from ._connection import Connection
+from ._door import Door
 
 _BACKLOG = 2048
 _LAST_WORDS = 1.0

@@ -16,7 +16,7 @@ from .._intake import Intake
 from ._admin import BODY, Admin
 from ._analysis import Analysis
 from ._applied import applied
-from ._connection import Door
+from ._door import Door
 from ._port import Port
 from ._service import Service
 
