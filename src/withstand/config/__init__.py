@@ -10,6 +10,7 @@ from ._line import LineConfig, RateConfig
 from ._load import load_config, load_guard, load_operations, load_table, parse_config
 from ._model import ModelConfig
 from ._monitor import CampaignsConfig, MonitorConfig, ReceiverConfig, SloConfig
+from ._named import model_named
 from ._operations import Operations
 from ._redteam import RedteamConfig
 from ._respond import ReplayConfig, RespondConfig, RetrainConfig
@@ -26,7 +27,7 @@ from ._sections import (
 )
 from ._sensors import DetectorConfig, ExtractionConfig
 from ._table import ChoiceConfig, FeatureConfig, TableConfig, table_schema
-from ._template import template
+from ._template import model_lines, template
 from ._tensor import TensorConfig
 from ._ui import UiConfig
 from ._yaml import read_yaml
@@ -76,6 +77,8 @@ __all__ = [
     "load_guard",
     "load_operations",
     "load_table",
+    "model_lines",
+    "model_named",
     "parse_config",
     "read_yaml",
     "table_schema",

@@ -15,9 +15,7 @@ _TEXT = """\
 # A key behind "# " is optional: take the "# " away to use it.
 
 model:
-  kind: {model}                   # torch | onnx | sklearn | http | python
-{place}
-  # weights: weights.safetensors  # or a state_dict .pt; leave out where the factory loads them
+{model}
   domain: {domain}                # lowest and highest raw input; lists give one value per feature
   # layout: hwc                   # it takes pictures as HxWxC; the data are CxHxW here
   # access: scores                # the most it gives away: gradients | scores | labels | none
@@ -32,11 +30,11 @@ model:
 data:
   kind: {data}                    # npz | parquet | csv | images | audio | sklearn
 {origin}
-  # x: x                          # npz: key of the inputs
-  # y: y                          # key or column of the labels
+{x}                          # npz: key of the inputs
+{y}                          # key or column of the labels
   # features: [age, income]       # parquet, csv: feature columns; else all but label and group
   # group: user                   # npz, parquet, csv: key or column of each row's user group
-  # scale: 255                    # raw values are divided by this
+{scale}                    # raw values are divided by this
   # layout: auto                  # auto: 28x28 gets a channel axis, HxWx3 becomes 3xHxW;
                                   # or none | hwc | chw
   # limit: 1000                   # only the first rows
@@ -50,7 +48,7 @@ threat:
   goal: untargeted                # untargeted | targeted | multilabel | regression
   # target: 0                     # targeted: the class the attacker wants
   # tolerance: 0.5                # regression: the error the attacker must exceed
-  access: gradients               # what the attacker sees: gradients | scores | labels | none
+  access: {access}               # what the attacker sees: gradients | scores | labels | none
   region:                         # what the attacker may change
     norm: {norm}                  # linf | l2 | l1 | l0
     eps: {eps}                    # radius in raw input units (l0: number of features);
@@ -116,36 +114,29 @@ gate:                             # what a release must meet; shares between 0 a
   trust: {{min: amber}}             # can the number be believed: green | amber | red
 """
 
-_HTTP = "  # http: {name: model}  # http: the name there; also format, headers, rate, ..."
+_CALLABLE = "file.py:callable or package.module:callable"
 
 
 def template(
     *,
     model: ModelKind = "torch",
-    factory: str = "model.py:build",
-    url: str = "http://localhost:8000",
+    factory: str | None = None,
+    weights: str | None = None,
+    url: str | None = None,
     domain: str = "[0, 1]",
     data: DataKind = "npz",
     path: str = "data.npz",
     name: str = "digits",
+    x: str | None = None,
+    y: str | None = None,
+    scale: int | None = None,
     norm: Norm = "linf",
     eps: str = "8/255",
 ) -> str:
     """A commented withstand.yaml that loads as it stands; optional keys are commented out.
 
-    `url` is used by model kind http and `factory` by the others; `name` by data kind sklearn and
-    `path` by the others.
+    `name` is used by data kind sklearn and `path` by the others.
     """
-    callable_ = "file.py:callable or package.module:callable"
-    if model == "http":
-        place = [f"  url: {_scalar(url)}  # where the model answers"]
-        place += [_HTTP.replace("# ", "", 1)]
-        place += [f"  # factory: {factory}       # other kinds: {callable_}"]
-    elif model == "onnx":
-        place = ["  weights: model.onnx           # the exported network"]
-    else:
-        place = [f"  factory: {_scalar(factory)}         # {callable_}"]
-        place += ["  # url: http://localhost:8000    # http: where the model answers", _HTTP]
     if data == "sklearn":
         origin = [
             f"  name: {_scalar(name)}                  # digits | breast_cancer | wine | iris"
@@ -157,15 +148,49 @@ def template(
             "  # name: digits                  # sklearn: digits | breast_cancer | wine | iris"
         ]
     text = _TEXT.format(
-        model=model,
-        place="\n".join(place),
+        model=model_lines(model=model, factory=factory, weights=weights, url=url),
         domain=domain,
         data=data,
         origin="\n".join(origin),
+        x="  # x: x" if x is None else f"  x: {_scalar(x)}",
+        y="  # y: y" if y is None else f"  y: {_scalar(y)}",
+        scale="  # scale: 255" if scale is None else f"  scale: {scale}",
+        access="scores" if model in ("sklearn", "http", "python") else "gradients",
         norm=norm,
         eps=eps,
     )
     return "\n".join(_aligned(line) for line in text.splitlines()) + "\n"
+
+
+def model_lines(
+    *,
+    model: ModelKind = "torch",
+    factory: str | None = None,
+    weights: str | None = None,
+    url: str | None = None,
+) -> str:
+    """The lines of the section model that say how it is opened, in commented YAML."""
+    lines = [f"  kind: {model}  # torch | onnx | sklearn | http | python"]
+    if model == "http":
+        lines += [f"  url: {_scalar(url or 'http://localhost:8000')}  # where the model answers"]
+        lines += ["  http: {name: model}  # the name there; also format, headers, rate, ..."]
+    elif model == "onnx":
+        lines += [f"  weights: {_scalar(weights or 'model.onnx')}  # the exported network"]
+    else:
+        if factory or not weights:
+            lines += [f"  factory: {_scalar(factory or 'model.py:build')}  # {_CALLABLE}"]
+        if weights:
+            lines += [f"  weights: {_scalar(weights)}  # the model's file"]
+        elif model == "sklearn":
+            lines += ["  # weights: model.json  # instead: trees as .json, .ubj, .txt or .cbm"]
+        else:
+            lines += [
+                "  # weights: weights.safetensors  # or a state_dict .pt; leave out where the "
+                "factory loads them"
+            ]
+            lines += ["  # url: http://localhost:8000  # http: where the model answers"]
+            lines += ["  # http: {name: model}  # http: the name there; also format, rate, ..."]
+    return "\n".join(_aligned(line) for line in lines)
 
 
 def _scalar(text: str) -> str:

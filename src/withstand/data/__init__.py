@@ -8,6 +8,7 @@ from ._images import load_images
 from ._inputs import load_inputs
 from ._load import load
 from ._npz import load_npz, read_npz
+from ._seen import Seen, see
 from ._sklearn import load_sklearn
 from ._table import load_csv, load_parquet, read_table
 from ._tabular import columns_of, load_table, table_of
@@ -18,6 +19,7 @@ __all__ = [
     "Histogram",
     "Histograms",
     "Provenance",
+    "Seen",
     "columns_of",
     "from_arrays",
     "load",
@@ -32,5 +34,6 @@ __all__ = [
     "load_table",
     "read_npz",
     "read_table",
+    "see",
     "table_of",
 ]

@@ -3,12 +3,11 @@
 from ._lint import Finding, lint
 from ._propose import Proposal, propose
 from ._show import show_findings, show_table, table_values
-from ._write import beside, config_text, table_text
+from ._write import config_text, table_text
 
 __all__ = [
     "Finding",
     "Proposal",
-    "beside",
     "config_text",
     "lint",
     "propose",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from ...config import model_lines
 from ._candidates import Candidate
 from ._profile import Column
 from ._propose import Proposal
@@ -37,29 +38,28 @@ _CONFIG = """\
 # A key behind "# " is optional: take the "# " away to use it.
 
 model:
-  kind: sklearn                 # torch | onnx | sklearn | http | python
-  factory: model.py:build       # file.py:callable or package.module:callable
-  # threshold: 0.5              # from which score on a row is class 1
+{model}
+  # threshold: 0.5                # from which score on a row is class 1
 
 data:
   kind: {kind}
   path: {path}
   y: {target}
   table: {table}
-  # only: [1]                   # attack only rows of these classes, such as the frauds
-  # limit: 1000                 # only the first rows
+  # only: [1]                     # attack only rows of these classes, such as the frauds
+  # limit: 1000                   # only the first rows
 
 threat:
-  goal: untargeted              # or targeted, with target: 0 for frauds that pass
-  access: scores                # what the attacker sees: gradients | scores | labels | none
+  goal: untargeted                # or targeted, with target: 0 for frauds that pass
+  access: scores                  # what the attacker sees: gradients | scores | labels | none
   # region: {{most_changed: 4, most_cost: 250}}  # tighter than the table's
 
 evaluate:
-  preset: standard              # smoke | standard | thorough
+  preset: standard                # smoke | standard | thorough
   seed: 0
 
 gate:
-  trust: {{min: amber}}           # can the number be believed: green | amber | red
+  trust: {{min: amber}}             # can the number be believed: green | amber | red
 """
 _WIDTH = 100
 
@@ -93,9 +93,12 @@ def table_text(proposal: Proposal) -> str:
     return "".join((*lines, _TAIL))
 
 
-def config_text(proposal: Proposal, *, path: str, table: str) -> str:
-    """The withstand.yaml that refers to the data and to the proposed table."""
+def config_text(
+    proposal: Proposal, *, path: str, table: str, model: Mapping[str, Any] | None = None
+) -> str:
+    """The withstand.yaml that refers to the model, the data and the proposed table."""
     return _CONFIG.format(
+        model=model_lines(**(model or {"model": "sklearn"})),
         kind="csv" if proposal.path.suffix.lower() == ".csv" else "parquet",
         path=_text(path),
         table=_text(table),
@@ -171,9 +174,3 @@ def _same(text: str) -> bool:
 def _plain(text: str) -> str:
     """For a comment, which ends with its line."""
     return " ".join(text.split())
-
-
-def beside(path: Path, folder: Path) -> str:
-    """A path as a file in a folder names it: relative where it lies below."""
-    whole, root = path.resolve(), folder.resolve()
-    return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
