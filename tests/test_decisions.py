@@ -155,3 +155,21 @@ def test_it_improves_with_queries(attack: Attack) -> None:
     assert bool((nearer <= near).all())
     assert bool((near <= far).all())
     assert float(nearer.mean()) < float(near.mean()) < float(far.mean())
+
+
+@pytest.mark.parametrize("queries", [150, 200, 260, 300])
+def test_cgba_leaves_no_estimate_without_its_search(queries: int) -> None:
+    net, x = linear(60), 0.4 + 0.2 * box(60, 1)
+    asked: list[int] = []
+
+    def labels(points: Tensor) -> Tensor:
+        asked.append(len(points))
+        return net(torch.as_tensor(points, dtype=torch.float32)).argmax(1)
+
+    model = FunctionModel(labels, returns="labels", domain=(-9.0, 9.0))
+    y = net(x).argmax(1)
+    result = attacks.run(CGBA(queries=queries), model, x, y, threat_for(CGBA()))
+    assert int(result.ledger.forwards) <= queries + 1
+    estimates = [place for place, size in enumerate(asked) if size > 1]
+    # One that was cut off would be the last that is asked.
+    assert len(asked) - 1 - estimates[-1] >= 5

@@ -293,10 +293,48 @@ class _Many(nn.Module):
         return torch.stack((zero, 0.11 * x[:, 1:].sum(1) - 0.5, zero - 0.8, 2 * x[:, 0] - 1), 1)
 
 
-def test_the_class_that_leads_at_x_does_not_hide_one_of_fewer_features() -> None:
+@pytest.mark.parametrize("attack", [attacks.SigmaZero(steps=40), attacks.PDPGD(steps=150)], ids=str)
+def test_the_class_that_leads_at_x_does_not_hide_one_of_fewer_features(
+    attack: attacks.Attack,
+) -> None:
     x, y, threat = torch.zeros(1, 6), torch.tensor([0]), Threat(region=L0(torch.inf))
     model = TorchModel(_Many(), domain=(0, 1))
-    assert float(attacks.run(attacks.SigmaZero(steps=40), model, x, y, threat).distance) == 1
+    assert float(attacks.run(attack, model, x, y, threat).distance) == 1
+
+
+@pytest.mark.parametrize(("norm", "slack"), [("l2", 1.01), ("l1", 1.5)])
+def test_alma_ends_at_the_nearest_point_of_the_boundary(norm: str, slack: float) -> None:
+    net = nn.Linear(60, 2)
+    with torch.no_grad():
+        net.weight.copy_(torch.randn(2, 60, generator=torch.Generator().manual_seed(5)))
+        net.bias.zero_()
+    x = 0.4 + 0.2 * torch.rand(4, 60, generator=torch.Generator().manual_seed(0))
+    scores, normal = net(x).detach(), (net.weight[1] - net.weight[0]).detach()
+    dual = normal.norm() if norm == "l2" else normal.abs().max()
+    exact = (scores[:, 1] - scores[:, 0]).abs() / dual
+    threat = Threat(region=BALLS[norm](torch.inf))
+    model = TorchModel(net, domain=(-9, 9))
+    found = attacks.run(attacks.ALMA(steps=100), model, x, scores.argmax(1), threat)
+    # As the descent leaves it, it is 1.26 and 3.8 times as far.
+    assert bool((found.distance >= exact * (1 - 1e-6)).all())
+    assert float((found.distance / exact).max()) <= slack
+
+
+class _Plateau(nn.Module):
+    """Flat on either side of a cliff, which is seen by nobody who follows gradients."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        beyond = (x.sum(1) > 1).to(x.dtype) + 0 * x.sum(1)
+        return torch.stack((0.5 + 0 * beyond, beyond, 0 * beyond), 1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_pdpgd_begins_again_from_the_other_side_where_it_finds_nothing(norm: str) -> None:
+    x, y = torch.tensor([[0.1, 0.0, 0.2, 0.1]]), torch.tensor([0])
+    threat = Threat(region=BALLS[norm](torch.inf))
+    found = attacks.run(attacks.PDPGD(steps=20), TorchModel(_Plateau()), x, y, threat)
+    assert found.status == (attacks.Status.FOOLED,)
+    assert int(found.ledger.first_success) > 10
 
 
 @pytest.mark.parametrize("name", ["margin", "dlr"])

@@ -15,6 +15,7 @@ from ._ball import length
 from ._contract import Attack, Query, Seen
 from ._losses import loss
 from ._noise import normal
+from ._plane import onto_plane
 from ._problem import Problem
 
 # On the boundary itself a tie decides: the constraint asks for a little more.
@@ -23,6 +24,10 @@ _BEYOND = 1e-4
 # training leaves.
 _FIRST = {"l2": 0.3, "l1": 2.0}
 _LEAST, _MOST = 1e-6, 1e12
+# The ending: the nearest example once more, turns of it, then cuts, the first of the widest share.
+_ENDING, _CUTS, _WIDEST = 7, 3, 0.01
+# Turns aim a little beyond the linear boundary, which most real ones bend away from.
+_AIM = 1.005
 
 
 class _State(NamedTuple):
@@ -34,6 +39,9 @@ class _State(NamedTuple):
     penalty: Tensor  # rho
     missed: Tensor  # by how much, when progress was last checked
     found: Tensor  # the step of the first success, -1 before it
+    nearest: Tensor  # the example of the least length,
+    best: Tensor  # that length,
+    gap: Tensor  # and the share of the way to it that the next cut leaves out
     step: Tensor
 
 
@@ -45,7 +53,9 @@ class ALMA(Attack):
     difference of logits ratio. The multiplier is a moving average of P2's slope, and rho grows by a
     fifth every 10 steps without a success or a drop of the ratio to 95 %. Averages take 1 - 50 /
     steps of their past, at least 0.6. Where this differs from the paper: the ratio's gradient is
-    blended over all rival classes, less and less along a cosine. 1 forward + 1 backward a step.
+    blended over all rival classes, less and less along a cosine; and the last 7 steps turn the
+    nearest example half-way towards the nearest point of the boundary, linear as it looks from
+    there, and bisect what is left of the way from x. 1 forward + 1 backward a step.
     """
 
     steps: int = 300
@@ -64,11 +74,14 @@ class ALMA(Attack):
             penalty=one,
             missed=one,
             found=torch.full_like(problem.lane, -1),
+            nearest=problem.x,
+            best=torch.full_like(problem.eps, torch.inf),
+            gap=torch.full_like(problem.eps, _WIDEST),
             step=torch.zeros_like(problem.lane),
         )
 
     def query(self, problem: Problem, state: _State) -> Query:
-        temperature = (1 + torch.cos(pi * state.step / self.steps)) / 2
+        temperature = (1 + torch.cos(pi * (state.step / self._descent).clamp_max(1))) / 2
         objective = partial(loss, "dlr", problem, temperature=temperature)
         return Query(state.points, state.step < self.steps, objective)
 
@@ -103,14 +116,30 @@ class ALMA(Attack):
         free = torch.where(slope > 0, state.points > problem.lower, state.points < problem.upper)
         size = length(torch.where(free, slope, 0.0), problem.norm).clamp_min(1e-12)
         rate = torch.where(begun, state.rate, _FIRST[problem.norm] / size)
-        since = torch.where(found < 0, 0, state.step - found) / (self.steps - found)
+        since = torch.where(found < 0, 0, state.step - found) / (self._descent - found).clamp_min(1)
         # In float64 because kernels round powers differently at the end of a batch.
         falling = torch.pow(0.01, since.double()).float()
         square = torch.lerp(slope.square(), state.square, alpha)
         momentum = alpha * state.momentum + slope / (square.sqrt() + 1e-8)
         points = state.points - column(rate * falling) * momentum
+
+        distance = length(away, problem.norm)
+        closer = seen.hit & (distance < state.best)
+        best = torch.where(closer, distance, state.best)
+        nearest = torch.where(column(closer), seen.points, state.nearest)
+        # Without an example there is nothing to end with.
+        left = torch.where(best.isfinite(), self.steps - 1 - state.step, self.steps)
+        gap = torch.where(left < _CUTS, state.gap / 2, state.gap)
+        if bool((left <= self._ending).any()):
+            turned, cut = _turned(problem, seen), torch.lerp(nearest, problem.x, column(gap))
+            points = torch.where(column(left <= self._ending), nearest, points)
+            points = torch.where(column(left < self._ending), turned, points)
+            points = torch.where(column(left <= min(_CUTS, self._ending)), cut, points)
         return _State(
             points=torch.clamp(points, problem.lower, problem.upper),
+            nearest=nearest,
+            best=best,
+            gap=gap,
             square=square,
             momentum=momentum,
             rate=rate,
@@ -120,6 +149,23 @@ class ALMA(Attack):
             found=found,
             step=state.step + 1,
         )
+
+    @property
+    def _ending(self) -> int:
+        return min(_ENDING, self.steps // 10)
+
+    @property
+    def _descent(self) -> int:
+        return self.steps - self._ending
+
+
+def _turned(problem: Problem, seen: Seen) -> Tensor:
+    """Half-way from the points seen (B, ...) to the point of their linear boundary nearest to x."""
+    assert seen.gradient is not None
+    assert seen.loss is not None
+    drop = -(seen.loss + (seen.gradient * (problem.x - seen.points)).flatten(1).sum(1))
+    nearest = onto_plane(problem, problem.x, -seen.gradient, _AIM * drop.clamp_min(0))
+    return torch.lerp(seen.points, nearest, 0.5)
 
 
 def _pull(missed: Tensor, penalty: Tensor, multiplier: Tensor) -> Tensor:

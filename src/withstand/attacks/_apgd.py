@@ -93,19 +93,20 @@ class APGD(Attack):
         best_loss = torch.maximum(seen.loss, state.best_loss)
         rises = state.rises + (seen.loss > state.last_loss)
 
-        window = _events(self.steps).to(state.step.device)[state.step.clamp_max(self.steps + 1)]
         points, previous = state.points, state.previous
         step_size, halved, last_loss = state.step_size, state.halved, seen.loss
         checked_loss = state.checked_loss
         # Few steps are checkpoints, and what is done at one costs as much as the rest of the step.
-        eventful = bool(window.any())
-        if eventful:
+        windows, at = _windows(self.steps), state.step.tolist()
+        if not windows.keys().isdisjoint(at):
+            window = torch.tensor([windows.get(step, 0) for step in at], device=points.device)
             due = window > 0
             stalled = ~halved & (best_loss <= checked_loss)
             halve = due & ((rises <= 0.75 * window) | stalled)
-            points = torch.where(column(halve), best, points)
-            direction = torch.where(column(halve), best_direction, direction)
-            previous = torch.where(column(halve), best, previous)
+            weight = column(halve.to(points.dtype))
+            points = torch.lerp(points, best, weight)
+            direction = torch.lerp(direction, best_direction, weight)
+            previous = torch.lerp(previous, best, weight)
             step_size = torch.where(halve, step_size / 2, step_size)
             last_loss = torch.where(halve, best_loss, last_loss)
             rises, halved = rises.masked_fill(due, 0), torch.where(due, halve, halved)
@@ -116,8 +117,9 @@ class APGD(Attack):
         # points + 0.75 (ahead - points) + 0.25 (points - previous)
         glide = torch.lerp(previous, points, 2.0).lerp_(ahead, 0.75)
         glide = project(problem, glide, owned=True)
-        if eventful:
-            glide = torch.where(column(window < 0), ahead, glide)
+        if 0 in at:
+            # The first step has no momentum.
+            glide = torch.where(column(state.step > 0), glide, ahead)
         return _State(
             points=glide,
             previous=points,
@@ -134,21 +136,13 @@ class APGD(Attack):
 
 
 @lru_cache
-def _windows(steps: int) -> Tensor:
-    """Steps since the last checkpoint, 0 where none is due, by step (eq. 3)."""
-    length = [0] * (steps + 2)
+def _windows(steps: int) -> dict[int, int]:
+    """Steps since the last checkpoint, by the step at which one is due (eq. 3)."""
+    windows = {}
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         # The sum of decimal shares lies a rounding error above the paper's own figures.
         first, second = (ceil(share * steps - 1e-9) for share in shares[-2:])
-        length[second] = second - first
+        windows[second] = second - first
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    return torch.tensor(length)
-
-
-@lru_cache
-def _events(steps: int) -> Tensor:
-    """The same, and -1 at the first step, which has no momentum."""
-    events = _windows(steps).clone()
-    events[0] = -1
-    return events
+    return windows

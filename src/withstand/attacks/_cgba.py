@@ -16,6 +16,8 @@ from ._decision import arc, begun, inside, orthogonal, relaxed, waves
 from ._problem import Problem
 
 _START, _SEARCH, _ESTIMATE = range(3)
+# What the last search takes, and up to how many estimates' queries the last estimate takes alone.
+_KEPT, _ALONE = 8, 1.6
 
 
 class _State(NamedTuple):
@@ -44,8 +46,9 @@ class CGBA(Attack):
     of the normal: no point of it is farther from x than its beginning. Where this
     differs from the paper: directions are orthogonal to each other and to the way from x, along
     which nothing is to be learned, and smooth ones only come first (fade) instead of alone; votes
-    are less their mean; and points are cut to the box when they are asked, not when they are kept.
-    A row asks up to `block` points at a time.
+    are less their mean; points are cut to the box when they are asked, not when they are kept; and
+    the last estimate takes what queries are left, but for a search. A row asks up to `block` points
+    at a time.
     """
 
     queries: int = 1000
@@ -154,7 +157,10 @@ class CGBA(Attack):
         return torch.where(state.high > 1.57, torch.minimum(reach, middle), middle)
 
     def _wanted(self, state: _State) -> Tensor:
-        return (self.draws * state.iteration.sqrt()).long()
+        """Directions (B,) of this estimate; one that is cut off in the end is for nothing."""
+        wanted = (self.draws * state.iteration.sqrt()).long()
+        left = self.queries - (state.spent - state.counted) - _KEPT
+        return torch.where(left < _ALONE * wanted, left.clamp_min(1), wanted)
 
     def _asked(self, state: _State) -> Tensor:
         left = torch.minimum(self._wanted(state) - state.counted, self.queries - state.spent)

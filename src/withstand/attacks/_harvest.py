@@ -54,7 +54,7 @@ class Harvest:
         if not self.bounded:
             found = _those(key < self.best[where], found)
         kept = found if alone else _leaders(found)
-        if not bool(self._inside(kept).all()):
+        if not self._all_inside(kept):
             # Where a leader does not count, one behind it may.
             found = _those(self._inside(found), found)
             kept = found if alone else _leaders(found)
@@ -65,6 +65,13 @@ class Harvest:
         self.first[where] = number
         self.found[where] = True
         self.x_adv[where] = points
+
+    def _all_inside(self, found: _Found) -> bool:
+        index, points, *_ = found
+        if self.boxed:
+            nearest = points.clamp(self.samples.lower[index], self.samples.upper[index])
+            return torch.equal(nearest, points)
+        return bool(self._inside(found).all())
 
     def _inside(self, found: _Found) -> Tensor:
         index, points, *_ = found
