@@ -19,8 +19,8 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
     "FGSM-RS from 0.3 on": (FGSM(region=REGION), {"start": 0.3, "growth": 0.1}),
     "FGSM-RS from 0.55 on": (FGSM(region=REGION), {"start": 0.55, "growth": 0.1}),
     "FGSM-RS from 0.57 on": (FGSM(region=REGION), {"start": 0.57, "growth": 0.1}),
-    "N-FGSM, no guard": (NFGSM(region=REGION), {"epochs": 5, "growth": 0.3, "guard": False}),
-    "N-FGSM": (NFGSM(region=REGION), {"epochs": 5, "growth": 0.3}),
+    "N-FGSM, no guard": (NFGSM(region=REGION), {"growth": 0.2, "guard": False}),
+    "N-FGSM": (NFGSM(region=REGION), {"growth": 0.2}),
     "FGSM, twice the step, no noise": (
         FGSM(region=REGION, step_size=2.0, random_start=False),
         {"epochs": 2, "growth": 0.2},
@@ -31,7 +31,7 @@ RUNS: dict[str, tuple[Recipe, dict[str, Any]]] = {
 def hardening() -> Rows:
     """Training on single steps at Linf 0.3: seed 0, `standard` on 1,000 test images.
 
-    10 epochs, 5 for N-FGSM and 2 for the provoked overfitting. Robust accuracy is an upper bound;
+    10 epochs, 2 for the provoked overfitting. Robust accuracy is an upper bound;
     at the end: of the last weights or their average, not the chosen ones, by PGD of 10 steps on 512
     training images that were held out. The factor is over the seconds of standard training; guard
     and selection are included.

@@ -15,7 +15,9 @@ from torch.nn.functional import cross_entropy
 
 from withstand._errors import ThreatError
 from withstand.certify.bounds import prove, trace, worst_leads
+from withstand.certify.bounds._crown import intervals
 from withstand.certify.bounds._operations import Interval
+from withstand.certify.bounds._reach import Reach
 from withstand.data import Dataset, load_npz, load_sklearn
 from withstand.harden import (
     FGSM,
@@ -62,6 +64,19 @@ def small(classes: int = 4) -> nn.Sequential:
 
 def batch() -> tuple[Tensor, Tensor]:
     return torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1])
+
+
+def test_functions_have_the_same_bounds_in_whatever_order_they_come() -> None:
+    net, (x, _) = small().eval(), batch()
+    graph, box = trace(net, x), Interval((x - 0.1).clamp(0, 1), (x + 0.1).clamp(0, 1))
+    bounded = intervals(graph, Reach(x, box))
+    a, owner, order = torch.randn(18, 4), torch.arange(6).repeat_interleave(3), torch.randperm(18)
+    with torch.no_grad():
+        sorted_ = bounded.least(graph.output, a, owner, near=True)
+        mixed = bounded.least(graph.output, a[order], owner[order], near=True)
+        values = torch.linalg.vecdot(a, graph(box.upper)[owner])
+    np.testing.assert_allclose(mixed, sorted_[order], rtol=1e-4, atol=1e-5)
+    assert (sorted_ <= values + 1e-5).all()
 
 
 @pytest.mark.parametrize("crown", [False, True])

@@ -238,6 +238,16 @@ def test_overfitting_is_noticed_rolled_back_and_trained_away() -> None:
     assert alone.history[-1].robust < 0.5 * made.history[-1].robust
 
 
+def test_a_recipe_that_overfits_again_is_not_tried_a_third_time() -> None:
+    digits, recipe = load_sklearn("digits", limit=600), Collapse(region=Linf(0.1), after=0.25)
+    made = harden(
+        small(), digits, recipe, epochs=8, batch_size=50, held_out=0.2, optimizer=adam(5e-3)
+    )
+    assert len(made.alarms) == 2
+    assert made.alarms[-1].until == 8
+    assert [epoch.recipe for epoch in made.history[-3:]] == ["PGD"] * 3
+
+
 def look(**changes: float) -> Look:
     told = {"clean": 0.95, "single": 0.8, "multi": 0.7, "own": 0.75, "scale": 1.0}
     return Look(**{**told, **changes})

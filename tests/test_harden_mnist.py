@@ -87,13 +87,7 @@ def test_a_later_attacker_costs_less_and_little_robustness(mnist: Mnist) -> None
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "recipe",
-    [
-        pytest.param(
-            NFGSM(region=Linf(0.3)),
-            marks=pytest.mark.xfail(strict=True, reason="it recovers to 33.6 % robust"),
-        ),
-        FGSM(region=Linf(0.3), step_size=2.0, random_start=False),
-    ],
+    [NFGSM(region=Linf(0.3)), FGSM(region=Linf(0.3), step_size=2.0, random_start=False)],
     ids=lambda recipe: type(recipe).__name__,
 )
 def test_provoked_overfitting_is_noticed_and_recovered_from(mnist: Mnist, recipe: Recipe) -> None:

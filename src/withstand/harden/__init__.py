@@ -21,6 +21,7 @@ from ._result import Alarm, Epoch, Hardened
 from ._schedule import adam, constant, cyclic, flat, restarted, sgd
 from ._several import Alternating, Average, Worst, extreme_norms
 from ._show import show_made
+from ._spatial import Spatial
 from ._standard import Standard
 from ._tabular import Tabular
 from ._trades import TRADES
@@ -59,6 +60,7 @@ __all__ = [
     "Replay",
     "Round",
     "Seen",
+    "Spatial",
     "Standard",
     "Tabular",
     "Tempered",

@@ -24,11 +24,12 @@ from ..models import TorchModel, describe
 from ..stats import Interval, clopper_pearson
 from ..threat import Box, Threat
 from ._batches import Batches, held, judged
-from ._contract import Moment, Proving, Recipe, Withstanding
+from ._contract import Moment, Proving, Recipe
 from ._crafting import around, crafting, faced
 from ._identity import identity, shown
 from ._result import Hardened
 from ._schedule import Schedule, adam, cyclic, restarted
+from ._several import withstanding
 from ._training import Callback, Settings, Training
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def harden(
     best = training.best
     *_, robust, clean = best["standing"]
     n = len(training.judged[0])
-    attacked = bool(recipe.regions) or isinstance(recipe, Withstanding)
+    attacked = bool(recipe.regions or withstanding(recipe))
     model = TorchModel(net.eval(), domain=domain, preprocess=preprocess)
     return Hardened(
         net=net,

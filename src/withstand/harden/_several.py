@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from .._errors import ConfigError
 from ..threat import L1, Linf, Region
-from ._contract import Lost, Moment, Recipe
+from ._contract import Lost, Moment, Recipe, Withstanding
 from ._crafting import crafting
 from ._pgd import PGD
 
@@ -131,6 +131,14 @@ def extreme_norms(*, linf: float, l1: float, steps: int = 10, share: float = 0.5
         recipes=(PGD(region=Linf(linf), steps=steps), PGD(region=L1(l1), steps=steps)),
         shares=(share, 1 - share),
     )
+
+
+def withstanding(recipe: Recipe) -> list[Withstanding]:
+    """The recipe itself, or those inside it, whose attacker is in no ball."""
+    if isinstance(recipe, Withstanding):
+        return [recipe]
+    inside = recipe.recipes if isinstance(recipe, Average | Worst | Alternating) else ()
+    return [found for one in inside for found in withstanding(one)]
 
 
 def _check(recipes: Sequence[Recipe]) -> None:

@@ -16,13 +16,15 @@ from ..attacks import Checkpoint
 from ..evaluate import Progress
 from ..threat import Box
 from ._batches import Batch, Batches, derived
-from ._contract import Moment, Proving, Recipe, Withstanding
+from ._contract import Moment, Proving, Recipe
 from ._cost import Meter
 from ._guard import Guard, checks, watched
+from ._layout import lay, quickest
 from ._learner import Learner
 from ._pgd import PGD
 from ._result import Alarm, Epoch
 from ._schedule import Schedule
+from ._several import withstanding
 from ._standard import Standard
 from ._tally import Tally
 from ._watch import withstood
@@ -64,6 +66,8 @@ class Training:
         self.net, self.recipe, self.batches, self.settings = net, recipe, batches, settings
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.judged = self._placed(*judged)
+        self.layout = quickest(net, self.judged[0][:8])
+        lay(net, self.layout)
         self.learner = Learner(net, optimizer, settings.ema)
         self.meter = Meter(net, optimizer)
         self.count = batches.count
@@ -102,12 +106,19 @@ class Training:
                 self._epoch(checkpoint, progress)
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(self.content())
-                answers = [callback(self.history[-1], self.net) for callback in callbacks]
-                ended = any(answers)
+                ended = self._told(callbacks)
         if checkpoint is not None and not ended:
             checkpoint.save(self.content())
         self.net.load_state_dict(self.best["net"])
+        lay(self.net, torch.contiguous_format)
         self.net.eval()
+
+    def _told(self, callbacks: Sequence[Callback]) -> bool:
+        """Whether a callback ends the training; they see the net laid out as usual."""
+        lay(self.net, torch.contiguous_format)
+        answers = [callback(self.history[-1], self.net) for callback in callbacks]
+        lay(self.net, self.layout)
+        return any(answers)
 
     def _epoch(
         self, checkpoint: Checkpoint | None, progress: Callable[[Progress], None] | None
@@ -196,9 +207,10 @@ class Training:
         if why is None:
             self.good = self.learner.now()
             return
-        # More steps where these are too few as well, and for twice as long as the last time.
+        # More steps where these are too few as well; a recipe that overfits again is left alone.
         self.rescue = 2 * self.rescue if self._last is not self.recipe else 2
-        self.until = min(self.total, self.learner.step + 2 ** len(self.alarms) * self.count)
+        again = self.total if self.alarms else self.learner.step + self.count
+        self.until = min(self.total, again)
         self.alarms.append(
             Alarm(
                 epoch=place,
@@ -218,7 +230,7 @@ class Training:
         so that the last weights are looked at too only at the end.
         """
         x, y = self.judged
-        attacked = bool(self._last.regions) or isinstance(self._last, Withstanding)
+        attacked = bool(self._last.regions or withstanding(self._last))
         regions = self.recipe.regions if attacked else ()
         nets = self.learner.nets
         if self.learner.average is not None and self.learner.step < self.total:
@@ -228,8 +240,8 @@ class Training:
             at = replace(self._at("judge"), scale=1.0)
             seen = withstood(net, x, y, regions, at, steps=_STEPS)
             multi = seen.multi
-            if attacked and isinstance(self.recipe, Withstanding):
-                multi = self.recipe.withstands(net, x, y, at)
+            for one in withstanding(self.recipe) if attacked else ():
+                multi = multi & one.withstands(net, x, y, at)
             found[name] = (int(multi.sum()), int(seen.clean.sum()))
             proven = 0
             if attacked and isinstance(self.recipe, Proving):

@@ -91,7 +91,7 @@ class Rectifier(Activation):
     slope: float = 0.0
 
     def __call__(self, *x: Tensor) -> Tensor:
-        return torch.maximum(x[0], self.slope * x[0]) if self.slope else x[0].clamp(min=0)
+        return torch.maximum(x[0], self.slope * x[0]) if self.slope else x[0].relu()
 
     def interval(self, *boxes: Interval) -> Interval:
         return Interval(self(boxes[0].lower), self(boxes[0].upper))

@@ -154,9 +154,19 @@ def _joined(nodes: Iterable[int], parts: Iterable[Tensor]) -> dict[int, Tensor]:
 
 
 def _within(a: Tensor, box: Interval, owner: Tensor) -> Tensor:
-    centre, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
-    at = (a * centre[owner]).flatten(1).sum(1)
-    return at - (a.abs() * radius[owner]).flatten(1).sum(1)
+    a = a.flatten(1) / 2
+    twice, width = (box.lower + box.upper).flatten(1), (box.upper - box.lower).flatten(1)
+    samples = len(twice)
+    each = len(a) // max(1, samples)
+    if torch.equal(owner, torch.arange(samples, device=a.device).repeat_interleave(each)):
+        # All samples have equally many functions, in order, as in training: nothing to gather.
+        a = a.reshape(samples, each, a.shape[1])
+        at, reached = torch.bmm(a, twice[:, :, None]), torch.bmm(a.abs(), width[:, :, None])
+    else:
+        at = torch.linalg.vecdot(a, twice[owner])
+        reached = torch.linalg.vecdot(a.abs(), width[owner])
+    found: Tensor = torch.sub(at, reached).flatten()
+    return found
 
 
 def intervals(graph: Graph, reach: Reach) -> Bounded:

@@ -31,8 +31,10 @@ class _Matrix(Affine):
 
     def interval(self, *boxes: Interval) -> Interval:
         ((lower, upper),) = boxes
-        centre = self.apply((lower + upper) / 2, self.kernel, self.bias)
-        radius = self.apply((upper - lower) / 2, self.kernel.abs(), None)
+        # Halves of weights are as exact as halves of values, and far fewer.
+        half = self.kernel / 2
+        centre = self.apply(lower + upper, half, self.bias)
+        radius = self.apply(upper - lower, half.abs(), None)
         return Interval(centre - radius, centre + radius)
 
     def error(self, unit: Unit, boxes: tuple[Interval, ...], errors: tuple[Tensor, ...]) -> Tensor:
