@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from withstand import WithstandError
-from withstand.attacks import APGD, run
+from withstand.attacks import APGD, Examples, Square, run, sample_keys
 from withstand.evaluate import CHECKS, evaluate, fix
 from withstand.evaluate._cascade import PRESETS
 from withstand.evaluate._fix import DONE, REMEDIES
+from withstand.evaluate._onward import Onward
 from withstand.evaluate._ways import Trial
 from withstand.evidence import Origin, content_digest
 from withstand.models import (
@@ -324,7 +325,7 @@ def test_more_starts_find_what_one_does_not_and_only_what_fools() -> None:
     way, threat = straight_through(model), Threat(region=Linf(0.2))
     once = run(APGD(steps=20, loss="pma"), way, x, y, threat).success
     left = Trial(x=x[~once], y=y[~once], threat=threat, seed=0, batch=64)
-    found = left.insist(way, PRESETS["smoke"])
+    found = left.insist(way, replace(PRESETS["smoke"], insist=100))
     assert found is not None
     assert 0 < len(found.x) < len(left.x)
     answers = model.labels(torch.from_numpy(found.x_adv)).tolist()
@@ -336,6 +337,48 @@ def test_more_starts_find_what_one_does_not_and_only_what_fools() -> None:
     assert [entry.original for entry in kept] == [content_digest(row) for row in found.x]
     for unfit in (Threat(region=Linf(np.inf)), Threat(region=Linf(0.2), goal=MultiLabel())):
         assert replace(left, threat=unfit).insist(way, PRESETS["smoke"]) is None
+
+
+def test_a_search_goes_on_from_given_points_in_the_region() -> None:
+    model, x, y = _coarse()
+    threat = Threat(region=Linf(0.2))
+    fell = run(APGD(steps=5, loss="pma"), straight_through(model), x, y, threat)
+    stripes = run(Square(queries=1), model, x, y, threat)
+    known = (fell.success & ~stripes.success).nonzero()[:, 0]
+    some, none = known[::2], known[1::2]
+    # Too far out, they are brought back.
+    far = x[some] + 1.5 * (fell.x_adv[some] - x[some])
+    keys = sample_keys(x, y)
+    starts = Examples(far.numpy(), keys[some].numpy())
+    first = run(Onward(starts=starts, queries=1), model, x, y, threat)
+    assert len(some) > 5
+    assert first.success[some].float().mean() > 0.8
+    assert torch.equal(first.x_adv[none], stripes.x_adv[none])
+    left = known[~first.success[known]]
+    found, alone = (
+        run(Onward(starts=starts, queries=30), model, x[left], y[left], threat, batch_size=size)
+        for size in (64, 3)
+    )
+    assert torch.equal(found.x_adv, alone.x_adv)
+    assert threat.region.contains(x[left].numpy(), found.x_adv.numpy()).all()
+    assert found.success.any()
+
+
+def test_a_search_moves_windows_of_all_small_sizes() -> None:
+    seen: list[np.ndarray[Any, Any]] = []
+
+    def steady(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        seen.append(x[0, 0].copy())
+        return np.tile([1.0, 0.0], (len(x), 1)).astype(np.float32)
+
+    x, y = torch.full((1, 1, 28, 28), 0.5), torch.tensor([0])
+    starts = Examples(x.flatten(1).numpy(), sample_keys(x, y).numpy())
+    threat = Threat(region=Linf(0.1), access="scores")
+    model = FunctionModel(steady)
+    run(Onward(starts=starts, queries=9), model, x, y, threat)
+    moved = [picture != 0.5 for picture in seen]
+    sides = [(int(m.any(0).sum()), int(m.any(1).sum())) for m in moved if m.any()]
+    assert sides[-8:] == [(2, 2), (3, 3), (4, 4), (1, 1)] * 2
 
 
 def test_what_more_starts_found_is_shown_to_the_model(
@@ -354,6 +397,7 @@ def test_what_more_starts_found_is_shown_to_the_model(
         return before
 
     monkeypatch.setattr("withstand.evaluate._fix.evaluate", judged)
+    monkeypatch.setitem(PRESETS, "smoke", replace(PRESETS["smoke"], insist=100))
     fixed = fix(model, data, THREAT, before, preset="smoke")
     (told,) = (r.action for r in fixed.remedies if "from more starts" in r.action)
     assert shown[0]
@@ -502,9 +546,10 @@ class Cooler(nn.Module):
 DEFENDED: dict[str, Callable[..., nn.Module]] = {
     "zero_gradient": lambda net, x: planted.zero_gradient(net),
     "quantiser": lambda net, x: planted.quantiser(net),
-    # At quality 75 the files themselves take off some of what is added: led through as a JPEG with
-    # a gradient, about 2 points more withstand, which is just at the limit.
     "jpeg": lambda net, x: planted.jpeg(net, quality=95),
+    # The files themselves take off some of what is added here: led through as a JPEG with a
+    # gradient, and searched on from where that comes near, about 1 point more withstands.
+    "jpeg_75": lambda net, x: planted.jpeg(net, quality=75),
     "thermometer": lambda net, x: planted.thermometer(net),
     "detached": lambda net, x: planted.detached(net),
     "partly_detached": lambda net, x: planted.detached(net, kept=0.1),
@@ -516,9 +561,17 @@ DEFENDED: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+# Its mean, attacked over fresh draws at each step, kept 123 of these images where 104 stand without
+# it, and resizing by 0.95 alone, without a draw, 115 of 200 others where 103 do.
+SMOOTHS = pytest.mark.xfail(strict=True, reason="random resizing truly smooths: over two points")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", DEFENDED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=SMOOTHS if name == "random_resize" else ()) for name in DEFENDED],
+)
 def test_on_mnist_the_number_is_within_two_points_of_the_network_without(
     name: str, sound: Callable[..., Any]
 ) -> None:

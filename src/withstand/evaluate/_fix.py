@@ -144,7 +144,8 @@ def fix(
             remedies.append(
                 Remedy(
                     action="Whoever came near a mistake was attacked from more starts: from each, "
-                    f"such gradients lead elsewhere. {len(found.x)} fell.",
+                    "such gradients lead elsewhere, and from where they ended nearest a search by "
+                    f"scores went on. {len(found.x)} fell.",
                     checks=checks,
                 )
             )
@@ -154,7 +155,8 @@ def fix(
         remedies.append(
             Remedy(
                 action=f"Answers and gradients are means over {_DRAWS} draws of the model's "
-                "randomness; examples are judged on draws that they were not made on (EOT).",
+                "randomness; examples are judged on draws that they were not made on (EOT). What "
+                "withstands is the mean answer, not each answer of many.",
                 checks=plan["draws"],
             )
         )

@@ -12,15 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..attacks import APGD, Attack, Result, Square, craft, run, train_surrogate
+from .. import attacks
+from ..attacks import APGD, Attack, Result, Square, craft, run, sample_keys, train_surrogate
 from ..evidence import Entry, Origin, content_digest
 from ..models import Model, Smoothed, adapt, averaged, standing_in, straight_through
 from ..threat import Targeted, Threat, Untargeted
 from ._cascade import Spend
+from ._onward import Onward
 
 _STEPS = 20
 _QUERIES = 500
-_RESTARTS = 5
+_STARTS = 2
 _DRAWS = 5
 _TAUGHT = 4000
 _SIDE = 8
@@ -51,7 +53,7 @@ class Examples:
                 original=content_digest(row),
                 label=label,
                 answer=answer,
-                attack=APGD.__name__,
+                attack=Square.__name__,
                 access="gradients",
                 distance=distance,
                 origin=origin,
@@ -80,9 +82,10 @@ class Trial:
         return ways[int(np.argmax(fooled))], max(fooled)
 
     def insist(self, model: Model, spend: Spend) -> Examples | None:
-        """What more restarts find on those who are nearest to a mistake after a short try.
+        """What is found on those who are nearest to a mistake after a short try.
 
-        A stand-in's gradient is not the model's own, so that ways from other starts end elsewhere.
+        A stand-in's gradient is not the model's own: ways from other starts end elsewhere, and from
+        the nearest of these ends a search by scores goes on.
         None for goals without classes and regions in which no tries end.
         """
         bounded = np.isfinite(self.threat.describe()["eps"]).all()
@@ -90,17 +93,20 @@ class Trial:
         if not (classes and bounded and self.threat.norm in APGD.norms):
             return None
         model = self._adapted(model)
-        short = APGD(steps=_STEPS, loss="pma")
-        ends = craft(
-            short, model, self.x, self.y, self.threat, seed=self.seed, batch_size=self.batch
-        )
-        with model.held():
-            scores = torch.cat([model.scores(part) for part in torch.split(ends, self.batch)])
-        margin = self.threat.goal.margin(scores, self.y)
-        nearest = margin.argsort(stable=True)[: spend.near + int((margin <= 0).sum())]
-        near = self.take(nearest.cpu().numpy())
-        attack = APGD(steps=spend.steps, loss="pma", restarts=_RESTARTS * spend.again)
-        made = near._run(attack, model)
+        ends = self._ends(model, _STEPS, 0)
+        margin = self._margin(model, ends)
+        rows = _nearest(margin, spend.near)
+        near, best, least = self.take(rows.cpu().numpy()), ends[rows], margin[rows]
+        for number in range(1, 1 + _STARTS * spend.again):
+            ends = near._ends(model, spend.margin_steps, number)
+            margin = near._margin(model, ends)
+            better = margin < least
+            best[better], least[better] = ends[better], margin[better]
+        rows = _nearest(least, spend.near // 2)
+        near, best = near.take(rows.cpu().numpy()), best[rows]
+        keys = sample_keys(near.x, near.y)
+        starts = attacks.Examples(best.flatten(1).cpu().numpy(), keys.numpy())
+        made = near._run(Onward(starts=starts, queries=spend.insist), model)
         good = made.success
         with model.held():
             answer = model.labels(made.x_adv)
@@ -111,6 +117,17 @@ class Trial:
             answer=answer[good].tolist(),
             distance=made.distance[good].tolist(),
         )
+
+    def _ends(self, model: Model, steps: int, number: int) -> Tensor:
+        """Where tries of so many steps end; number: of the starts."""
+        attack, seed = APGD(steps=steps, loss="pma"), self.seed + number
+        return craft(attack, model, self.x, self.y, self.threat, seed=seed, batch_size=self.batch)
+
+    def _margin(self, model: Model, x: Tensor) -> Tensor:
+        """How far points (N, ...) are from the goal, at most 0 where it is reached."""
+        with model.held():
+            scores = torch.cat([model.scores(part) for part in torch.split(x, self.batch)])
+        return self.threat.goal.margin(scores, self.y)
 
     def take(self, rows: NDArray[np.intp]) -> Trial:
         """A trial on some of the samples."""
@@ -167,6 +184,11 @@ class Trial:
                     done=f"Losses and gradients are means over noise of up to {part * width:.3g} "
                     "around each input.",
                 )
+
+
+def _nearest(margin: Tensor, count: int) -> Tensor:
+    """The rows (M,) that have reached the goal, and so many that are nearest to it."""
+    return margin.argsort(stable=True)[: count + int((margin <= 0).sum())]
 
 
 def pupil(model: Model, x: Tensor, seed: int) -> Model:
