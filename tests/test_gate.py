@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.resources
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -841,6 +843,30 @@ def test_the_command_ends_as_the_gate_does(project: Path, limits: str, code: int
     written = (project / "withstand-gate" / "gate.json").read_text()
     assert done.stdout == written
     assert json.loads(written)["outcome"] == {0: "pass", 1: "fail", 3: "inconclusive"}[code]
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3, 4])
+def test_on_a_full_disk_all_files_of_the_gate_stay_as_they_were(
+    mixed: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    save(mixed, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    kept, count = os.fsync, 0
+
+    def full(file: int) -> None:
+        nonlocal count
+        count += 1
+        if count == fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    other = replace(mixed, spent={**mixed.spent, "wall_seconds": 1234.0})
+    with pytest.raises(WithstandError, match="No space left on device; free space"):
+        save(other, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    save(other, tmp_path)
+    assert (tmp_path / "gate.json").read_bytes() != before[tmp_path / "gate.json"]
 
 
 def test_the_command_judges_a_report(project: Path) -> None:

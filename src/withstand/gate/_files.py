@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .._errors import OutputError
+from .._whole import together
 from ..evaluate import check_writable, write
 from ._baseline import Array
 from ._judge import Gate
@@ -19,7 +20,7 @@ from ._show import markdown
 
 
 def save(gate: Gate, folder: str | Path, *, config: str | Path = "withstand.yaml") -> list[Path]:
-    """Write gate.json, gate.md, junit.xml and gate.sarif; raises OutputError.
+    """Write gate.json, gate.md, junit.xml and gate.sarif, all or none; raises OutputError.
 
     config: the file that the SARIF results point into. Where GitHub asks for a summary of the job,
     with GITHUB_STEP_SUMMARY, the Markdown is added to that too.
@@ -27,12 +28,17 @@ def save(gate: Gate, folder: str | Path, *, config: str | Path = "withstand.yaml
     folder = check_writable(folder)
     story = markdown(gate)
     contents = {
-        "gate.json": gate.to_json().encode(),
-        "gate.md": story.encode(),
-        "junit.xml": junit(gate),
-        "gate.sarif": sarif(gate, config).encode(),
+        folder / "gate.json": gate.to_json().encode(),
+        folder / "gate.md": story.encode(),
+        folder / "junit.xml": junit(gate),
+        folder / "gate.sarif": sarif(gate, config).encode(),
     }
-    written = [write(folder / name, content) for name, content in contents.items()]
+    try:
+        together(contents)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror}; free space there or give another folder"
+        ) from None
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as stream:
@@ -41,7 +47,7 @@ def save(gate: Gate, folder: str | Path, *, config: str | Path = "withstand.yaml
             raise OutputError(
                 f"GITHUB_STEP_SUMMARY {summary} cannot be written: {error.strerror}; unset it"
             ) from None
-    return written
+    return list(contents)
 
 
 def save_examples(live: Live, x: Array, y: Array, folder: str | Path) -> Path:
