@@ -71,7 +71,7 @@ def passing() -> Rows:
     return [
         _row(name, raw)
         for name, raw in (("28x28", False), ("28x28", True), ("3x224x224", True))
-        if _tools()
+        if tools()
     ]
 
 
@@ -81,12 +81,12 @@ def upgrading() -> Rows:
     The guard reads the JSON once and passes it on as raw bytes. One connection; the highest of 7
     rounds in turn, and the median of their ratios.
     """
-    if not _tools():
+    if not tools():
         return []
-    with _served("3x224x224", reads=True) as ways:
-        load = _load(ways["guard"].folder, "3x224x224", raw=False, key=ways["guard"].key)
+    with served("3x224x224", reads=True) as ways:
+        load = load_script(ways["guard"].folder, "3x224x224", raw=False, key=ways["guard"].key)
         rounds = [
-            {way: _wrk(ways[way], load, 1).rate for way in ("server", "guard")}
+            {way: wrk(ways[way], load, 1).rate for way in ("server", "guard")}
             for _ in range(ROUNDS)
         ]
     return [
@@ -118,13 +118,13 @@ class Load:
 
 
 def _row(name: str, raw: bool) -> dict[str, str]:
-    with _served(name, reads=False) as ways:
-        load = _load(ways["guard"].folder, name, raw=raw, key=ways["guard"].key)
+    with served(name, reads=False) as ways:
+        load = load_script(ways["guard"].folder, name, raw=raw, key=ways["guard"].key)
         tried = {way: ways[way] for way in ("guard", "nginx")}
         for way in tried.values():
-            _wrk(way, load, CONNECTIONS)
-        rounds = [{way: _cpu(one, load) for way, one in tried.items()} for _ in range(ROUNDS)]
-        alone = {way: min(_wrk(one, load, 1).p50 for _ in range(3)) for way, one in ways.items()}
+            wrk(way, load, CONNECTIONS)
+        rounds = [{way: cpu(one, load) for way, one in tried.items()} for _ in range(ROUNDS)]
+        alone = {way: min(wrk(one, load, 1).p50 for _ in range(3)) for way, one in ways.items()}
     return {
         "request": f"{name}, {'raw' if raw else 'JSON'}",
         "guard, us": f"{min(one['guard'] for one in rounds):.0f}",
@@ -135,17 +135,18 @@ def _row(name: str, raw: bool) -> dict[str, str]:
     }
 
 
-def _tools() -> bool:
+def tools() -> bool:
+    """Whether wrk and nginx are there."""
     missing = [name for name in ("wrk", "nginx") if not shutil.which(name)]
     if missing:
         print(f"skipped: {' and '.join(missing)} not found; install them")
     return not missing
 
 
-def _cpu(way: Way, load: Path) -> float:
+def cpu(way: Way, load: Path) -> float:
     """Microseconds of the process for each request."""
     before = _spent(way.pid)
-    found = _wrk(way, load, CONNECTIONS)
+    found = wrk(way, load, CONNECTIONS)
     return 1e6 * (_spent(way.pid) - before) / found.requests
 
 
@@ -154,10 +155,11 @@ def _spent(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _wrk(way: Way, load: Path, connections: int) -> Load:
+def wrk(way: Way, load: Path, connections: int) -> Load:
+    """One run of the load."""
     url = f"http://127.0.0.1:{way.port}/v2/models/m/infer"
     words = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "-s", str(load), url]
-    told = subprocess.run(_on(1, words), capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(on(1, words), capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in told or "Socket errors" in told:
         raise SystemExit(f"not all requests were answered:\n{told}")
     words = told.split()
@@ -170,7 +172,7 @@ def _wrk(way: Way, load: Path, connections: int) -> Load:
     )
 
 
-def _load(folder: Path, name: str, *, raw: bool, key: str) -> Path:
+def load_script(folder: Path, name: str, *, raw: bool, key: str) -> Path:
     """A script for wrk that posts images in turn, 1,000 of MNIST or 4 at random."""
     shape = SHAPES[name]
     if name == "28x28":
@@ -191,9 +193,9 @@ def _load(folder: Path, name: str, *, raw: bool, key: str) -> Path:
 
 
 @contextmanager
-def _served(name: str, *, reads: bool) -> Iterator[dict[str, Way]]:
+def served(name: str, *, reads: bool) -> Iterator[dict[str, Way]]:
     """The model server, alone, behind nginx and behind the guard."""
-    ports = {way: _port() for way in ("server", "nginx", "guard", "admin")}
+    ports = {way: free_port() for way in ("server", "nginx", "guard", "admin")}
     with tempfile.TemporaryDirectory() as made:
         folder, started = Path(made), []
         key = _configured(folder, name, ports)
@@ -203,16 +205,16 @@ def _served(name: str, *, reads: bool) -> Iterator[dict[str, Way]]:
         python = [sys.executable, "-W", "ignore"]
         upstream = [str(HERE / "guard_upstream.py"), str(ports["server"])]
         commands = {
-            "server": _on(1, [*python, *upstream, "reads" if reads else "at-once"]),
-            "nginx": _on(0, ["nginx", "-p", made, "-c", str(folder / "nginx.conf")]),
-            "guard": _on(0, [*WITHSTAND, "serve"]),
+            "server": on(1, [*python, *upstream, "reads" if reads else "at-once"]),
+            "nginx": on(0, ["nginx", "-p", made, "-c", str(folder / "nginx.conf")]),
+            "guard": on(0, [*WITHSTAND, "serve"]),
         }
         try:
             for way, words in commands.items():
                 log = (folder / f"{way}.log").open("wb")
                 started.append(subprocess.Popen(words, cwd=folder, stdout=log, stderr=log))
                 log.close()
-                _answering(ports[way], folder / f"{way}.log")
+                answering(ports[way], folder / f"{way}.log")
             pids = dict(zip(commands, [process.pid for process in started], strict=True))
             pids["nginx"] = _child(pids["nginx"])
             yield {
@@ -249,17 +251,20 @@ def _configured(folder: Path, name: str, ports: dict[str, int]) -> str:
     return made.stdout.split()[-1]
 
 
-def _on(core: int, words: list[str]) -> list[str]:
+def on(core: int, words: list[str]) -> list[str]:
+    """A command that stays on a core."""
     return ["taskset", "-c", str(core), *words]
 
 
-def _port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _answering(port: int, log: Path) -> None:
+def answering(port: int, log: Path) -> None:
+    """Wait until somebody listens; raises SystemExit with the log where nobody does."""
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", port), 0.5).close()

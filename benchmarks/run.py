@@ -26,6 +26,7 @@ from evidence import evidence
 from guard import passing, upgrading
 from guard_adaptive import adapting
 from guard_detectors import in_line
+from guard_floor import floor
 from guard_socket import over_socket
 from guard_sweeps import sweeps
 from harden import hardening
@@ -72,6 +73,7 @@ PARTS = {
     "detectors-members": members,
     "guard-detectors": in_line,
     "guard": passing,
+    "guard-floor": floor,
     "guard-json": upgrading,
     "guard-queries": guard_queries.seen,
     "guard-socket": over_socket,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+import simdjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from withstand.guard.wire import Limits, RequestError, _v2, read_v2, write_v2
+from withstand.guard.wire import Limits, RequestError, _json, _v2, read_v2, write_v2
 from withstand.guard.wire._envelope import Envelopes
 
 LIMITS = Limits(elements=50)
@@ -166,6 +168,32 @@ def test_a_known_request_is_not_read_in_full(monkeypatch: pytest.MonkeyPatch) ->
     for content, limits in ((body(), Limits(elements=1)), (body(id="a"), LIMITS)):
         with pytest.raises(TypeError):
             read_v2(content, None, limits)
+
+
+def test_a_parser_is_used_again_and_what_it_has_read_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[simdjson.Parser] = []
+
+    def parser() -> simdjson.Parser:
+        made.append(real())
+        return made[-1]
+
+    real = simdjson.Parser
+    monkeypatch.setattr(simdjson, "Parser", parser)
+    monkeypatch.setattr(_json, "_spare", [])
+    texts = [body((i, i + 0.5)).replace(b"FP32", b"FP64") for i in range(6)]
+    texts.insert(3, body((1, "a")).replace(b"FP32", b"FP64"))
+    found = []
+    for text in texts:
+        with suppress(RequestError):
+            found.append(read_v2(text, None, LIMITS).inputs[0].values)
+    assert [list(values[0]) for values in found] == [[i, i + 0.5] for i in range(6)]
+    # The first and the broken one are read in full, and what failed takes its parser with it.
+    assert len(made) == 4
+    assert len(_json._spare) == 1
+    long = texts[0].replace(b"[0, 0.5]", b"[0, 0.5" + b" " * 70_000 + b"]")
+    assert read_v2(long, None, LIMITS).inputs[0].values.tolist() == [[0, 0.5]]
+    # Its memory is not kept.
+    assert (len(made), _json._spare) == (4, [])
 
 
 def test_what_is_known_does_not_grow() -> None:

@@ -62,6 +62,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "holds is for BYTES",
     ),
     "ladder": ({"ladder": {"actions": ["tag", "reroute"]}}, "reroute is missing"),
+    "each of one": ({"limits": {"requests_each": 1}}, "all clients are one; give keys"),
     "others": ({"other_models": True}, "other_models is for when there are models"),
     "not a mapping": ({"models": 3}, "models is 3; give a mapping by name"),
     "detectors": ({"detectors": [{"folder": "a/x"}, {"folder": "b/x"}]}, "are called x, x; give"),

@@ -156,6 +156,24 @@ def test_of_large_pictures_a_window_is_looked_at_wherever_it_is() -> None:
         assert len(found) > 3
 
 
+@pytest.mark.parametrize("form", ["first", "last", "one", "large", "large and last", "wide"])
+def test_one_query_by_itself_scores_as_it_does_among_others(form: str) -> None:
+    x = pictures(150, 10, size=40 if form.startswith("large") else SIDE)
+    if form.endswith("last"):
+        x = np.moveaxis(x, 1, -1)
+    elif form == "one":
+        x = x[:, 0]
+    elif form == "wide":
+        x = np.repeat(x, 4, -1)
+    x = np.ascontiguousarray(x)
+    spectrum = Spectrum.fit(x, seed=0)
+    assert spectrum is not None
+    for row in flat(x)[:5]:
+        one = spectrum.score_one(row[None], np.random.default_rng(1))
+        among = spectrum.score(np.stack((row, row)), np.random.default_rng(1))
+        assert one == pytest.approx(among[0], abs=1e-2)
+
+
 def test_what_is_no_picture_has_no_spectrum(calibration: Calibration, tmp_path: Path) -> None:
     for shape in ((64,), (5, 16, 16), (3, 7, 16), (2, 2, 9, 9)):
         assert Spectrum.fit(np.random.default_rng(0).random((20, *shape)), seed=0) is None
@@ -217,6 +235,7 @@ def test_the_sensor_flags_what_was_calibrated_and_comes_back_from_its_files(
     assert ask(flat(x)) == 200
     assert [ask(striped[:1]), ask(np.concatenate((x, striped[:1])))] == [403, 403]
     assert ask(np.concatenate((striped[:1], x))) == 403
+    assert ask(np.full((1, 3, SIDE, SIDE), 1e30)) == 403
     access.key = Key(id="k", tenant="t", benign_optimiser=True)
     assert ask(striped[:1]) == 200
     assert journal.last[0][1] > 1.1 * limit

@@ -51,7 +51,7 @@ class LimitsConfig(Section):
     requests_each: Count | None = Field(
         default=None,
         description="requests of one key at one time, where there are several keys; three quarters "
-        "of `requests` if absent",
+        "of `requests` if absent; not with `open`",
     )
     memory: Count = Field(
         default=512 * 2**20, description="bytes of the bodies of all requests at one time"
@@ -183,6 +183,12 @@ class GuardConfig(LineConfig):
                 "open",
                 f"lets everybody in, and listen {self.listen} is beyond this machine; give keys, "
                 "or say expose: true",
+            )
+        if self.open and self.limits.requests_each is not None:
+            raise wrong(
+                "limits.requests_each",
+                f"is {self.limits.requests_each}, and without keys all clients are one; give keys, "
+                "or take it out",
             )
         if self.other_models and not self.models:
             raise wrong("other_models", "is for when there are models; take it out")

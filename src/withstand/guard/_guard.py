@@ -212,12 +212,7 @@ class Guard:
 
     def _experiment(self, request: Request, key: Key) -> dict[str, Any]:
         """What a record tells of the permitted attack that a request belongs to."""
-        if self._experiments is None:
-            return {}
-        for name, _ in request.headers:
-            if name == EXPERIMENT:
-                break
-        else:
+        if self._experiments is None or EXPERIMENT not in dict(request.headers):
             return {}
         found = self._experiments.read(request.headers, key.id)
         if found is None:
@@ -346,12 +341,11 @@ class Guard:
 
 
 def _read(request: Request, route: Route, line: Line) -> Inference:
-    lengths = []
-    for name, value in request.headers:
-        if name == _LENGTH:
-            lengths.append(value)
-        elif name == b"content-encoding":
-            raise RequestError(415, "encoding", "send the body without Content-Encoding")
+    lengths, told = [], dict(request.headers)
+    if b"content-encoding" in told:
+        raise RequestError(415, "encoding", "send the body without Content-Encoding")
+    if _LENGTH in told:
+        lengths = [value for name, value in request.headers if name == _LENGTH]
     if len(lengths) > 1 or (lengths and route.form != "v2"):
         raise RequestError(400, "header_length", "one Inference-Header-Content-Length, v2 only")
     if route.form == "v2":

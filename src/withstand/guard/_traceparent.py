@@ -13,12 +13,9 @@ _FORM = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}
 
 def traced(headers: Headers) -> dict[str, str]:
     """What a record tells of it; nothing of a header that is missing, odd or given twice."""
-    found = None
-    for name, value in headers:
-        if name == NAME:
-            if found is not None:
-                return {}
-            found = value
-    if found is None or not _FORM.fullmatch(found):
+    if NAME not in dict(headers):
         return {}
-    return {"traceparent": found.decode()}
+    found = [value for name, value in headers if name == NAME]
+    if len(found) > 1 or not _FORM.fullmatch(found[0]):
+        return {}
+    return {"traceparent": found[0].decode()}

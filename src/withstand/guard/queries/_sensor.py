@@ -163,8 +163,9 @@ class SpectrumSensor(Sensor):
             return Signal(self.name, 0.0, self.threshold, False, "shape")
         if len(x) > _AT_ONCE:
             return self._many(call, x)
-        scores = self.spectrum.score(x, self._places)
-        return self._said(call, scores.item() if len(scores) == 1 else float(scores.max()))
+        if len(x) == 1 and _ordinary(call.asked):
+            return self._said(call, self.spectrum.score_one(x, self._places))
+        return self._said(call, float(self.spectrum.score(x, self._places).max()))
 
     async def _many(self, call: Call, x: Array) -> Signal:
         """The same for many rows, between which others have their turn."""

@@ -95,7 +95,8 @@ class Space:
         """What `place` computes with, so that the 1 comes of itself: it has microseconds."""
         (means, axes), cells = self.projection.shape, len(self.centres)
         return (
-            np.hstack((self.projection, np.zeros((means, 1), np.float32))),
+            # For a single row this order takes two thirds of the time of the other.
+            np.asfortranarray(np.hstack((self.projection, np.zeros((means, 1), np.float32)))),
             np.append(self.offset, np.float32(-1)),
             np.vstack((2 * self.centres.T, np.zeros((1, cells), np.float32))),
             (self.centres**2).sum(1),

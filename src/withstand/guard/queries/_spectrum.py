@@ -81,34 +81,66 @@ class Spectrum:
                 scores = np.where(np.isfinite(scores), scores, _ODD)
         return scores
 
+    def score_one(self, x: Array, rng: np.random.Generator) -> float:
+        """The same of one query (1, F), whose numbers are too small to overflow."""
+        rows, columns, down, across = self._parts
+        if self._plain:
+            picture = x.reshape(len(rows), len(columns))
+        else:
+            picture = self._window(_pictures(x, self.shape), rng).reshape(len(rows), len(columns))
+        # For what has two axes `dot` takes half the time of `@`.
+        waves = rows.dot(picture).dot(columns)
+        waves *= waves
+        energy = down.dot(waves).dot(across).reshape(-1)
+        energy += self._least
+        found = np.log(energy, energy).dot(self.unlike)
+        found -= self._usual
+        score = 0.0
+        # For so few this takes a quarter of the time that sorting takes.
+        for _ in range(_TOP):
+            highest = found.argmax()
+            score += found.item(highest)
+            found[highest] = -math.inf
+        return score
+
     def _bands(self, x: Array, rng: np.random.Generator) -> Array:
         """Logarithms of the mean energy in each band (B, F), of one window of each query."""
         rows, columns, down, across = self._parts
         pictures = _pictures(x, self.shape)
-        height, width = pictures.shape[2:]
         found = []
         # Queries that are asked together share a window; some hundred at once fit into caches.
         for first in range(0, len(x), 128):
-            some = pictures[first : first + 128]
-            if height > _WINDOW:
-                top = int(rng.integers(height - _WINDOW + 1))
-                some = some[:, :, top : top + _WINDOW]
-            if width > _WINDOW:
-                left = int(rng.integers(width - _WINDOW + 1))
-                some = some[..., left : left + _WINDOW]
+            some = self._window(pictures[first : first + 128], rng)
             count = len(some)
-            if count == 1:
-                # For what has two axes `dot` takes half the time of `@`.
-                waves = rows.dot(some.reshape(len(rows), len(columns))).dot(columns)
-                waves *= waves
-                energy = down.dot(waves).dot(across)
-            else:
-                waves = rows @ some.reshape(count, len(rows), len(columns)) @ columns
-                waves *= waves
-                energy = down @ waves @ across
+            waves = rows @ some.reshape(count, len(rows), len(columns)) @ columns
+            waves *= waves
+            energy = down @ waves @ across
             energy += self.floor
             found.append(np.log(energy, out=energy).reshape(count, -1))
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+    @staticmethod
+    def _window(pictures: Array, rng: np.random.Generator) -> Array:
+        """What is looked at of pictures (B, C, H, W), in the same place of each."""
+        height, width = pictures.shape[2:]
+        if height > _WINDOW:
+            top = int(rng.integers(height - _WINDOW + 1))
+            pictures = pictures[:, :, top : top + _WINDOW]
+        if width > _WINDOW:
+            left = int(rng.integers(width - _WINDOW + 1))
+            pictures = pictures[..., left : left + _WINDOW]
+        return pictures
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether a query as it lies is its window, one row of a channel after the other."""
+        sizes = _sizes(self.shape)
+        return sizes is not None and max(sizes) <= _WINDOW and self.shape[-2:] == sizes[1:]
+
+    @cached_property
+    def _least(self) -> Array:
+        # A number would first be made into this, each time.
+        return np.asarray(self.floor, np.float32)
 
     @cached_property
     def _usual(self) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from .._message import Answer, Headers, UpstreamError
 
@@ -29,12 +30,18 @@ def lines(headers: Headers) -> list[bytes]:
     """The same, each as the line that is sent."""
     found = []
     for name, value in headers:
-        line = name + b": " + value
-        if not _LINE.fullmatch(line):
-            raise UpstreamError(502, "header")
+        line = _line(name, value)
         if name not in _OF_OURS:
             found.append(line)
     return found
+
+
+@lru_cache(maxsize=256)
+def _line(name: bytes, value: bytes) -> bytes:
+    line = name + b": " + value
+    if not _LINE.fullmatch(line):
+        raise UpstreamError(502, "header")
+    return line
 
 
 def received(answer: Answer) -> Answer:

@@ -15,8 +15,10 @@ Array = NDArray[Any]
 
 _BRACKET = ord("[")
 _FEW = 16
+_SPARE, _SHORT = 4, 65_536
 _List, _Object = simdjson.Array, simdjson.Object
 _KINDS = {"d": np.dtype("<f8"), "i": np.dtype("<i8"), "u": np.dtype("<u8")}
+_spare: list[simdjson.Parser] = []
 
 
 class Text:
@@ -26,10 +28,10 @@ class Text:
     first or the last of them, NaN and numbers without end as errors or not.
     """
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, parser: simdjson.Parser | None = None) -> None:
         # A parser of its own: one that is used again must outlive all that was read from it.
         try:
-            self.root = simdjson.Parser().parse(text)
+            self.root = (parser or simdjson.Parser()).parse(text)
         except (ValueError, RuntimeError) as error:
             if "BIGINT" in str(error):
                 raise RequestError(
@@ -89,6 +91,20 @@ class Text:
         for _ in range(brackets):
             place = text.find(b"[", place + 1)
         return text.find(b"[", place + 1) < 0
+
+
+def lent() -> simdjson.Parser:
+    """A parser that has its memory already, which takes as long as to parse a short text."""
+    try:
+        return _spare.pop()
+    except IndexError:
+        return simdjson.Parser()
+
+
+def give_back(parser: simdjson.Parser, text: bytes) -> None:
+    """Keep a parser for others, once nothing that was read from its text is in use."""
+    if len(text) <= _SHORT and len(_spare) < _SPARE:
+        _spare.append(parser)
 
 
 def members(value: Any, what: str, known: frozenset[str] | None = None) -> dict[str, Any]:

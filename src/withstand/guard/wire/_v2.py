@@ -10,7 +10,7 @@ import numpy as np
 from ._envelope import Envelope, Envelopes, Parts, before_raw, cut
 from ._error import RequestError
 from ._inference import DATATYPES, Array, Inference, Limits, Named, check_finite, ends_of
-from ._json import Text, is_list, members
+from ._json import Text, give_back, is_list, lent, members
 
 _TRANSPORT = {"binary_data_size", "binary_data", "binary_data_output"}
 _TOP = frozenset(("id", "parameters", "inputs", "outputs"))
@@ -105,8 +105,11 @@ def _again(known: Envelope, parts: Parts) -> Inference | None:
                 parts.numbers, name, datatype, shape, known.parameters, known.limits
             )  # fmt: skip
         else:
-            text = Text(parts.numbers)
+            parser = lent()
+            text = Text(parts.numbers, parser)
             values, ends = _numbers(text, text.root, datatype, shape, name)
+            del text
+            give_back(parser, parts.numbers)
             named = Named(
                 name=name, datatype=datatype, values=values, parameters=known.parameters, ends=ends
             )
