@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import peers
 import torch
-from measure import Rows, timed
+from measure import Rows, Timed, timed
 from networks import DATA
 
 from withstand import attacks
@@ -18,6 +18,9 @@ from withstand.threat import L2, Threat
 
 # ART's has no budget: five iterations, the first of 110 evaluations, come to about 1,000 queries.
 ART = (5, 110)
+# ART halves a step until the point fools, which it never does where float32 took the boundary point
+# back. After some 1,100 halvings the step is 0: with all others no row comes to as many queries.
+ENDLESS = 7_000
 OURS = (
     attacks.HopSkipJump(queries=1000),
     attacks.CGBA(queries=1000),
@@ -27,18 +30,19 @@ OURS = (
 
 
 def trees() -> Rows:
-    """Labels of boosted trees, L2, features scaled to [0, 1], 150 rows."""
+    """Labels of boosted trees, L2, features scaled to [0, 1], 150 rows; ours the median of three.
+
+    Rows on which ART's HopSkipJump does not end within 7,000 queries are left out on both sides,
+    and of the time of both.
+    """
     rows: Rows = []
     for data, estimator, x, y in _victims():
-        asked = [0]
 
-        def answer(batch: Any, estimator: Any = estimator, asked: list[int] = asked) -> Any:
-            asked[0] += len(batch)
+        def answer(batch: Any, estimator: Any = estimator) -> Any:
             return estimator.predict(np.asarray(batch, np.float32)).astype(int)
 
-        theirs = peers.hopskipjump_on_rows(answer, x.shape[1], *ART)
-        spent = timed(partial(theirs, x))
-        their_queries = asked[0] / len(x)
+        spent, their_queries, ended = _by_art(answer, x)
+        x, y = x[ended], y[ended]
         gone = np.where(answer(spent.found) != y, np.linalg.norm(spent.found - x, axis=1), np.inf)
         model = FunctionModel(answer, returns="labels", domain=(0, 1))
         threat = Threat(region=L2(np.inf), access="labels")
@@ -47,23 +51,59 @@ def trees() -> Rows:
                 attacks.run, attack, model, torch.from_numpy(x), torch.from_numpy(y), threat,
                 batch_size=150,
             )  # fmt: skip
-            mine = timed(whole)
+            mine = sorted((timed(whole) for _ in range(3)), key=lambda run: run.wall)[1]
             rows.append(
                 {
                     "data": data,
                     "model": type(estimator).__name__,
                     "attack": type(attack).__name__,
+                    "rows": len(x),
                     "queries, withstand": round(float(mine.found.ledger.forwards.float().mean())),
                     "queries, ART HopSkipJump": round(their_queries),
                     "median L2, withstand": round(float(mine.found.distance.median()), 4),
                     "median L2, ART": round(float(np.median(gone)), 4),
                     "wall s, withstand": round(mine.wall, 2),
                     "wall s, ART": round(spent.wall, 2),
-                    "ART's time over ours": round(spent.wall / mine.wall, 1),
+                    "ART's wall over ours": round(spent.wall / mine.wall, 1),
+                    "ART's CPU over ours": round(spent.cpu / mine.cpu, 1),
                 }
             )
             print(rows[-1], flush=True)
     return rows
+
+
+class _EndlessError(Exception):
+    """ART asks about one row for ever."""
+
+
+def _by_art(answer: Callable[[Any], Any], x: Any) -> tuple[Timed, float, Any]:
+    """ART's HopSkipJump on rows x (N, d), one by one, as it works anyway.
+
+    What it spent on the rows that it ended, and found for them, queries a row, and which they are.
+    """
+    asked = 0
+
+    def counted(batch: Any) -> Any:
+        nonlocal asked
+        asked += len(batch)
+        if asked > ENDLESS:
+            raise _EndlessError
+        return answer(batch)
+
+    attack = peers.hopskipjump_on_rows(counted, x.shape[1], *ART)
+    ended: dict[int, Timed] = {}
+    queries = 0
+    for row in range(len(x)):
+        asked = 0
+        try:
+            ended[row] = timed(partial(attack, x[row : row + 1]))
+        except _EndlessError:
+            continue
+        queries += asked
+    runs = ended.values()
+    found = np.concatenate([run.found for run in runs])
+    whole = Timed(sum(run.cpu for run in runs), sum(run.wall for run in runs), found)
+    return whole, queries / len(ended), np.array(list(ended))
 
 
 def _victims() -> Iterator[tuple[str, Any, Any, Any]]:

@@ -25,17 +25,26 @@ def test_what_was_repaired_is_what_an_independent_check_allows(
 ) -> None:
     asked = capability(most_changed=most_changed, most_cost=most_cost)
     x = rows(6, seed)
-    draw = np.random.default_rng(seed)
-    wild = x[:, None] * draw.uniform(-1, 3, (6, 20, 7)) + draw.normal(0, 50, (6, 20, 7))
-    lower, upper = asked.box(x)
-    repair = Repair(asked)
-    found = repair(x, wild.astype(np.float32), lower, upper)
-    judged = repair.feasible(x, found)
+    found, judged = _repaired(asked, x, seed)
     said = [[plain(x[n], one, most_changed, most_cost) for one in found[n]] for n in range(6)]
     assert judged.tolist() == said
-    # Limits on number and cost may take back what a relation needs, so not all can be mended.
-    assert judged.mean() > (0.95 if most_changed is None and most_cost is None else 0.4)
-    np.testing.assert_array_equal(repair(x, x[:, None], lower, upper)[:, 0], x)
+    # What a relation needs may be out of reach, so not all can be mended.
+    assert judged.mean() > 0.8
+    lower, upper = asked.box(x)
+    np.testing.assert_array_equal(Repair(asked)(x, x[:, None], lower, upper)[:, 0], x)
+
+
+def test_nearly_all_wild_rows_can_be_repaired() -> None:
+    asked = capability()
+    assert np.mean([_repaired(asked, rows(6, seed), seed)[1] for seed in range(25)]) > 0.98
+
+
+def _repaired(asked: Capability, x: Any, seed: int) -> tuple[Any, Any]:
+    draw = np.random.default_rng(seed)
+    wild = x[:, None] * draw.uniform(-1, 3, (6, 20, 7)) + draw.normal(0, 50, (6, 20, 7))
+    repair = Repair(asked)
+    found = repair(x, wild.astype(np.float32), *asked.box(x))
+    return found, repair.feasible(x, found)
 
 
 def run(model: FunctionModel, x: Any, asked: Capability, **told: Any) -> attacks.Result:

@@ -18,7 +18,7 @@ from ._streams import tolerant
 _DEFECT = 70
 # A verb's file is imported when the verb is asked for: all of them would double what --help takes.
 _VERBS = {
-    "init": "Write a commented withstand.yaml to start from, and with --from a table.yaml too.",
+    "init": "Write a commented withstand.yaml to start from, and for a table its table.yaml too.",
     "evaluate": "Find out how easily the configured model is fooled.",
     "diagnose": "Find out whether a report's number can be believed, and what to do where it "
     "cannot.",

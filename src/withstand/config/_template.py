@@ -73,7 +73,7 @@ evaluate:
   preset: standard                # smoke | standard | thorough
   seed: 0
   # seconds: 600                  # time limit in all
-  # batch_size: 256               # samples per forward; else chosen by memory
+  # batch_size: 256               # samples per forward; else 64
   # checkpoint: run.ckpt          # resume from this file after an interruption
   # output: withstand-report      # folder of the report
   # corpus: corpus                # folder of kept examples: shown first, and new ones are added
