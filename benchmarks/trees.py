@@ -26,6 +26,7 @@ OURS = (
     attacks.CGBA(queries=1000),
     attacks.CGBA(queries=500),
     attacks.CGBA(queries=250),
+    attacks.CGBA(queries=100),
 )
 
 
