@@ -45,7 +45,9 @@ def init(
         return
     for option, given in (("--target", target), ("--table", table)):
         if given is not None:
-            raise ConfigError(f"{option} goes with --from and a table; give --from data.parquet, too")
+            raise ConfigError(
+                f"{option} goes with --from and a table; give --from data.parquet, too"
+            )
     told: dict[str, Any] = dict(named or {})
     unsure: tuple[str, ...] = ()
     if source is not None:

@@ -114,9 +114,7 @@ class EvaluateConfig(Section):
     )
     seed: Index = Field(default=0, description="seed of all randomness")
     seconds: Seconds | None = Field(default=None, description="time limit in all, in seconds")
-    batch_size: Count | None = Field(
-        default=None, description="samples per forward; 64 if absent"
-    )
+    batch_size: Count | None = Field(default=None, description="samples per forward; 64 if absent")
     checkpoint: str | None = Field(
         default=None, description="file to resume from after an interruption"
     )
