@@ -766,4 +766,8 @@ def test_on_mnist_a_fused_detector_stops_the_unaware_and_not_the_aware(
     aware = report.at(0.3, knows=True)
     assert aware is not None
     assert aware.tpr.high < 0.5
-    assert {f.check for f in report.trust.findings if f.verdict != "green"} == {"attack strength"}
+    # Before a background that is quite flat, the residual sees how inputs are stored, which attacks
+    # from scores alone get around. The report says so.
+    doubts = {f.check: f.verdict for f in report.trust.findings if f.verdict != "green"}
+    assert doubts.pop("tiny change") == "red"
+    assert doubts == {"attack strength": "amber", "scores beat gradients": "amber"}
