@@ -153,3 +153,12 @@ def test_a_model_that_is_not_there_writes_nothing(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert f"{what.split(':')[0]} is not there" in done.stderr
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = withstand("init", "--config", "file/withstand.yaml", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: file/withstand.yaml cannot be written: Not a directory; give another --config\n"
+    )

@@ -131,26 +131,13 @@ def _free(paths: list[Path], force: bool) -> None:
 
 
 def _write(files: dict[Path, str]) -> None:
-    """All of them or none: each is whole before the first takes its place."""
-    import os
-
     from .._errors import OutputError
+    from .._whole import together
 
-    ready: list[tuple[Path, Path]] = []
     try:
-        for path, text in files.items():
-            new = path.with_name(f".{path.name}.{os.getpid()}.new")
-            ready.append((new, path))
-            with new.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        for new, path in ready:
-            new.replace(path)
+        together({path: text.encode() for path, text in files.items()})
     except OSError as error:
+        names = " and ".join(map(str, files))
         raise OutputError(
-            f"{path} cannot be written: {error.strerror}; give another --config"
+            f"{names} cannot be written: {error.strerror}; give another --config"
         ) from None
-    finally:
-        for new, _ in ready:
-            new.unlink(missing_ok=True)
