@@ -26,7 +26,9 @@ OURS = (
     attacks.CGBA(queries=1000),
     attacks.CGBA(queries=500),
     attacks.CGBA(queries=250),
-    attacks.CGBA(queries=100),
+    attacks.CGBA(queries=200),
+    attacks.CGBA(queries=150),
+    attacks.CGBA(queries=75),
 )
 
 

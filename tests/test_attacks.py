@@ -1,5 +1,6 @@
 """The engine against closed forms, and the properties it promises."""
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,15 @@ def test_apgd_checkpoints_are_the_papers() -> None:
     windows = _windows(100)
     assert list(windows) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert list(windows.values()) == [22, 19, 16, 13, 10, 7, 6, 6]
+
+
+@pytest.mark.parametrize("steps", [1, 5, 10, 20])
+def test_apgd_of_few_steps_has_each_checkpoint_once_and_counts_all_steps_between(
+    steps: int,
+) -> None:
+    at, between = zip(*_windows(steps).items(), strict=True)
+    assert all(window > 0 for window in between)
+    assert [0, *at] == list(accumulate(between, initial=0))
 
 
 def test_apgd_fools_at_least_what_pgd_fools_at_equal_steps() -> None:

@@ -143,6 +143,7 @@ def _windows(steps: int) -> dict[int, int]:
     while shares[-1] < 1:
         # The sum of decimal shares lies a rounding error above the paper's own figures.
         first, second = (ceil(share * steps - 1e-9) for share in shares[-2:])
-        windows[second] = second - first
+        if second > first:
+            windows[second] = second - first
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
     return windows
