@@ -556,22 +556,13 @@ DEFENDED: dict[str, Callable[..., nn.Module]] = {
     "scaled": lambda net, x: planted.scaled(net),
     "distilled": lambda net, x: planted.distilled(net, x),
     "dropout_on": lambda net, x: planted.dropout_on(net),
-    "random_resize": lambda net, x: planted.random_resize(net),
     "bf16_stem": lambda net, x: planted.bf16_stem(net),
 }
 
 
-# Its mean, attacked over fresh draws at each step, kept 123 of these images where 104 stand without
-# it, and resizing by 0.95 alone, without a draw, 115 of 200 others where 103 do.
-SMOOTHS = pytest.mark.xfail(strict=True, reason="random resizing truly smooths: over two points")
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=SMOOTHS if name == "random_resize" else ()) for name in DEFENDED],
-)
+@pytest.mark.parametrize("name", DEFENDED)
 def test_on_mnist_the_number_is_within_two_points_of_the_network_without(
     name: str, sound: Callable[..., Any]
 ) -> None:
@@ -586,3 +577,55 @@ def test_on_mnist_the_number_is_within_two_points_of_the_network_without(
     print(f"{told} without")  # noqa: T201
     assert 0.2 < without < 0.8
     assert abs(after - without) <= 0.02, told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["random_resize", "kwta"])
+def test_on_mnist_no_other_attack_leads_more_than_two_points_below_the_number(
+    name: str, sound: Callable[..., Any]
+) -> None:
+    """These two take off some of what is added to x for true, and the network without is no
+    measure: 52 % withstand there."""
+    base = sound("mnist")
+    data = base.unseen.head(200)
+    drawn = name == "random_resize"
+    net = planted.random_resize(base.net) if drawn else planted.kwta(base.net, base.x, base.y)
+    model = TorchModel(net)
+    before = evaluate(model, data, THREAT)
+    after = fix(model, data, THREAT, before).after.robust_accuracy.value
+    net.requires_grad_(False)
+    x, y = torch.as_tensor(data.x), torch.as_tensor(data.y)
+    found = mean_attacked(net, x, y, noise=0.0 if drawn else 0.1)
+    told = f"{name}: before {before.robust_accuracy.value:.3f}, after {after:.3f}, {found:.3f}"
+    print(f"{told} by another attack")  # noqa: T201
+    assert found > 0.5
+    assert after <= found + 0.02, told
+
+
+def mean_attacked(net: nn.Module, x: Tensor, y: Tensor, noise: float) -> float:
+    """The share of images x whose mean probability withstands 60 steps, by plain means.
+
+    Momentum on the gradient of the margin of the mean over 12 draws at each step, of the net's own
+    and of noise on x (Athalye et al. 2018, Tramèr et al. 2020); judged on 100 draws of the net's.
+    """
+    torch.manual_seed(0)
+    own = one_hot(y, 10).bool()
+    moved, momentum = x + (2 * torch.rand_like(x) - 1) * EPS, torch.zeros_like(x)
+
+    def mean(images: Tensor, draws: int, noise: float) -> Tensor:
+        many = images.repeat(draws, 1, 1, 1)
+        answers = net(many + noise * (2 * torch.rand_like(many) - 1)).softmax(1)
+        return answers.view(draws, len(x), -1).mean(0)
+
+    for step in range(60):
+        moved = moved.detach().clamp(0, 1).requires_grad_()
+        scores = mean(moved, 12, noise).log()
+        margin = scores.masked_fill(own, -torch.inf).amax(1) - scores[own]
+        (gradient,) = torch.autograd.grad(margin.sum(), moved)
+        momentum = 0.75 * momentum + gradient / gradient.abs().mean((1, 2, 3), keepdim=True)
+        size = EPS / 4 * (1 - step / 60) + EPS / 32
+        moved = x + (moved + size * momentum.sign() - x).clamp(-EPS, EPS)
+    with torch.no_grad():
+        right = mean(moved.clamp(0, 1), 100, 0.0).argmax(1) == y
+    return float(right.float().mean())

@@ -22,7 +22,8 @@ def kwta(
     """The net with k-winners-take-all in place of its ReLUs (Xiao et al. 2020, eq. 1).
 
     ratio: the share of each layer's features that stays. x (N, ...) and y (N,): data to train the
-    net on afterwards, else it is left as it is. Raises ModelError for a net without nn.ReLU.
+    net on afterwards, else it is left as it is. Raises ModelError for a net without nn.ReLU. More
+    than a mask where small activations carry what was added to x, as on MNIST.
     """
     names = named(net, [nn.ReLU])
     if not names:

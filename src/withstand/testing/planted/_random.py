@@ -27,7 +27,7 @@ def random_resize(net: nn.Module, *, smallest: float = 0.9) -> nn.Module:
     """The net behind pictures (B, C, H, W) resized and padded at random (Xie et al. 2018).
 
     smallest: the least size, as a share of the picture's; padded with zeros to the full size. Each
-    row has its own draw.
+    row has its own draw. More than a mask: its mean answer withstands somewhat more than the net.
     """
     return nn.Sequential(_RandomResize(smallest), deepcopy(net)).eval()
 
