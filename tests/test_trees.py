@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import joblib
 import lightgbm
 import numpy as np
+import pandas
 import pytest
 import torch
 import xgboost
@@ -14,7 +16,8 @@ from sklearn.preprocessing import minmax_scale
 
 from withstand import attacks
 from withstand._errors import ModelError
-from withstand.config import ModelConfig
+from withstand.config import ModelConfig, TableConfig
+from withstand.data._tabular import table_of
 from withstand.models import FunctionModel, load_model
 from withstand.models._trees import is_trees, load_trees, trees_model
 from withstand.threat import Linf, Threat
@@ -203,3 +206,41 @@ def test_files_need_no_word_for_a_pickle(tmp_path: Path) -> None:
     fitted("xgboost", "many", tmp_path, ".json")
     config = ModelConfig.model_validate({"kind": "sklearn", "weights": "trees.json"})
     assert isinstance(load_model(config, tmp_path), FunctionModel)
+
+
+TABLE = {"features": {name: {"lower": 0, "upper": 9} for name in ("amount", "account age")}}
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("stored", [True, False], ids=["file", "factory"])
+@pytest.mark.parametrize(
+    ("names", "fits"),
+    [
+        (["amount", "account age"], True),
+        (["account age", "amount"], False),
+        (["amount", "account age", "more"], False),
+        (["amount"], False),
+        (["other", "account age"], True),
+        (["renamed", "too"], True),
+    ],
+)
+def test_columns_in_other_places_than_the_trees_were_trained_on_are_refused(
+    library: str, stored: bool, names: list[str], fits: bool, tmp_path: Path
+) -> None:
+    x = pandas.DataFrame(np.random.default_rng(0).random((40, len(names))), columns=names)
+    kind = xgboost.XGBClassifier if library == "xgboost" else lightgbm.LGBMClassifier
+    more: dict[str, Any] = {} if library == "xgboost" else {"verbose": -1}
+    estimator = kind(**{**FEW, "n_estimators": 2}, **more).fit(x, np.arange(40) % 2)
+    file = "m.ubj" if library == "xgboost" else "m.txt"
+    if stored:
+        (estimator if library == "xgboost" else estimator.booster_).save_model(tmp_path / file)
+    else:
+        file = "m.joblib"
+        joblib.dump(estimator, tmp_path / file)
+    table = table_of(TableConfig.model_validate(TABLE))
+    config = ModelConfig(kind="sklearn", weights=file, allow_pickle=not stored)
+    if fits:
+        load_model(config, tmp_path, table)
+        return
+    with pytest.raises(ModelError, match=r"trained on the columns .* rows have amount, account"):
+        load_model(config, tmp_path, table)

@@ -32,7 +32,7 @@ from ._onnx import load_onnx
 from ._protocol import Model
 from ._threshold import Thresholded
 from ._torch import TorchModel
-from ._trees import is_tree_file, is_trees, load_trees, trees_model
+from ._trees import check_columns, is_tree_file, is_trees, load_trees, trees_model
 from ._weights import fill, unpickled
 
 
@@ -58,10 +58,14 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
         return load_onnx(root / spec.weights, domain, name=spec.weights, gradients=asked)
     if spec.weights is not None and spec.factory is None:
         if spec.kind == "torch":
-            net = exported(root / spec.weights, spec.weights, allow_pickle=spec.allow_pickle)
+            with _importable(root, spec.weights):
+                net = exported(root / spec.weights, spec.weights, allow_pickle=spec.allow_pickle)
             return TorchModel(net, domain=domain)
         if is_tree_file(spec.weights):
-            return load_trees(root / spec.weights, spec.weights, domain=domain)
+            trees = load_trees(root / spec.weights, spec.weights, domain=domain)
+            if table is not None:
+                check_columns(trees.estimator, spec.weights, table.columns)
+            return trees
     made = _made(spec, root)
     if spec.weights is not None and spec.factory is not None:
         if spec.kind != "torch":
@@ -84,7 +88,10 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
             raise _unexpected(spec, made, "a torch module")
         return TorchModel(made, domain=domain)
     if spec.kind == "sklearn" and is_trees(made) and not isinstance(made, type):
-        return trees_model(made, domain=domain)
+        trees = trees_model(made, domain=domain)
+        if table is not None:
+            check_columns(made, str(spec.factory or spec.weights), table.columns)
+        return trees
     if spec.kind == "sklearn":
         if not hasattr(made, "predict") or isinstance(made, type) or not _fitted(made):
             raise _unexpected(spec, made, "a fitted estimator")
@@ -191,6 +198,13 @@ def _found(factory: str, root: Path) -> Callable[[], Any]:
 def _imported(place: str) -> Any:
     try:
         return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name not in (place, place.partition(".")[0]):
+            raise ModelError(_blame(error, place)) from None
+        raise ModelError(
+            f"{place} failed: ModuleNotFoundError: {error}; install it, or for a file write "
+            f"model.factory as {place.replace('.', '/')}.py:callable"
+        ) from None
     except (Exception, SystemExit) as error:
         raise ModelError(_blame(error, place)) from None
 
