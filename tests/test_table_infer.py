@@ -462,3 +462,15 @@ def test_real_tables_are_proposed(tmp_path: Path, name: str, target: str, rules:
     assert yaml.safe_load((tmp_path / "table.yaml").read_text())
     table = table_of(load_table(tmp_path / "table.yaml"))
     assert table.capability.contains(*(table.encode(columns_of(path, table)),) * 2).all()
+
+
+def test_texts_of_any_script_are_written_as_they_are_and_read_back(tmp_path: Path) -> None:
+    texts = ["Österreich", "日本", "😀 x", "a\x85b", "a\u2028b", 'q"uo\\te', "yes", "\x7f"]
+    frame = pd.DataFrame({"naïve 😀": texts * 10, "amount": range(80), "fraud": [0, 1] * 40})
+    frame.to_parquet(tmp_path / "t.parquet")
+    written = table_text(propose(tmp_path / "t.parquet", "fraud"))
+    (tmp_path / "table.yaml").write_text(written, encoding="utf-8")
+    read = table_of(load_table(tmp_path / "table.yaml"))
+    (feature,) = (one for one in read.capability.features if one.name == "naïve 😀")
+    assert set(feature.labels or ()) == set(texts)
+    assert "Österreich" in written

@@ -104,7 +104,7 @@ evaluate:
 #   evidence: {{folder: evidence}}  # what was seen, decided and done
 
 gate:                             # what a release must meet; shares between 0 and 1
-  # robust_accuracy: {{min: 0.5}}   # share still classified correctly under attack
+  robust_accuracy: {{min: 0.5}}     # share still classified correctly under attack: what you need
   # clean_accuracy: {{min: 0.9}}    # share classified correctly without attack
   # fooling_rate: {{max: 0.4}}      # share of correctly classified inputs that an attack fools
   # certified_accuracy: {{min: 0.3}}  # share proven robust, by `withstand certify`

@@ -59,6 +59,7 @@ evaluate:
   seed: 0
 
 gate:
+  robust_accuracy: {{min: 0.5}}     # share still right under attack: what you need
   trust: {{min: amber}}             # can the number be believed: green | amber | red
 """
 _WIDTH = 100
@@ -155,18 +156,24 @@ def _key(name: str) -> str:
 def _flow(text: str) -> str:
     """Text in a flow list or as a key, in quotes where it would be read as something else."""
     simple = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.\- ]*[A-Za-z0-9_]|[A-Za-z_]", text)
-    return text if simple and _same(text) else json.dumps(text, ensure_ascii=True)
+    return text if simple and _same(text) else _quoted(text)
 
 
 def _text(text: str) -> str:
     """Text as a value of its own."""
     simple = re.fullmatch(r"[A-Za-z_/][^\n\"{}\[\],&!|%@`]*", text)
-    return text if simple and _same(text) else json.dumps(text, ensure_ascii=True)
+    return text if simple and _same(text) else _quoted(text)
 
 
-def _same(text: str) -> bool:
+def _quoted(text: str) -> str:
+    # Escaped is what YAML cannot hold; the two halves of an escaped emoji are not joined again.
+    plain = json.dumps(text, ensure_ascii=False)
+    return plain if _same(plain, text) else json.dumps(text, ensure_ascii=True)
+
+
+def _same(written: str, text: str | None = None) -> bool:
     try:
-        return bool(yaml.safe_load(text) == text)
+        return bool(yaml.safe_load(written) == (written if text is None else text))
     except (yaml.YAMLError, ValueError):
         return False
 
