@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from withstand import WithstandError, attacks
+from withstand._errors import DataError, ModelError, ThreatError
 from withstand.attacks import Checkpoint
 from withstand.data import Dataset, from_arrays
 from withstand.evaluate import evaluate
@@ -340,3 +341,15 @@ def test_ssim_agrees_with_scikit_image() -> None:
 def test_severity_reads_the_matrix_as_true_class_by_answer() -> None:
     found = severity_of([[0, 1], [10, 0]], np.array([0, 1]), np.array([0, 1]), np.array([1, 0]))
     assert (found.clean_mean, found.robust_mean, found.worst) == (0, 5.5, 10)
+
+
+def test_arguments_of_another_kind_are_told_in_one_line() -> None:
+    x = np.random.default_rng(0).random((8, 2), dtype=np.float32)
+    model, threat = TorchModel(nn.Linear(2, 2)), Threat(region=Linf(0.1))
+    data: Any = from_arrays(x, np.arange(8) % 2)
+    with pytest.raises(DataError, match=r"the data are a tuple; .*from_arrays\(x, y\)"):
+        evaluate(model, (x, data.y), threat)  # type: ignore[arg-type]
+    with pytest.raises(ThreatError, match=r"the threat is a Linf; wrap it, e.g. Threat\("):
+        evaluate(model, data, Linf(0.1))  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"the net is a function; .* FunctionModel"):
+        TorchModel(lambda x: x)  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """Networks that bring their own program: opened on the user's word, then as good as any."""
 
+import importlib
 import os
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -210,3 +212,30 @@ def test_numbers_without_a_network(tmp_path: Path) -> None:
         load_model(section(tmp_path / "m.pt", allow_pickle=True), tmp_path)
     with pytest.raises(ValueError, match="factory is missing"):
         section(tmp_path / "m.safetensors")
+
+
+def test_a_whole_pickled_network_is_opened_on_the_users_word_only(tmp_path: Path) -> None:
+    torch.save(net(), tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=r"holds the whole network .* allow_pickle: true"):
+        section(tmp_path / "m.pt")
+    with pytest.raises(ModelError, match="are a pickle, which can run any code"):
+        exported(tmp_path / "m.pt", "m.pt", allow_pickle=False)
+    model = load_model(section(tmp_path / "m.pt", allow_pickle=True), tmp_path)
+    assert torch.equal(model.scores(SHOWN), net()(SHOWN))
+
+
+def test_a_pickled_network_finds_its_class_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from torch import nn\nclass Net(nn.Flatten):\n    pass\n"
+    (tmp_path / "its_own_class.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save(importlib.import_module("its_own_class").Net(), tmp_path / "m.pt")
+    monkeypatch.undo()
+    sys.modules.pop("its_own_class")
+    model = load_model(section(tmp_path / "m.pt", allow_pickle=True), tmp_path)
+    assert model.scores(SHOWN).shape == (3, 64)
+    sys.modules.pop("its_own_class")
+    (tmp_path / "its_own_class.py").unlink()
+    with pytest.raises(ModelError, match=r"cannot be read \(ModuleNotFoundError.* use a factory"):
+        load_model(section(tmp_path / "m.pt", allow_pickle=True), tmp_path)

@@ -175,7 +175,7 @@ def test_files_that_fail(folder: Path, text: str, words: str) -> None:
 def test_places_that_are_not_there(folder: Path) -> None:
     refused("gone.py is not there", ModelConfig(kind="torch", factory="gone.py:build"), folder)
     refused(
-        "no_such_package failed: ModuleNotFoundError",
+        "no_such_package failed: ModuleNotFoundError.* for a file write .*no_such_package.py:",
         ModelConfig(kind="torch", factory="no_such_package:build"),
         folder,
     )

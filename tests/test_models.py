@@ -148,6 +148,15 @@ def test_what_a_model_raises_is_one_line_that_keeps_its_cause() -> None:
         assert caught.value.__cause__ is not None
 
 
+def test_a_model_that_fails_on_pictures_is_told_of_their_layout() -> None:
+    model = TorchModel(nn.Linear(3, 2))
+    with pytest.raises(ModelError, match=r"model.layout: hwc if it takes the channels last"):
+        model.scores(torch.rand(2, 3, 4, 5))
+    with pytest.raises(ModelError) as caught:
+        model.scores(torch.rand(2, 5))
+    assert "hwc" not in str(caught.value)
+
+
 def logit_model(weight: Tensor = W) -> TorchModel:
     net = nn.Linear(2, len(weight), bias=False)
     with torch.no_grad():

@@ -72,9 +72,11 @@ class answering:  # noqa: N801 - read as a word of the `with` statement
         if error is None or not isinstance(error, Exception) or isinstance(error, WithstandError):
             return
         shape = tuple(getattr(self.x, "shape", ()))
+        picture = len(shape) == 4 and shape[1] in (1, 3, 4)
+        turned = "set model.layout: hwc if it takes the channels last, or " if picture else ""
         raise ModelError(
             f"the model failed on an input of shape {shape} with {type(error).__name__}: "
-            f"{one_line(error)}; call it on such an input yourself to see where"
+            f"{one_line(error)}; {turned}call it on such an input yourself to see where"
         ) from error
 
 

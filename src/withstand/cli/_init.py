@@ -64,7 +64,11 @@ def init(
     for doubt in unsure:
         typer.echo(doubt, err=True)
     if "factory" in told and "weights" in told:
-        typer.echo(f"{model} holds weights alone; set model.factory to what builds it", err=True)
+        typer.echo(
+            f"set model.factory to what builds the network of {model}; if that file holds all of "
+            "it, take factory out and set allow_pickle: true",
+            err=True,
+        )
     todo = "correct its paths" if model is None or source is None else "read and correct it"
     typer.echo(f"{config} written; {todo}, then run: withstand evaluate", err=True)
 

@@ -204,9 +204,9 @@ class ModelConfig(Section):
         if program and not self.allow_pickle:
             raise wrong(
                 "factory",
-                f"is missing; add it, e.g. factory: model.py:build, or if {self.weights!r} is a "
-                "TorchScript or torch.export archive, which can run any code it holds, set "
-                "allow_pickle: true if you trust it",
+                f"is missing; add it, e.g. factory: model.py:build, or if {self.weights!r} holds "
+                "the whole network (torch.save, TorchScript, torch.export), which can run any "
+                "code, set allow_pickle: true if you trust it",
             )
         if self.factory is None:
             if pickled or program or trees:

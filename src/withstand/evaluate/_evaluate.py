@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._errors import ConfigError, ModelError, ThreatError
+from .._errors import ConfigError, DataError, ModelError, ThreatError
 from .._version import __version__
 from ..attacks import APGD, Attack, Square
 from ..attacks import sample_keys as keys_of
@@ -69,6 +69,14 @@ def evaluate(
         raise ModelError(
             f"the model is a {type(model).__name__}; wrap it first, e.g. "
             "TorchModel(net, domain=(0, 1))"
+        )
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f"the data are a {type(data).__name__}; give arrays as withstand.data.from_arrays(x, y)"
+        )
+    if not isinstance(threat, Threat):
+        raise ThreatError(
+            f"the threat is a {type(threat).__name__}; wrap it, e.g. Threat(region=Linf(8 / 255))"
         )
     running = _Evaluation(
         model, data, threat, preset, seed, budget or Budget(), batch_size, surrogates, corpus

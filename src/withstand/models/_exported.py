@@ -1,4 +1,4 @@
-"""Networks that bring their own program: TorchScript and torch.export archives."""
+"""Networks that bring their own program: TorchScript, torch.export archives, whole pickles."""
 
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ class ExportedNet(nn.Module):
 
 
 def exported(path: Path, name: str, *, allow_pickle: bool) -> nn.Module:
-    """The network of a TorchScript archive or of a torch.export .pt2, without a factory.
+    """The network of a TorchScript archive, a torch.export .pt2 or a pickle, without a factory.
 
-    Both hold programs, and .pt2 may hold pickles, so both are opened on the user's word only: on
-    loading alone, each of them can write files or run a command. Raises ModelError without that
+    All hold programs, so they are opened on the user's word only: on loading alone, each of them
+    can write files or run a command. Raises ModelError without that
     word, for other files, and for a batch size or a training mode that was exported with it.
     """
     if not path.is_file():
         raise ModelError(f"weights {name} are not there; correct model.weights")
     scripted = _scripted(path, name)
+    if scripted is None:
+        return _whole(path, name, allow_pickle=allow_pickle)
     if not allow_pickle:
         kind = "a TorchScript archive" if scripted else "a torch.export archive"
         raise ModelError(
@@ -70,8 +72,32 @@ def exported(path: Path, name: str, *, allow_pickle: bool) -> nn.Module:
     return ExportedNet(program.module())
 
 
-def _scripted(path: Path, name: str) -> bool:
-    """Whether the archive is TorchScript; raises ModelError if it holds no program at all."""
+def _whole(path: Path, name: str, *, allow_pickle: bool) -> nn.Module:
+    """The module that `torch.save` pickled with its weights."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if not allow_pickle:
+            raise ModelError(
+                f"weights {name} are a pickle, which can run any code it holds; set allow_pickle: "
+                "true if you trust it, or use a factory with a state_dict"
+            ) from None
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=False)
+        except Exception as second:
+            raise ModelError(
+                f"weights {name} cannot be read ({type(second).__name__}: "
+                f"{one_line(second, 80)}); use a factory with a state_dict"
+            ) from error
+    if isinstance(found, nn.Module):
+        return found
+    raise ModelError(
+        f"weights {name} hold no network, only its numbers; add model.factory, e.g. model.py:build"
+    )
+
+
+def _scripted(path: Path, name: str) -> bool | None:
+    """Whether the archive is TorchScript; None if it holds no program at all."""
     try:
         with zipfile.ZipFile(path) as archive:
             inside = [entry.partition("/")[2] for entry in archive.namelist()]
@@ -87,9 +113,7 @@ def _scripted(path: Path, name: str) -> bool:
         entry.startswith("serialized_exported_program") for entry in whole
     ):
         return False
-    raise ModelError(
-        f"weights {name} hold no network, only its numbers; add model.factory, e.g. model.py:build"
-    )
+    return None
 
 
 @contextmanager

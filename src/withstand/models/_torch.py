@@ -30,6 +30,11 @@ class TorchModel:
         domain: Sequence[float] | Box = (0.0, 1.0),
         preprocess: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        if not isinstance(net, nn.Module):
+            raise ModelError(
+                f"the net is a {type(net).__name__}; give a torch module, or wrap a function as "
+                "FunctionModel(function)"
+            )
         self.net = net
         self.domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
         self.preprocess = preprocess
