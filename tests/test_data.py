@@ -141,6 +141,11 @@ def test_options_that_no_data_can_have(tmp_path: Path, scale: float, limit: int 
     refused("scale is|limit is 0", load_npz, path, scale=scale, limit=limit)
 
 
+def test_a_data_set_shows_what_it_is_and_not_its_numbers() -> None:
+    shown = repr(from_arrays(np.zeros((2, 5)), [0, 1], name="zeros", classes=["ok", "fraud"]))
+    assert shown == "Dataset('zeros', n=2, shape=(5,), classes=['ok', 'fraud'])"
+
+
 def test_labels_of_every_kind() -> None:
     x = np.zeros((3, 2))
     assert from_arrays(x, [0.0, 2.0, 1.0]).y.dtype == np.int64

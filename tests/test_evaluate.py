@@ -283,10 +283,12 @@ def _bad(digits: Any) -> dict[str, tuple[Any, Any, Any, str]]:
         return from_arrays(x, y)
 
     nan = TorchModel(nn.Sequential(digits.net, nn.LogSoftmax(1), _Nan()))
+    mixed = np.random.default_rng(3).permutation(data.y)
     return {
         "normalised data": (model, changed(x=(data.x - 0.3) / 0.3), {}, "domain"),
         "labels out of range": (model, changed(y=data.y + 5), {}, "labels run from 5 to 14"),
-        "class order": (model, changed(y=9 - data.y), {}, "chance is 10.0 %"),
+        "class order": (model, changed(y=9 - data.y), {}, "the model's class 0 is the data's 9"),
+        "shuffled": (model, changed(y=mixed), {}, "chance is 10.0 %; check the order"),
         "raw module": (digits.net, data, {}, "TorchModel"),
         "preset": (model, data, {"preset": "quick"}, "smoke, standard, thorough"),
         "NaN answers": (nan, data, {}, "NaN"),
@@ -303,7 +305,7 @@ class _Nan(nn.Module):
     "name",
     [
         *("normalised data", "labels out of range", "class order", "raw module", "preset"),
-        *("NaN answers", "severity"),
+        *("shuffled", "NaN answers", "severity"),
     ],
 )
 def test_bad_input_is_one_line_with_the_fix(name: str, digits: Any) -> None:

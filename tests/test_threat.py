@@ -75,6 +75,11 @@ def test_masks_and_boxes_of_each_sample_follow_it() -> None:
         Mask(free).contains(x[:2], moved[:2])
 
 
+def test_a_radius_that_is_no_number_is_told() -> None:
+    with pytest.raises(_errors.ThreatError, match=r"eps is '8/255'; give a number such as 8 / 255"):
+        Linf("8/255")  # type: ignore[arg-type]
+
+
 def test_unbounded_keeps_the_rest_of_the_region() -> None:
     free = Threat(region=L2(1.0) & Box(0, 3.5)).unbounded()
     assert not free.bounded

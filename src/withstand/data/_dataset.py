@@ -52,6 +52,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        about = self.provenance
+        labels = "" if self.classes is None else f", classes={list(self.classes)}"
+        return f"Dataset({about.name!r}, n={about.n}, shape={about.shape}{labels})"
+
     def take(self, indices: ArrayLike) -> Dataset:
         """Some rows, by indices or a mask (N,); the provenance tells their own digest."""
         rows = np.atleast_1d(np.asarray(indices))

@@ -49,7 +49,29 @@ def check_clean(goal: Goal, clean: Tensor, answers: Tensor, y: Tensor, classes: 
     mixed = len(y) >= 20 and bool((y != y[0]).any())
     by_chance = accuracy.low <= chance and accuracy.value < 1.5 * chance
     if right == 0 or (mixed and by_chance):
-        raise DataError(
-            f"clean accuracy is {accuracy}, chance is {100 * chance:.1f} %; check the order of the "
-            "classes, the scale of the data and the model's preprocessing"
+        why = _in_another_order(answers, y) or (
+            "check the order of the classes (data.classes), the scale of the data (data.scale) "
+            "and the model's preprocessing"
         )
+        raise DataError(f"clean accuracy is {accuracy}, chance is {100 * chance:.1f} %; {why}")
+
+
+def _in_another_order(answers: Tensor, y: Tensor) -> str | None:
+    """What to do where the answers (N,) name the labels (N,), but by other numbers."""
+    from scipy.optimize import linear_sum_assignment
+
+    size = 1 + int(max(answers.max(), y.max()))
+    pairs = torch.bincount((answers * size + y).cpu(), minlength=size * size)
+    table = pairs.reshape(size, size).numpy()
+    said, meant = linear_sum_assignment(table, maximize=True)
+    # An order fitted to a few rows names some of them by chance.
+    share = wilson(max(0, int(table[said, meant].sum()) - size), len(y))
+    if share.low <= 0.5:
+        return None
+    moved = [(a, b) for a, b in zip(said, meant, strict=True) if a != b and table[a, b]]
+    told = ", ".join(f"the model's class {a} is the data's {b}" for a, b in moved[:3])
+    more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+    return (
+        f"{told}{more}: in that order it would be about {100 * share.value:.0f} %; list "
+        "data.classes in the model's order, or number the labels so"
+    )

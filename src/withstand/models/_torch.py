@@ -41,6 +41,9 @@ class TorchModel:
         # Its precision is asked at every query, and the way to it leads through all modules.
         self._weight = next(net.parameters(), None)
 
+    def __repr__(self) -> str:
+        return f"TorchModel({type(self.net).__name__}, domain={self.domain})"
+
     @property
     def device(self) -> torch.device:
         """Where the net's parameters live; the CPU if it has none."""

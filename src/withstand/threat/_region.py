@@ -80,7 +80,12 @@ class _Ball(Region):
     eps: float | Array
 
     def __post_init__(self) -> None:
-        eps = np.asarray(self.eps, np.float64)
+        try:
+            eps = np.asarray(self.eps, np.float64)
+        except (TypeError, ValueError):
+            raise ThreatError(
+                f"eps is {self.eps!r}; give a number such as 8 / 255, or one for each sample (B,)"
+            ) from None
         if eps.ndim > 1:
             raise ThreatError(
                 f"eps has shape {eps.shape}; give one number, or one for each sample (B,)"
