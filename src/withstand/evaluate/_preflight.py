@@ -65,13 +65,13 @@ def _in_another_order(answers: Tensor, y: Tensor) -> str | None:
     table = pairs.reshape(size, size).numpy()
     said, meant = linear_sum_assignment(table, maximize=True)
     # An order fitted to a few rows names some of them by chance.
-    share = wilson(max(0, int(table[said, meant].sum()) - size), len(y))
-    if share.low <= 0.5:
+    matched = int(table[said, meant].sum())
+    if wilson(max(0, matched - size), len(y)).low <= 0.5:
         return None
     moved = [(a, b) for a, b in zip(said, meant, strict=True) if a != b and table[a, b]]
     told = ", ".join(f"the model's class {a} is the data's {b}" for a, b in moved[:3])
     more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
     return (
-        f"{told}{more}: in that order it would be about {100 * share.value:.0f} %; list "
+        f"{told}{more}: in that order it would be {100 * matched / len(y):.0f} %; list "
         "data.classes in the model's order, or number the labels so"
     )
