@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.request import Request as Asking
@@ -26,6 +27,7 @@ from withstand.guard import (
     Quota,
     Rate,
     Request,
+    Rule,
     Sensor,
     Signal,
     Standing,
@@ -85,6 +87,33 @@ def test_what_was_inspected_goes_on_and_the_answer_comes_back(raw: bool) -> None
     np.testing.assert_allclose(data(answer), scores(X), rtol=1e-6)
     headers = dict(model.seen[0][2])
     assert (b"inference-header-content-length" in headers) == raw
+
+
+def test_others_are_answered_while_a_dear_rule_works_in_a_thread() -> None:
+    answered = threading.Event()
+
+    def dear(asked: Inference) -> Inference:
+        assert answered.wait(30)
+        return asked
+
+    rules = (Rule(name="image", apply=dear, beside=True),)
+    model = Model()
+    lines = {
+        "dear": Line(mode="enforce", upstream=model, rules=rules),
+        "m": Line(mode="enforce", upstream=model),
+    }
+    guard = Guard(lines)
+
+    async def both() -> list[int]:
+        path = "/v2/models/dear/infer"
+        first = asyncio.create_task(guard.answer(Request("POST", path, [], v2_body(X))))
+        await asyncio.sleep(0)
+        second = await guard.answer(Request("POST", "/v2/models/m/infer", [], v2_body(X)))
+        assert not first.done()
+        answered.set()
+        return [second.status, (await first).status]
+
+    assert asyncio.run(both()) == [200, 200]
 
 
 @pytest.mark.parametrize("path", ["/v1/models/m:predict", "/invocations"])

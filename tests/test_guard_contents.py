@@ -117,6 +117,8 @@ def test_pixels_are_counted_before_anything_is_decoded() -> None:
     refused(Images(), held(bomb), "over 4000000 pixels", 413)
     refused(Images(pixels=47), held(picture()), "over 47 pixels", 413)
     Images(pixels=48)(held(picture()))
+    Images(pixels=48)(held(*[picture()] * 8))
+    refused(Images(pixels=48), held(*[picture()] * 9), "over 384 pixels in all", 413)
 
 
 def moving() -> bytes:

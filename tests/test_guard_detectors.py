@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import io
 import json
 import threading
@@ -14,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 from urllib.request import Request as Asking
 from urllib.request import urlopen
 
@@ -21,7 +24,7 @@ import numpy as np
 import pytest
 import torch
 from guarding import Model, served, v2_body
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from withstand import detect
 from withstand._errors import DataError, DetectorError, WithstandError
@@ -233,6 +236,40 @@ def test_pictures_of_any_order_become_what_the_model_takes() -> None:
     found = Reading(shape=(3, 2, 2), scale=2, channels_last=True)(request)
     assert (found == values.transpose(0, 3, 1, 2) / 2).all()
     assert (Reading(shape=(12,))(request) == values.reshape(2, 12)).all()
+
+
+def pictures(*contents: bytes) -> Inference:
+    values = np.array([*contents, None], dtype=object)[:-1]
+    named = Named(name="x", datatype="BYTES", values=values, parameters={})
+    return Inference(id="", inputs=(named,), parameters={})
+
+
+def as_file(picture: Any, form: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, form)
+    return file.getvalue()
+
+
+def test_pictures_are_read_as_files_and_in_base64() -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    file = as_file(picture, "PNG")
+    found = Reading()(pictures(file, base64.b64encode(file)))
+    assert (found == [picture, picture]).all()
+
+
+def test_pictures_that_are_large_once_decoded_or_of_other_formats_are_not_decoded() -> None:
+    flat = np.zeros((2**12, 2**11), np.uint8)
+    with patch("PIL.ImageFile.ImageFile.load", side_effect=AssertionError):
+        script = as_file(np.zeros((2, 2, 3), np.uint8), "EPS")
+        with pytest.raises(UnidentifiedImageError):
+            Reading()(pictures(base64.b64encode(script)))
+        with pytest.raises(binascii.Error):
+            Reading()(pictures(script))
+        with pytest.raises(DataError, match="16777216 pixels"):
+            Reading()(pictures(as_file(np.zeros((2**12, 2**12 + 1), np.uint8), "PNG")))
+    assert Reading()(pictures(*[as_file(flat, "PNG")] * 2)).shape == (2, 2**12, 2**11)
+    with pytest.raises(DataError, match="16777216 pixels"):
+        Reading()(pictures(*[as_file(flat, "PNG")] * 3))
 
 
 def test_a_full_queue_is_told_at_once() -> None:

@@ -99,7 +99,7 @@ class TensorConfig(Section):
     )
     formats: Names = Field(default=["JPEG", "PNG"], description="image: formats that are taken")
     pixels: Count = Field(
-        default=4_000_000, description="image: the most pixels, looked at before it is decoded"
+        default=4_000_000, description="image: the most of one; a request may have 8 times that"
     )
     base64: StrictBool = Field(default=False, description="image: elements are texts in base64")
     characters: Count = Field(default=10_000, description="text: the most characters")

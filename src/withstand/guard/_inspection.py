@@ -26,7 +26,10 @@ class Inspection:
     async def look(self, call: Call, line: Line) -> None:
         """Apply the rules, ask the sensors, and find the level of the ladder."""
         for rule in line.rules:
-            asked = rule.apply(call.asked)
+            if rule.beside:
+                asked = await asyncio.to_thread(rule.apply, call.asked)
+            else:
+                asked = rule.apply(call.asked)
             if asked is not call.asked:
                 call.asked = asked
                 call.trace.append((rule.name, self._mac(*fingerprinted(asked.inputs))))

@@ -50,10 +50,14 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A check that gives the request as it will be forwarded, or raises RequestError."""
+    """A check that gives the request as it will be forwarded, or raises RequestError.
+
+    beside: it takes milliseconds, and is applied in a thread, while others are answered.
+    """
 
     name: str
     apply: Callable[[Inference], Inference]
+    beside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

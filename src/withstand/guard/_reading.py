@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,10 @@ from .wire import Inference, Named
 
 Array = NDArray[Any]
 
+# Of all pictures of a request, looked at before they are decoded: 16 bytes each at the most.
+_PIXELS = 2**24
+_RAW = (b"\x89", b"\xff")  # how PNG and JPEG begin, and base64 cannot
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -21,7 +26,8 @@ class Reading:
 
     name: of the input, "" for the first. shape: of a row, as which the numbers are read, None as
     they came. scale: they are divided by it. channels_last: pictures of HxWxC become CxHxW. An
-    input of type BYTES is taken for pictures, such as the rule Images leaves them.
+    input of type BYTES is taken for pictures, such as the rule Images leaves them: JPEG or PNG, as
+    they are or in base64, of at most 2**24 pixels together.
     """
 
     name: str = ""
@@ -54,9 +60,15 @@ class Reading:
 def _pictures(named: Named) -> Array:
     from PIL import Image
 
-    found = []
-    for content in named.values.ravel():
-        with Image.open(io.BytesIO(content)) as image:
+    found: list[Array] = []
+    pixels = 0
+    for part in named.values.ravel():
+        content = part if part[:1] in _RAW else base64.b64decode(part, validate=True)
+        # Other formats bring other decoders, some of them programs of their own.
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            pixels += image.width * image.height
+            if pixels > _PIXELS:
+                raise DataError(f"pictures of more than {_PIXELS} pixels in all are not looked at")
             found.append(np.asarray(image))
     if len({one.shape for one in found}) > 1:
         raise DataError("pictures of several sizes are looked at one by one")

@@ -46,7 +46,7 @@ def rules_of(line: LineConfig, declared: tuple[Declared, ...], folder: Path) -> 
                 pixels=one.pixels,
                 encoded=one.base64,
             )
-            yield Rule(name=f"image {one.name}", apply=images)
+            yield Rule(name=f"image {one.name}", apply=images, beside=True)
         elif one.holds == "text":
             text = Text(name=one.name, characters=one.characters)
             yield Rule(name=f"text {one.name}", apply=text)

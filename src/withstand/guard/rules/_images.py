@@ -15,6 +15,7 @@ from ..._errors import ConfigError
 from ..wire import Inference, RequestError
 from ._each import each
 
+_FULL = 8
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
@@ -22,7 +23,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 class Images:
     """Each element is an image of a declared format, and goes on as a PNG of 8 bits, L or RGB.
 
-    name: of the input, "" for all of type BYTES. pixels: the most, looked at before decoding.
+    name: of the input, "" for all of type BYTES. pixels: the most of one, and an
+    eighth of the most of all in a request, looked at before decoding.
     background: grey level behind what is transparent. encoded: elements are texts in base64. An
     image is turned as its EXIF says; metadata, profiles and whatever follows it are left out; 16
     bits become 8. Animated, truncated and other files are refused: RequestError 400, or 413 for too
@@ -50,26 +52,26 @@ class Images:
 
     def __call__(self, asked: Inference) -> Inference:
         """The request with each image in its canonical form; raises RequestError."""
-        return each(asked, self.name, self._one)
+        room = _Room(self.pixels)
+        return each(asked, self.name, lambda part, name: self._one(part, name, room))
 
-    def _one(self, part: bytes, name: str) -> bytes:
+    def _one(self, part: bytes, name: str, room: _Room) -> bytes:
         if not self.encoded:
-            return self._canonical(part, name)
+            return self._canonical(part, name, room)
         try:
             content = base64.b64decode(part, validate=True)
         except binascii.Error:
             raise RequestError(400, "image", f"input {name!r} must be base64") from None
-        return base64.b64encode(self._canonical(content, name))
+        return base64.b64encode(self._canonical(content, name, room))
 
-    def _canonical(self, content: bytes, name: str) -> bytes:
+    def _canonical(self, content: bytes, name: str, room: _Room) -> bytes:
         from PIL import Image
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with Image.open(io.BytesIO(content), formats=self.formats) as image:
-                    if image.width * image.height > self.pixels:
-                        raise _too_large(name, self.pixels)
+                    room.take(image.width * image.height, name)
                     if getattr(image, "is_animated", False):
                         raise RequestError(400, "image", f"input {name!r} holds a moving image")
                     return _written(_plain(_upright(image), self.background))
@@ -82,6 +84,23 @@ class Images:
             raise RequestError(
                 400, "image", f"input {name!r} must be images: {', '.join(self.formats)}"
             ) from None
+
+
+class _Room:
+    """The pixels that the pictures of a request may still have."""
+
+    def __init__(self, each: int) -> None:
+        self._each, self._left = each, _FULL * each
+
+    def take(self, pixels: int, name: str) -> None:
+        """Count a picture; raises RequestError where it is too large, or all are."""
+        if pixels > self._each:
+            raise _too_large(name, self._each)
+        self._left -= pixels
+        if self._left < 0:
+            raise RequestError(
+                413, "too_large", f"the images have over {_FULL * self._each} pixels in all"
+            )
 
 
 def _upright(image: Any) -> Any:
