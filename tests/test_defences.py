@@ -313,6 +313,12 @@ def test_a_resumed_evaluation_says_the_same(
     assert whole.defences.masking
 
 
+def test_what_is_declared_must_be_defences(digits: Any) -> None:
+    for given in ((), ([Defence(name="mine")],), ("jpeg",)):
+        with pytest.raises(WithstandError, match="Defence"):
+            Declared(digits.model, *given)  # type: ignore[arg-type]
+
+
 def test_declared_attacks_run_with_their_settings(digits: Any) -> None:
     asked = Adaptive(told="by hand", attacks={"APGD": {"steps": 7, "loss": "dlr"}})
     model = Declared(digits.model, Defence(name="mine", adaptive=asked))

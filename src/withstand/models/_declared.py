@@ -27,6 +27,11 @@ class Declared:
     def __init__(self, model: Model, *defences: Defence) -> None:
         if not defences:
             raise ModelError("0 defences are declared; give at least one Defence")
+        if strange := [one for one in defences if not isinstance(one, Defence)]:
+            raise ModelError(
+                f"a {type(strange[0]).__name__} is declared; give each as a Defence of its own: "
+                "Declared(model, first, second)"
+            )
         self.model, self.defences = model, defences
         self.domain = model.domain
         self.access: Access = model.access
