@@ -62,7 +62,7 @@ CASES: tuple[tuple[attacks.Attack, str, int], ...] = (
     (attacks.SuperDeepFool(), "l2", 100),
     *((attacks.DeepFool(), norm, 50) for norm in ("linf", "l2")),
     (attacks.CarliniWagner(steps=100, searches=9), "l2", 900),
-    (attacks.SigmaZero(steps=100), "l0", 100),
+    *((attacks.SigmaZero(steps=steps), "l0", steps) for steps in (100, 300)),
     *((attacks.PDPGD(steps=300), norm, 300) for norm in BALLS),
     *((attacks.ALMA(steps=steps), norm, steps) for norm in ("l2", "l1") for steps in (100, 300)),
 )

@@ -1,5 +1,6 @@
 """Minimum-norm attacks against closed forms, and the mathematics below them against solvers."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import Sound
 from scipy.optimize import LinearConstraint, linprog, minimize, minimize_scalar
 from torch import Tensor, nn
 
@@ -255,6 +257,40 @@ def test_an_example_of_sigma_zero_needs_each_of_its_changes() -> None:
         less = found.clone()
         less[:, i] = x[:, i]
         assert bool((net(less).argmax(1) == y)[changed].all())
+
+
+@pytest.mark.slow
+def test_rounds_of_sigma_zero_find_fewer_changes_on_a_hardened_network(
+    sound: Callable[..., Sound],
+) -> None:
+    found = sound("mnist", eps=0.2)
+    threat = Threat(region=L0(torch.inf))
+    x, y = (torch.from_numpy(part[:60]) for part in (found.unseen.x, found.unseen.y))
+    rounds, single = (
+        attacks.run(
+            attacks.SigmaZero(steps=200, period=period), TorchModel(found.net), x, y, threat
+        ).distance
+        for period in (50, 200)
+    )
+    assert bool(rounds.isfinite().all())
+    assert float(rounds.mean()) < float(single.mean())
+
+
+def test_without_an_example_sigma_zero_begins_no_round() -> None:
+    x, y = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), torch.ones(4).long()
+    asked = []
+    for period in (10, 40):
+        net = nn.Linear(3, 2)
+        with torch.no_grad():
+            net.weight.copy_(torch.stack((-WEIGHT, WEIGHT)))
+            net.bias.copy_(torch.tensor([-50.0, 50.0]))
+        seen: list[Tensor] = []
+        net.register_forward_hook(lambda _, given, __, seen=seen: seen.append(given[0].detach()))
+        attack, threat = attacks.SigmaZero(steps=40, period=period), Threat(region=L0(torch.inf))
+        found = attacks.run(attack, TorchModel(net, domain=(0, 1)), x, y, threat)
+        assert not bool(found.distance.isfinite().any())
+        asked.append(torch.cat(seen))
+    assert torch.equal(*asked)
 
 
 class _Decoy(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi
+from math import ceil, pi
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -16,6 +16,10 @@ from ._losses import loss
 from ._problem import Problem
 
 _ENDING = 20
+# Of the nearest example's changes, where a round begins.
+_BACK = 0.75
+# Rates of the rounds after the first, by turns: far steps find other features, near ones better.
+_RATES = (3.0, 1.5)
 
 
 class _State(NamedTuple):
@@ -27,6 +31,7 @@ class _State(NamedTuple):
     full: Tensor  # and with each of them as far as it helps,
     best: Tensor  # how many,
     weight: Tensor  # and what each brings; infinite where the example needs it
+    began: Tensor  # the step at which its round did
     step: Tensor
 
 
@@ -36,13 +41,16 @@ class SigmaZero(Attack):
 
     The margin and sum(d^2 / (d^2 + sigma)) / n are minimised together by Adam on gradients of
     length one in Linf; changes below a threshold are undone, and the threshold rises while the
-    rest still fools the model. Where this differs from the paper: the margin's gradient is blended
-    over all rival classes, less and less as the rate falls; and the last fifth of the steps, at
-    most 20, undo changes of the nearest example one by one, the lightest first; in half of them the
-    other changes go to the box's edge. 1 forward + 1 backward a step.
+    rest still fools the model. Where this differs from the paper: rounds of about `period` steps
+    each begin, with small steps, a quarter of the way back from the nearest example, if there is
+    one (warm restarts, Loshchilov and Hutter 2017); the margin's gradient is blended over all rival
+    classes, less and less as the rate falls; and the last fifth of the steps, at most 20, undo
+    changes of the nearest example one by one, the lightest first; in half of them the other changes
+    go to the box's edge. 1 forward + 1 backward a step.
     """
 
     steps: int = 300
+    period: int = 50
     sigma: float = 1e-3
     threshold: float = 0.3
     rate: float = 1.0
@@ -60,6 +68,7 @@ class SigmaZero(Attack):
             full=problem.x,
             best=torch.full_like(problem.eps, torch.inf),
             weight=torch.zeros_like(problem.x),
+            began=torch.zeros_like(problem.lane),
             step=torch.zeros_like(problem.lane),
         )
 
@@ -82,7 +91,7 @@ class SigmaZero(Attack):
         mean = torch.lerp(slope, state.mean, 0.9)
         square = torch.lerp(slope.square(), state.square, 0.999)
         number = state.step + 1
-        unbiased = column((1 - 0.999**number).sqrt() / (1 - 0.9**number))
+        unbiased = column(self._unbiased(state))
         rate = 0.1 + 0.9 * self._falling(state)
         ahead = unbiased * mean / (square.sqrt() + 1e-8 * unbiased)
         change = change - self.rate * column(rate) * ahead
@@ -117,23 +126,43 @@ class SigmaZero(Attack):
             _lighter(problem.x, torch.where(column(half), nearest, full), weight),
             points,
         )
+        again = (number % self._part == 0) & (number < self.steps - self._last) & best.isfinite()
+        anew = column(again)
+        points = torch.where(anew, torch.lerp(problem.x, nearest, _BACK), points)
         return _State(
             points=points,
-            threshold=threshold,
-            mean=mean,
-            square=square,
+            threshold=torch.where(again, self.threshold, threshold),
+            mean=torch.where(anew, 0.0, mean),
+            square=torch.where(anew, 0.0, square),
             nearest=nearest,
             full=full,
             best=best,
             weight=weight,
+            began=torch.where(again, number, state.began),
             step=number,
         )
 
     def _falling(self, state: _State) -> Tensor:
-        return (1 + torch.cos(pi * state.step / self.steps)) / 2
+        # Without an example there is nothing to begin a round at: the search goes on.
+        own = torch.where(
+            state.best.isfinite(), state.step % self._part / self._part, state.step / self.steps
+        )
+        return (1 + torch.cos(pi * own)) / 2
 
     def _ending(self, best: Tensor, step: Tensor) -> Tensor:
         return best.isfinite() & (step >= self.steps - self._last)
+
+    def _unbiased(self, state: _State) -> Tensor:
+        """What corrects Adam's averages, which begin at 0 in each round; the mean's only in the
+        first, as a step of full length would lose the example that later ones begin at."""
+        own = state.step - state.began + 1
+        rate = torch.where(state.step // self._part % 2 == 1, *_RATES)
+        rate = torch.where(state.began > 0, rate, 1 / (1 - 0.9**own))
+        return (1 - 0.999**own).sqrt() * rate
+
+    @property
+    def _part(self) -> int:
+        return ceil(self.steps / max(1, round(self.steps / self.period)))
 
     @property
     def _last(self) -> int:
