@@ -13,7 +13,7 @@ from withstand.stats import wilson
 from withstand.threat import Linf, Threat
 
 # Radius to be proven: epochs, and the radius that is trained at.
-RUNS = {0.1: (7, 0.15), 0.3: (8, 0.35)}
+RUNS = {0.1: (7, 0.15), 0.3: (8, 0.34)}
 
 
 def certified() -> Rows:
