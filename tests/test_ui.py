@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,16 +33,21 @@ from pages import (
 from PIL import Image
 
 from withstand import ui
-from withstand.evidence.log import Vault
+from withstand._errors import OperationError
+from withstand.evidence import Corpus
+from withstand.evidence.log import Record, Vault
 from withstand.guard import Secrets
 from withstand.respond import Job
 from withstand.stats import wilson
-from withstand.ui import App, access
+from withstand.ui import App, _inputs, _past, access
+from withstand.ui._past import Corpora
 from withstand.ui._picture import difference, picture
 from withstand.ui._render import plain, share
 from withstand.ui._web import Route
 from withstand.ui.access import ROLES
-from withstand.ui.pages import PAGES
+from withstand.ui.pages import PAGES, _rows
+from withstand.ui.pages._clients import _story
+from withstand.ui.pages._overview import _verdict
 
 PICTURE, TABLE, TEXT = (f"f{number:x}".ljust(64, "0") for number in (30, 37, 38))
 SHOWN = {
@@ -293,6 +300,29 @@ def test_an_action_is_written_down_before_it_is_tried(pages: Seeded) -> None:
     assert "coarsen is ordered for" not in visitor.get("/oncall").text
 
 
+@pytest.mark.parametrize("back", ["/samples/x\r\nset-cookie: a=b", "/samples/\u2028"])
+def test_a_form_leads_to_no_header_of_its_own(pages: Seeded, back: str) -> None:
+    visitor = pages.as_("rosa")
+    form = {"fingerprint": PICTURE, "verdict": "confirm", "back": back, "token": visitor.token()}
+    done = visitor.post("/review", form)
+    assert (done.status, done.headers["location"]) == (303, "/")
+
+
+def test_what_cannot_be_written_down_is_not_done(
+    pages: Seeded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(act: object) -> int:
+        raise OperationError("the disk is full; free space")
+
+    visitor, before = pages.as_("adam"), len(pages.operated.told)
+    token = visitor.token()
+    monkeypatch.setattr(pages.app._site.audit, "add", full)
+    done = visitor.post("/kill", {"token": token, "why": "a try"})
+    assert done.status == 500
+    assert "nothing was done, since it could not be written down: the disk is full" in done.text
+    assert len(pages.operated.told) == before
+
+
 def test_what_fails_is_said_on_the_page_and_written_down(pages: Seeded) -> None:
     visitor, site = pages.as_("adam"), pages.app._site
     for path, form, words in (
@@ -470,6 +500,16 @@ def test_guessing_ends_soon_for_known_and_unknown_names(tmp_path: Path) -> None:
         assert visitor.log_in("rosa").status == 429
 
 
+def test_nobody_fills_the_audit_log_from_outside(tmp_path: Path) -> None:
+    with project(tmp_path, calm=1) as (path, _), opened(path) as app:
+        visitor = Visitor(app)
+        tries = [visitor.log_in("adam", "wrong wrong wrong").status for _ in range(60)]
+        assert tries.count(429) == 50
+        acts = [act.detail["result"] for act in app._site.audit.last(100) if act.who == "adam"]
+        assert acts.count("refused: wrong name or password") == 10
+        assert acts.count("refused: too many attempts") == 30
+
+
 def test_a_session_ends(pages: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
     site = pages.app._site
     now = time.time()
@@ -518,6 +558,27 @@ def test_a_foreign_name_is_not_answered(pages: Seeded) -> None:
         assert visitor.get("/static/style.css").status == 421
     for host in ("localhost:8103", "127.0.0.1", "[::1]:8103", "LOCALHOST"):
         assert Visitor(pages.app, host).get("/login").status == 200
+
+
+def test_the_pages_know_the_address_they_listen_at(tmp_path: Path) -> None:
+    tls = "tls: {certificate: c.pem, key: k.pem}"
+    (tmp_path / "withstand.yaml").write_text(
+        f"ui: {{listen: '[fd00::5]:8103', hosts: ['fd00::6', Ops.Example.org], {tls}}}\n"
+    )
+    with opened(tmp_path / "withstand.yaml") as app:
+        for host in ("[fd00::5]:8103", "[fd00::6]", "ops.example.org:8103", "[::1]"):
+            assert Visitor(app, host).get("/login").status == 200
+        assert Visitor(app, "[fd00::7]").get("/login").status == 421
+
+
+@pytest.mark.parametrize("other", ['a={"b":1}', "a[b]=1", "flag", "name=ä", "=", "a=withstand=x"])
+def test_the_cookies_of_other_services_on_this_host_log_nobody_out(
+    pages: Seeded, other: str
+) -> None:
+    token = pages.as_("vera").cookies["withstand"]
+    for cookies in (f"{other}; withstand={token}", f"withstand={token}; {other}"):
+        told = [("host", "localhost"), ("cookie", cookies)]
+        assert Visitor(pages.app).get("/nothing", **dict(told)).status == 404
 
 
 def test_requests_that_are_none_are_refused(pages: Seeded) -> None:
@@ -671,6 +732,74 @@ def test_a_review_takes_an_input_off_the_queue(pages: Seeded) -> None:
     found = pages.app._site.reviews.of(fingerprint)
     assert found is not None
     assert (found.verdict, found.who, found.why) == ("benign", "rosa", "ours")
+
+
+def test_who_floods_buries_no_input_that_waits_and_no_run(
+    pages: Seeded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = pages.as_("vera")
+    asked = "/review", f"/redteam/{RUN}"
+    rows = r"class=\"card item\"|<td class=\"num\">\d+</td><td><time"
+    whole = [len(re.findall(rows, visitor.get(path).text)) for path in asked]
+    assert min(whole) > 10
+    monkeypatch.setattr(_rows, "_LOOKS", (2, 8, 4000))
+    assert [len(re.findall(rows, visitor.get(path).text)) for path in asked] == whole
+    monkeypatch.setattr(_rows, "_LOOKS", (1,))
+    pages.app._site.reviews.put(f"f{38:x}".ljust(64, "0"), "benign", "rosa", seq=1, why="")
+    texts = [visitor.get(path).text for path in asked]
+    assert "Nothing waits among the newest flagged requests; there are older ones" in texts[0]
+    assert "1 or more requests" in texts[1]
+
+
+def test_a_log_that_cannot_be_read_is_told(pages: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    visitor = pages.as_("rosa")
+    monkeypatch.setattr(_inputs, "verify", fails)
+    visitor.post("/evidence/check", {"token": visitor.token()})
+    assert "cannot be read: Permission denied" in visitor.get("/evidence").text
+
+
+def test_a_score_without_end_is_drawn_on_top_and_not_as_calm() -> None:
+    def scored(score: float) -> _rows.Row:
+        content = {"decision": "flag", "signals": [["queries", score, 25.0, True, False]]}
+        return _rows.row(
+            Record(
+                seq=1,
+                wall=1e9,
+                mono=1.0,
+                boot="",
+                prev="",
+                kind="decision",
+                content=content,
+                hash="",
+            )
+        )
+
+    chart = _story([scored(math.inf), scored(math.nan), scored(25.0)])
+    endless, unknown, plain_one = [y for _, y, *_ in reversed(chart.dots)]
+    assert endless == chart.up(1) < plain_one < unknown == chart.up(0)
+
+
+def test_without_data_or_inspection_nothing_is_good() -> None:
+    assert _verdict([], [], [], False)[0] == "none"
+    slo = SimpleNamespace(left=0.5, firing=[], status=SimpleNamespace(n=9))
+    assert _verdict([], [], [slo], False)[0] == "good"
+    assert _verdict([], [], [slo], True)[:2] == ("warn", "Not inspected")
+
+
+def test_of_a_corpus_the_newest_are_held_for_which_there_is_room(
+    pages: Seeded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pages.app._site.corpora.folder
+    every = Corpora(folder)._all()
+    assert len(every) > 2
+    monkeypatch.setattr(_past, "_BYTES", 2 * every[0][0].nbytes)
+    monkeypatch.setattr(_past, "_TOGETHER", 1)
+    held = Corpora(folder)._all()
+    assert [entry.digest for _, entry in held] == [entry.digest for _, entry in every[:2]]
+    assert held[0][1].digest == list(Corpus(folder).entries())[-1].digest
 
 
 def test_text_that_hides_or_reorders_is_shown_as_code_points() -> None:

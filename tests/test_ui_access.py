@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
+import socket
 import ssl
 import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 from pages import CHEAP, PASSWORD
-from processes import started
+from processes import started, withstand
 from typer.testing import CliRunner
+from uvicorn.server import ServerState
 
 from withstand._errors import ConfigError, OutputError, WithstandError
 from withstand.cli._ui import ui
 from withstand.config import load_operations
 from withstand.monitor import Store
+from withstand.ui import _server, serve
 from withstand.ui.access import Accounts, Sessions, Throttle, _accounts
 
 
@@ -76,6 +83,7 @@ def test_the_cost_of_a_guess_is_what_is_advised() -> None:
         ("eve", "root", PASSWORD, "one of viewer, responder, admin"),
         ("eve", "viewer", "x" * 11, "has 11 characters; give 12"),
         ("eve", "viewer", "x" * 1025, "has 1025 characters"),
+        ("eve", "viewer", PASSWORD + "\udcff", "character 22 is not UTF-8"),
         ("ada", "viewer", PASSWORD, "is there already"),
     ],
 )
@@ -116,11 +124,15 @@ def test_a_change_by_another_process_counts_at_once(tmp_path: Path) -> None:
 
 def test_a_file_that_others_read_or_that_is_none_is_not_used(tmp_path: Path) -> None:
     found = accounts(tmp_path)
+    written = found.path.read_text()
     found.path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         found.check("ada", PASSWORD)
     found.path.chmod(0o600)
     found.path.write_text("[1]")
+    with pytest.raises(ConfigError, match="restore the file"):
+        found.all()
+    found.path.write_text(written.replace('"admin"', '"root"'))
     with pytest.raises(ConfigError, match="restore the file"):
         found.all()
     assert Accounts(tmp_path / "none.json").all() == []
@@ -187,6 +199,8 @@ def test_attempts_come_back_with_time_and_memory_is_bounded() -> None:
         ("listen: '8103'", "give host:port"),
         ("tls: {certificate: c.pem}", "key 'ui.tls.key' is missing"),
         ("idle_minutes: 0", "idle_minutes"),
+        ("hosts: ['ops.example.org:8443']", "has 'ops.example.org:8443'.* without scheme and port"),
+        ("hosts: ['*']", "which no browser calls a host"),
         ("lisen: '127.0.0.1:1'", "did you mean 'listen'"),
     ],
 )
@@ -247,6 +261,69 @@ def test_the_process_serves_and_ends(tmp_path: Path) -> None:
         assert not _alive(process)
 
 
+def test_sigterm_is_an_end_and_no_failure(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "withstand.yaml").write_text(f"ui: {{listen: '127.0.0.1:{port}'}}\n")
+
+    def stopped(process: int) -> None:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        os.kill(process, signal.SIGTERM)
+
+    done = withstand("ui", "serve", folder=tmp_path, meanwhile=stopped)
+    assert (done.returncode, done.stderr) == (0, f"pages: http://127.0.0.1:{port}\n")
+
+
+def test_a_connection_without_a_whole_request_ends_and_one_that_waits_for_its_answer_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_server, "_IDLE", 0.2)
+    asked = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.4)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"here"})
+
+    async def told(port: int, text: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(text)
+        trickling = asyncio.create_task(_trickle(writer))
+        found = b""
+        with suppress(ConnectionResetError):
+            while part := await asyncio.wait_for(reader.read(9999), 5):
+                found += part
+        trickling.cancel()
+        writer.close()
+        return found
+
+    async def work() -> list[bytes]:
+        config = uvicorn.Config(slow, log_config=None, timeout_keep_alive=60)
+        config.load()
+        loop, state = asyncio.get_running_loop(), ServerState()
+        made = await loop.create_server(
+            lambda: _server._Connection(config, state, {}), "127.0.0.1", 0
+        )
+        async with made:
+            port = made.sockets[0].getsockname()[1]
+            return await asyncio.gather(*(told(port, one) for one in (b"", asked, asked + b"\r\n")))
+
+    async def _trickle(writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            await asyncio.sleep(0.05)
+            writer.write(b"x")
+
+    silent, begun, whole = asyncio.run(work())
+    assert silent == begun == b""
+    assert whole.startswith(b"HTTP/1.1 200")
+    assert b"here" in whole
+
+
 def _port(said: object) -> int:
     assert callable(said)
     until = time.monotonic() + 30
@@ -267,10 +344,6 @@ def _alive(process: int) -> bool:
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
-    import socket
-
-    from withstand.ui import serve
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -278,6 +351,14 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
         (tmp_path / "withstand.yaml").write_text(f"ui: {{listen: '127.0.0.1:{port}'}}\n")
         with pytest.raises(ConfigError, match=r"cannot be opened: .*; give another address"):
             serve(tmp_path / "withstand.yaml")
+
+
+def test_accounts_that_cannot_be_used_are_one_line_before_anybody_asks(tmp_path: Path) -> None:
+    (tmp_path / "withstand.yaml").write_text("ui: {listen: '127.0.0.1:0'}\n")
+    (tmp_path / "withstand-accounts.json").write_text("[1]")
+    (tmp_path / "withstand-accounts.json").chmod(0o600)
+    with pytest.raises(ConfigError, match="restore the file"):
+        serve(tmp_path / "withstand.yaml")
 
 
 @pytest.mark.slow

@@ -38,7 +38,10 @@ def _users_group() -> None:
 def serve(config: _Config = _FILE) -> None:
     """Serve the pages until SIGTERM."""
     import logging
+    import signal
 
+    # What was begun is brought to its end at SIGTERM as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     with _installed():
         from ..ui import serve as served

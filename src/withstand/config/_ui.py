@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+
 from pydantic import Field, model_validator
 
 from ._guard import Address, is_loopback
 from ._section import Section, wrong
 from ._values import Positive
+
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 class TlsConfig(Section):
@@ -41,6 +46,17 @@ class UiConfig(Section):
     )
 
     @model_validator(mode="after")
+    def _named(self) -> UiConfig:
+        for host in self.hosts:
+            if not _HOST.fullmatch(host) and not _is_address(host):
+                raise wrong(
+                    "hosts",
+                    f"has {host[:64]!r}, which no browser calls a host; give a name or an address "
+                    "without scheme and port, such as operations.example.org",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _private(self) -> UiConfig:
         if self.tls is None and not is_loopback(self.listen):
             raise wrong(
@@ -49,3 +65,11 @@ class UiConfig(Section):
                 "certificate and key",
             )
         return self
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True

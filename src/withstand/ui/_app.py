@@ -9,7 +9,6 @@ import re
 import secrets
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -41,7 +40,7 @@ _ALWAYS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:]+)(?::\d{1,5})?")
-_OWN = ("localhost", "127.0.0.1", "[::1]")
+_OWN = ("localhost", "127.0.0.1", "::1")
 
 
 class _Answer(NamedTuple):
@@ -61,13 +60,15 @@ class App:
     def __init__(self, site: Site, *, secure: bool = False) -> None:
         self._site, self._secure = site, secure
         told = site.config.ui
-        self._hosts = {*_OWN, *(host.lower() for host in told.hosts)}
-        self._hosts.add(host_and_port(told.listen)[0].lower())
+        names = (host_and_port(told.listen)[0], *told.hosts)
+        self._hosts = {*_OWN, *(name.strip("[]").lower() for name in names)}
         self._cookie = "__Host-withstand" if secure else "withstand"
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ui")
         self._checking = asyncio.Semaphore(2)
         # Wrong passwords: of one account, from one address.
         self._by_name, self._by_address = Throttle(10, 900.0), Throttle(30, 900.0)
+        # Nobody may fill the audit log without ever having logged in.
+        self._notes = Throttle(30, 900.0)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -183,7 +184,11 @@ class App:
         if not _same(ask.form.get("token", ""), ask.session.form_token):
             self._note(route, ask, "refused: the form was not one of these pages")
             return self._error(403, "this form is not of your session; load the page", ask.session)
-        begun = self._note(route, ask, "asked")
+        try:
+            begun = self._note(route, ask, "asked")
+        except WithstandError as error:
+            why = f"nothing was done, since it could not be written down: {error}"
+            return self._error(500, why, ask.session)
         try:
             done = route.answer(self._site, ask)
         except (WithstandError, MissingError) as error:
@@ -196,7 +201,7 @@ class App:
         assert isinstance(done, Done)
         self._note(route, ask, f"done: {done.text}", begun)
         self._site.sessions.tell(ask.session.token, f"+{done.text}")
-        return _to(done.to)
+        return _to(_back(done.to))
 
     def _note(self, route: Route, ask: Ask, result: str, begun: int | None = None) -> int:
         kept = {"token", "back", *route.hidden}
@@ -243,10 +248,11 @@ class App:
     def _refused(
         self, status: int, name: str, address: str, token: str, form: dict[str, str], why: str
     ) -> _Answer:
-        self._site.audit.add(
-            Act(who=name or "-", role="-", action="log in", about=address,
-                detail={"result": f"refused: {why}"})
-        )  # fmt: skip
+        if status != 429 or self._notes.take(address):
+            self._site.audit.add(
+                Act(who=name or "-", role="-", action="log in", about=address,
+                    detail={"result": f"refused: {why}"})
+            )  # fmt: skip
         told = {429: "Too many attempts. Wait some minutes, then try again."}
         text = told.get(status, "Name or password is wrong.")
         return self._asked_in(status, token, form.get("back", ""), text)
@@ -271,7 +277,7 @@ class App:
 
     def _known(self, host: str) -> bool:
         found = _HOST.fullmatch(host.lower())
-        return found is not None and found[1] in self._hosts
+        return found is not None and found[1].strip("[]") in self._hosts
 
     def _foreign(self, headers: dict[str, str]) -> str:
         """Why a POST does not come from one of these pages, nothing where it does."""
@@ -293,11 +299,9 @@ class App:
 
 
 def _token(cookies: str, name: str) -> str:
-    try:
-        found = SimpleCookie(cookies).get(name)
-    except CookieError:
-        return ""
-    return "" if found is None else found.value[:100]
+    # Not SimpleCookie: one odd cookie of another service on this host, and it finds none at all.
+    pairs = (one.strip().partition("=") for one in cookies.split(";"))
+    return next((value[:100] for known, _, value in pairs if known == name), "")
 
 
 def _same(given: str, wanted: str) -> bool:

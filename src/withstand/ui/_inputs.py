@@ -82,6 +82,8 @@ class Inputs:
                 now.found = verify(self.folder)
             except WithstandError as error:
                 now.why = str(error)
+            except OSError as error:
+                now.why = f"{self.folder} cannot be read: {error.strerror}; look after its disk"
             finally:
                 now.ended = time.time()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..evidence import Corpus, Entry
 Array = NDArray[Any]
 _MOST = 4096
 _BYTES = 256 * 2**20
+_TOGETHER = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,21 @@ class Corpora:
             corpus = Corpus(self.folder)
             head = corpus.head
             if head is not None and self._held[0] != head.digest:
-                entries = list(corpus.entries())[-_MOST:]
-                values = corpus.read(entries)
-                room = max(1, _BYTES // max(1, max((one.nbytes for one in values), default=1)))
-                self._held = head.digest, list(zip(values, entries, strict=True))[-room:]
+                newest = deque(corpus.entries(), _MOST)
+                self._held = head.digest, list(_within(corpus, newest))
             return self._held[1]
+
+
+def _within(corpus: Corpus, entries: deque[Entry]) -> Iterator[tuple[Array, Entry]]:
+    """The newest with their values, as many as there is room for."""
+    room = _BYTES
+    while entries:
+        some = [entries.pop() for _ in range(min(_TOGETHER, len(entries)))]
+        for values, entry in zip(corpus.read(some), some, strict=True):
+            room -= values.nbytes
+            if room < 0:
+                return
+            yield values, entry
 
 
 def _what(entry: Entry) -> str:

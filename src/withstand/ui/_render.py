@@ -96,7 +96,8 @@ def share(value: float | Interval | None) -> str:
     if isinstance(value, Interval):
         if value.n == 0:
             return "no data"
-        return f"{share(value.value)} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+        ends = f"[{100 * value.low:.1f},\N{NO-BREAK SPACE}{100 * value.high:.1f}]"
+        return f"{share(value.value)} {ends}"
     if value is None or value != value:
         return "no data"
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"

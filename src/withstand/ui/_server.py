@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .._errors import ConfigError
 from ..config import UiConfig, host_and_port
@@ -28,6 +29,8 @@ def serve(path: Path, *, told: Callable[[str], None] = lambda address: None) -> 
     site = Site(path)
     app = App(site, secure=site.config.ui.tls is not None)
     try:
+        # Read once before anybody asks, who would not be told what is wrong with it.
+        site.accounts.all()
         _serve(app, site.config.ui, path.parent, told)
     finally:
         app.close()
@@ -35,7 +38,7 @@ def serve(path: Path, *, told: Callable[[str], None] = lambda address: None) -> 
 
 def _serve(app: App, ui: UiConfig, folder: Path, told: Callable[[str], None]) -> None:
     config = uvicorn.Config(
-        app, ws="none", lifespan="off", access_log=False, log_config=None,
+        app, http=_Connection, ws="none", lifespan="off", access_log=False, log_config=None,
         server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_IDLE, timeout_graceful_shutdown=_LAST_WORDS,
     )  # fmt: skip
@@ -48,6 +51,36 @@ def _serve(app: App, ui: UiConfig, folder: Path, told: Callable[[str], None]) ->
         name = f"[{host}]" if ":" in host else host
         told(f"{'http' if ui.tls is None else 'https'}://{name}:{port}")
         asyncio.run(uvicorn.Server(config).serve([listening]))
+
+
+class _Connection(H11Protocol):
+    """A connection that ends where it stays without a whole request: others need its place."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._over()
+        self._late = self.loop.call_later(_IDLE, self._end)
+
+    def _end(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+
+    def _over(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
 
 
 def _bound(address: str) -> socket.socket:

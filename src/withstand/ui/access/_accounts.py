@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ..._errors import ConfigError, OutputError
 from ..._whole import whole
@@ -129,10 +129,7 @@ class Accounts:
             mark = (found.st_mtime_ns, found.st_size, found.st_ino)
             if self._read is None or self._read[0] != mark:
                 told = json.loads(self.path.read_text())
-                self._read = (
-                    mark,
-                    {one["name"]: Account(**{**one, "cost": tuple(one["cost"])}) for one in told},
-                )
+                self._read = mark, {one["name"]: _account(one) for one in told}
             return self._read[1]
         except FileNotFoundError:
             return {}
@@ -168,6 +165,12 @@ def _led(held: dict[str, Account]) -> bool:
     return any(account.role == "admin" for account in held.values())
 
 
+def _account(told: dict[str, Any]) -> Account:
+    if told["role"] not in ROLES:
+        raise ValueError
+    return Account(**{**told, "cost": tuple(told["cost"])})
+
+
 def _made(name: str, role: Role, password: str, cost: tuple[int, int]) -> Account:
     salt = secrets.token_hex(16)
     digest = _digest(password, salt, cost)
@@ -194,4 +197,10 @@ def _sound(password: str) -> str:
         raise ConfigError(
             f"the password has {len(password)} characters; give {SHORTEST} to {_LONGEST}"
         )
+    try:
+        password.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"the password's character {error.start + 1} is not UTF-8; give it as UTF-8"
+        ) from None
     return password

@@ -103,7 +103,7 @@ def _story(rows: list[Row]) -> Any:
         shares = [
             (signal.score / signal.threshold, signal.sensor)
             for signal in one.signals
-            if signal.threshold > 0 and math.isfinite(signal.score)
+            if signal.threshold > 0 and not math.isnan(signal.score)
         ]
         value, sensor = max(shares, default=(0.0, "no sensor"))
         told = f"record {one.seq}: {value:.2f} times the threshold of {sensor}"

@@ -31,7 +31,7 @@ def overview(site: Site, ask: Ask) -> Page:
     probes = _since(site, "M1", now)
     values = {
         "here": "overview",
-        "verdict": _verdict(incidents, pages, slos, bool(probes)),
+        "verdict": _verdict(incidents, pages, slos, status.get("killed") is True),
         "pages": pages,
         "open": [one for one in incidents if one.state != "resolved"],
         "slos": slos,
@@ -97,7 +97,7 @@ def _months(incidents: Sequence[Any], now: float) -> list[tuple[str, int, int]]:
 
 
 def _verdict(
-    incidents: Sequence[Any], pages: Sequence[Any], slos: Sequence[Any], probed: bool
+    incidents: Sequence[Any], pages: Sequence[Any], slos: Sequence[Any], killed: bool
 ) -> tuple[str, str, str]:
     """Kind, headline and sentence; that there is no data is never good news."""
     under_way = [one for one in incidents if one.state == "open"]
@@ -109,14 +109,13 @@ def _verdict(
     if spent:
         names = ", ".join(one.status.slo.name for one in spent)
         return "bad", "Budget spent", f"Nothing is left of {names}: hold releases until it is."
+    if killed:
+        return "warn", "Not inspected", "The kill switch is on: every request passes as it is."
     if under_way or any(one.firing for one in slos):
         return "warn", "Being looked at", "Somebody works on an incident or a ticket; nobody pages."
-    known = [one for one in slos if one.status.n]
-    if not known and not probed:
-        return (
-            "none", "Nothing is known yet",
-            "No probe was sent and no objective has data, so that nothing can be said.",
-        )  # fmt: skip
+    if not any(one.status.n for one in slos):
+        told = "No objective has data, so that nothing can be said."
+        return "none", "Nothing is known yet", told
     return "good", "Holding", "Nobody pages, and every objective with data has budget left."
 
 

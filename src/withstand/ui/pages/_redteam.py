@@ -7,7 +7,7 @@ from ...stats import wilson
 from ...threat import Technique, techniques
 from .._site import Site
 from .._web import Ask, MissingError, Page, Route
-from ._rows import attempt, decisions
+from ._rows import attempt, search
 
 _SHOWN = 100
 
@@ -37,13 +37,18 @@ def run(site: Site, ask: Ask) -> Page:
     found = site.runs.get(ask.path["id"])
     if found is None:
         raise MissingError(f"there is no run {ask.path['id'][:64]!r}")
-    until = (found.ended or found.began + 86_400) + 60
-    rows, broken = attempt(lambda: decisions(site, 2000, since=found.began - 60, until=until), [])
-    mine = [one for one in rows if one.experiment == found.id]
+    until = None if found.ended is None else found.ended + 60
+    (mine, more), broken = attempt(
+        lambda: search(
+            site, lambda one: one.experiment == found.id, lambda rows: len(rows) >= _SHOWN,
+            since=found.began - 60, until=until,
+        ),
+        ([], False),
+    )  # fmt: skip
     values = {
         "here": "redteam", "run": found, "fooling": _fooling(found),
         "detected": wilson(found.detected, found.tried), "rows": mine[:_SHOWN],
-        "asked": len(mine), "broken": broken,
+        "asked": len(mine), "more": more, "broken": broken,
     }  # fmt: skip
     return Page("run.html.j2", f"Run {found.id[:16]}", values)
 

@@ -8,26 +8,35 @@ from ...respond import review as judged
 from .._picture import looks_like_picture
 from .._site import Site
 from .._web import Ask, Done, Page, Route
-from ._rows import Row, attempt, decisions
+from ._rows import Row, attempt, search
 from ._samples import one_of
 
-_MOST, _SHOWN = 1000, 24
+_SHOWN = 24
 _VERDICTS: dict[str, Verdict] = {"release": "benign", "confirm": "adversarial"}
 
 
 def queue(site: Site, ask: Ask) -> Page:
     """Inputs that were flagged and that nobody has looked at, each once, newest first."""
     known = {one.fingerprint: one for one in site.reviews.all()}
-    rows, broken = attempt(lambda: decisions(site, _MOST, decision="flag"), [])
+
+    def waits(one: Row) -> bool:
+        return bool(one.fingerprint) and one.fingerprint not in known and not one.experiment
+
+    def enough(rows: list[Row]) -> bool:
+        return len({one.fingerprint for one in rows}) >= _SHOWN
+
+    (rows, more), broken = attempt(
+        lambda: search(site, waits, enough, decision="flag"), ([], False)
+    )
     waiting: dict[str, list[Row]] = {}
     for one in rows:
-        if one.fingerprint and one.fingerprint not in known and not one.experiment:
-            waiting.setdefault(one.fingerprint, []).append(one)
+        waiting.setdefault(one.fingerprint, []).append(one)
     shown = list(waiting.values())[:_SHOWN]
     values = {
         "here": "review",
         "waiting": [(mine[0], len(mine), _seen(site, mine[0])) for mine in shown],
         "left": len(waiting),
+        "more": more,
         "reviews": list(reversed(known.values()))[:50],
         "benign": sum(one.verdict == "benign" for one in known.values()),
         "adversarial": sum(one.verdict == "adversarial" for one in known.values()),

@@ -11,6 +11,7 @@ from ...evidence.log import Record
 from .._site import Site
 
 _T = TypeVar("_T")
+_LOOKS = (1000, 8000)
 
 
 class Signal(NamedTuple):
@@ -65,6 +66,24 @@ def decisions(site: Site, last: int, **asked: Any) -> list[Row]:
     if site.inputs is None:
         return []
     return [row(one) for one in site.inputs.find(last, kind="decision", **asked)]
+
+
+def search(
+    site: Site, wanted: Callable[[Row], bool], enough: Callable[[list[Row]], bool], **asked: Any
+) -> tuple[list[Row], bool]:
+    """The newest decisions that are wanted, from further back until they are enough.
+
+    And whether there are older ones, at which nobody looked.
+    """
+    found: list[Row] = []
+    for last in _LOOKS:
+        rows = decisions(site, last, **asked)
+        found = [one for one in rows if wanted(one)]
+        if len(rows) < last:
+            return found, False
+        if enough(found):
+            break
+    return found, True
 
 
 def attempt(work: Callable[[], _T], otherwise: Any) -> tuple[_T, str]:

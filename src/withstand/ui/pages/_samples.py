@@ -20,7 +20,7 @@ from .._site import Site
 from .._web import Ask, Content, MissingError, Page, Route, at
 from ._rows import Row, attempt, decisions
 
-_EARLIER, _BENIGN, _COLUMNS, _TEXTS, _LETTERS = 100, 400, 64, 32, 2000
+_RECORDS, _EARLIER, _BENIGN, _COLUMNS, _TEXTS, _LETTERS = 200, 100, 400, 64, 32, 2000
 
 
 def sample(site: Site, ask: Ask) -> Page:
@@ -37,6 +37,7 @@ def sample(site: Site, ask: Ask) -> Page:
         "row": chosen,
         "rows": rows[:20],
         "asked": len(rows),
+        "capped": len(rows) == _RECORDS,
         "why": why,
         "review": site.reviews.of(chosen.fingerprint),
         "incidents": _incidents(site, chosen),
@@ -83,7 +84,7 @@ def _incidents(site: Site, chosen: Row) -> list[Incident]:
 
 def _records(site: Site, ask: Ask) -> list[Row]:
     fingerprint = ask.path["fingerprint"]
-    rows = decisions(site, 200, fingerprint=fingerprint)
+    rows = decisions(site, _RECORDS, fingerprint=fingerprint)
     if not rows:
         raise MissingError(f"no record tells of an input {fingerprint[:64]!r}")
     return rows
