@@ -350,6 +350,11 @@ def body(value: Any, status: int = 200, **headers: str) -> Answer:
             "answered 422: .*, or set model.http.format: v2 if it takes no binary tensors",
         ),
         (body(b"", 401), {}, r"answered 401; set model.http.headers, .*\$NAME"),
+        (
+            body(b"", 403),
+            {"headers": {"Accept": "*/*"}},
+            "answered 403; correct model.http.headers, or the environment variables",
+        ),
         (body(b"", 503), {"retries": 2}, r"answered 503 \(3 tries\)"),
         (body(b"", 429, **{"Retry-After": "7200"}), {}, "wait for 7200 s, more than 300"),
         (body(b"<html>hello"), {}, "11 bytes that are not JSON"),
@@ -370,6 +375,8 @@ def body(value: Any, status: int = 200, **headers: str) -> Answer:
         (body(v2(np.ones((4, 2)), "BYTES")), {}, "datatype BYTES in output 'out'"),
         (body(v2(np.ones((4, 2)), shape=[4, 3])), {}, r"8 numbers for shape \[4, 3\]"),
         (body(v2(np.ones((4, 2)), shape="x")), {}, "shape 'x' in output"),
+        (body(v2(np.ones(4), shape=[True, 4])), {}, r"shape a list of 2: \[True, 4\] in output"),
+        (body(v2(np.ones(4), shape=[4] + [1] * 99)), {}, "shape a list of 100: .* in output"),
         (body({"outputs": []}), {}, "0 outputs .*; name one"),
         (body({"outputs": [{"name": "a"}, {"name": "b"}]}), {}, r"2 outputs \(a, b\); name one"),
         (body({"outputs": [{"name": "a"}]}), {"output": "c"}, "without the output 'c'; .* a"),
@@ -382,6 +389,11 @@ def body(value: Any, status: int = 200, **headers: str) -> Answer:
             body(b"{}", **{"Inference-Header-Content-Length": "99"}),
             {},
             "Inference-Header-Content-Length 99 on 2 bytes",
+        ),
+        (
+            body(b"{}", **{"Inference-Header-Content-Length": "9" * 5000}),
+            {},
+            "Inference-Header-Content-Length 9+… on 2 bytes",
         ),
         (
             body(

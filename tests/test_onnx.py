@@ -770,6 +770,22 @@ def test_damaged_and_missing_files(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_other_weights_are_told_of_as_another_model(tmp_path: Path, gradients: bool) -> None:
+    told = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        folder = tmp_path / str(len(told))
+        folder.mkdir()
+        made = onnx.load(str(exported(nn.Linear(40, 30), torch.rand(2, 40), folder / "n.onnx")))
+        onnx.save(made, str(folder / "e.onnx"), save_as_external_data=True, location="e.bin",
+                  size_threshold=0)  # fmt: skip
+        told.append(describe(load_onnx(folder / "e.onnx", gradients=gradients)))
+    # The file itself is the same, since its weights lie beside it.
+    assert len({(tmp_path / name / "e.onnx").read_bytes() for name in "012"}) == 1
+    assert told[0] == told[1] != told[2]
+
+
 def test_weights_that_are_not_beside_the_file(tmp_path: Path) -> None:
     made = onnx.load(str(exported(nn.Linear(40, 30), torch.rand(2, 40), tmp_path / "n.onnx")))
     onnx.save(

@@ -18,7 +18,7 @@ from ._torch import TorchModel
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """The model as plain values: kind, access, and for torch class, size and weights' digest."""
+    """The model as plain values: kind, access, for torch class and size, and weights' digest."""
     inner = getattr(model, "model", None)
     told: dict[str, Any] = {"kind": type(model).__name__.lstrip("_"), "access": model.access}
     if isinstance(model, TorchModel):
@@ -31,7 +31,7 @@ def describe(model: Model) -> dict[str, Any]:
     if callable(facts):
         told |= facts()
     if isinstance(model, OnnxScores):
-        told["note"] = model.note
+        told |= {"note": model.note, "digest": model.digest}
     if isinstance(model, Pipeline):
         changes = [repr(s.change) for s in model.steps if isinstance(s, InputTransform)]
         told |= {"transforms": changes} if changes else {}

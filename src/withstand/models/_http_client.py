@@ -224,7 +224,10 @@ class Client:
         if status in _BUSY:
             wait = retry_after(told.get("Retry-After"))
             raise FaultError(what, "wait, or lower model.http.rate or connections", wait=wait)
-        mend = fix(status, format=self.settings.format, answered=self.form is not None)
+        mend = fix(
+            status, format=self.settings.format, answered=self.form is not None,
+            headers=bool(self.settings.headers),
+        )  # fmt: skip
         if 300 <= status < 400 and (place := told.get("Location")):
             mend = f"correct model.url, which is moved to {_place(place, target)}"
         raise ModelError(f"{self.place} {what}; {mend}")

@@ -58,8 +58,13 @@ def said(text: str) -> str:
     return one_line(text)
 
 
-def fix(status: int, *, format: str, answered: bool) -> str:
-    """What to do about a status; answered: whether the server has ever given an answer."""
+def fix(status: int, *, format: str, answered: bool, headers: bool) -> str:
+    """What to do about a status; answered: whether the server has ever given an answer.
+
+    headers: whether any are set.
+    """
+    if status in (401, 403) and headers:
+        return "correct model.http.headers, or the environment variables that they name"
     if status in (401, 403):
         return "set model.http.headers, e.g. {Authorization: $NAME}"
     if status in (404, 405) or 300 <= status < 400:

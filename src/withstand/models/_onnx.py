@@ -31,12 +31,15 @@ _SIZES, _LARGEST = (32, 224, 64, 8, 16000), 1_000_000
 
 
 class OnnxScores(FunctionModel):
-    """A network in ONNX Runtime: queries only; `note` says why it has no gradients."""
+    """A network in ONNX Runtime: queries only; `note` says why it has no gradients.
+
+    digest: sha256 (hex) of the file and its weights.
+    """
 
     def __init__(self, runtime: Runtime, *, domain: Box, note: str) -> None:
         returns = "labels" if runtime.graph.labels else "scores"
         super().__init__(runtime, returns=returns, domain=domain)  # type: ignore[arg-type]
-        self.note = note
+        self.note, self.digest = note, runtime.graph.digest.hex()
 
     def gradient(self, x: Tensor, objective: Objective) -> Gradient:
         """There is none: raises ModelError."""

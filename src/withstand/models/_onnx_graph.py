@@ -43,7 +43,7 @@ class Graph:
 
     shape: of the input, None for a size that is free; batch: the number of rows that it takes at
     once, None if any; missing: operators that have no gradients here; changed: whether `proto` is
-    no longer what the file holds.
+    no longer what the file holds; digest: sha256 of the file and of its weights, wherever they lie.
     """
 
     proto: Any
@@ -81,7 +81,10 @@ def read_graph(path: Path, name: str) -> Graph:
             f"{one_line(error, 100)}); export the network again"
         ) from None
     graph = _ends(proto, name)
-    graph.digest = sha256(path.read_bytes()).digest()
+    digest = sha256(path.read_bytes())
+    for weight in proto.graph.initializer:
+        digest.update(weight.raw_data)
+    graph.digest = digest.digest()
     _fill(graph)
     return graph
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from .._errors import ModelError, listed, one_line
 
+# As many as every version of numpy has.
+_AXES = 32
 _LENGTH = "Inference-Header-Content-Length"
 _DATATYPES = {
     **{f"INT{bits}": f"<i{bits // 8}" for bits in (8, 16, 32, 64)},
@@ -196,7 +198,8 @@ def _header_length(headers: Mapping[str, str], most: int) -> int:
     told = next((v for k, v in headers.items() if k.lower() == _LENGTH.lower()), None)
     if told is None:
         return most
-    if not told.isdecimal() or int(told) > most:
+    # Python reads no number of thousands of digits.
+    if not told.isdecimal() or len(told) > 18 or int(told) > most:
         raise ModelError(
             f"answered with {_LENGTH} {one_line(told, 20)} on {most} bytes; correct the server, or "
             "set model.http.format: v2"
@@ -213,7 +216,7 @@ def _tensor(output: Mapping[str, Any]) -> Reply:
             f"{listed(_DATATYPES)}, or name another model.http.output"
         )
     shape = output.get("shape")
-    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
+    if not isinstance(shape, list) or not _is_shape(shape):
         raise ModelError(f"answered with shape {_shown(shape)} in output {name!r}; mend the server")
     if isinstance(data, bytes):
         kind = np.dtype(_DATATYPES[datatype])
@@ -233,6 +236,11 @@ def _tensor(output: Mapping[str, Any]) -> Reply:
             "server"
         )
     return Reply(values.reshape(shape), not datatype.startswith("FP"), datatype)
+
+
+def _is_shape(told: list[Any]) -> bool:
+    # Not isinstance, since True is no size.
+    return len(told) <= _AXES and all(type(n) is int and n >= 0 for n in told)
 
 
 def _numbers(value: Any) -> Reply:
