@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from withstand import WithstandError
 from withstand._errors import OperationError
 from withstand.cli._main import app
 from withstand.evidence.log import Log
-from withstand.monitor import Alerts, Monitor, Observation, Observations, Store, figures
+from withstand.monitor import Alert, Alerts, Monitor, Observation, Observations, Store, figures
 from withstand.monitor.serve import Port
 
 SLOS: dict[str, Any] = {
@@ -218,6 +219,37 @@ def test_a_store_without_room_does_not_end_the_watch(
     monkeypatch.setattr(one, "step", full)
     one.run(stop)
     assert [record.getMessage() for record in caplog.records] == ["no room"] * 3
+
+
+def test_the_end_of_an_old_alert_is_told_however_many_newer_ones_have_ended(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    with hook() as taken:
+        one = watching(
+            tmp_path, clock, slos={}, coverage="c.json", receivers={"ops": {"webhook": taken.url}}
+        )
+        (tmp_path / "c.json").write_text("{")
+        assert names(one.step().fired) == ["WithstandNoData ticket"]
+        assert one.receivers.deliver() == 1
+        with one.store.writing() as file:
+            file.executemany(
+                "INSERT INTO alerts VALUES (?, ?, ?, '', ?)",
+                [
+                    (alert.fingerprint, alert.starts, alert.ends, json.dumps(asdict(alert)))
+                    for alert in (
+                        Alert(
+                            labels={"alertname": "WithstandCampaign", "campaign": str(n)},
+                            starts=clock.now + 1, ends=clock.now + 2, suppressed="x",
+                        )
+                        for n in range(1000)
+                    )
+                ],
+            )  # fmt: skip
+        clock.now += 10
+        (tmp_path / "c.json").unlink()
+        assert names(one.step().resolved) == ["WithstandNoData ticket"]
+        assert one.receivers.deliver() == 1
 
 
 def test_two_monitors_of_one_store_fire_once(tmp_path: Path) -> None:

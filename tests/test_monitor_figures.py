@@ -219,13 +219,54 @@ def test_figures_in_files_are_taken_when_they_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["[]", "{", '{"tests": 3}', '{"tests": 1, "robustness": 2}', '{"tests": 1.5}']
-)
+    "told",
+    [
+        "[]", "{", '{"tests": 3}', '{"tests": 1, "robustness": 2}', '{"tests": 1.5}',
+        "[" * 100_000,
+    ],
+)  # fmt: skip
 def test_a_file_that_is_none_is_one_line(tmp_path: Path, told: str) -> None:
     (tmp_path / "robustness-coverage.json").write_text(told)
     with pytest.raises(WithstandError, match=r"cannot be read .*; write it anew") as caught:
         list(reported(MonitorConfig(), tmp_path, NOW))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [("n", "NaN"), ("n", "Infinity"), ("value", "-Infinity"), ("low", "1" + "0" * 400)],
+)
+def test_a_report_without_finite_figures_is_one_line(tmp_path: Path, key: str, wrong: str) -> None:
+    for name in ("b.json", "a.json"):
+        report(tmp_path, name, clean=(0.9, 0.8, 0.95), robust=(0.2, 0.1, 0.3))
+    told = json.loads((tmp_path / "a.json").read_text())
+    told["robust_accuracy"][key] = "WRONG"
+    (tmp_path / "a.json").write_text(json.dumps(told).replace('"WRONG"', wrong))
+    config = MonitorConfig.model_validate({"degradation": {"before": "b.json", "after": "a.json"}})
+    with pytest.raises(WithstandError, match=r"a\.json cannot be read \(robust_accuracy has"):
+        list(reported(config, tmp_path, NOW))
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, seen = tmp_path / "robustness-coverage.json", Observations(Store(tmp_path / "store"))
+    place.write_text('{"tests": 40, "robustness": 10}')
+    loads = json.loads
+
+    def replaced(content: bytes) -> Any:
+        new = tmp_path / "new"
+        new.write_text('{"tests": 40, "robustness": 20}')
+        new.replace(place)
+        return loads(content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("withstand.monitor._reports.json.loads", replaced)
+        found = list(reported(MonitorConfig(), tmp_path, NOW))
+    assert [one.value for one in found] == [0.25]
+    seen.add(found)
+    assert seen.add(reported(MonitorConfig(), tmp_path, NOW + 1)) == 1
+    assert [one.value for one in seen.of("M10")] == [0.25, 0.5]
 
 
 def test_no_tests_are_no_coverage(tmp_path: Path) -> None:

@@ -824,6 +824,49 @@ def test_a_watch_begins_one_campaign_after_the_other_and_tells_why_it_cannot(
     assert said == ["outside the windows"]
 
 
+@pytest.mark.parametrize("text", ["garbage{ 1 2 3", "withstand_requests_total 1\n"])
+def test_figures_that_cannot_be_read_end_a_campaign(text: str) -> None:
+    class Odd:
+        def status(self) -> dict[str, Any]:
+            return {}
+
+        def metrics(self) -> str:
+            return text
+
+    assert "no form that is known" in Impact(Odd(), parsed(safety={}).safety).why()
+
+
+def test_a_mistake_in_the_configuration_ends_no_watch_that_has_run(tmp_path: Path) -> None:
+    runs, now, wrong = Runs(Store(tmp_path)), [1000.0], [1500.0, 1800.0]
+    said: list[str] = []
+
+    class Once:
+        """A campaign whose file is being written for a while."""
+
+        def run(self) -> list[Run]:
+            if wrong[0] <= now[0] < wrong[1]:
+                raise ConfigError("half a file")
+            new = Run(id=f"r{now[0]:g}", target="t", attack="a", began=now[0], state="done")
+            runs.put(new)
+            return [new]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 10 * seconds
+
+    def watched() -> list[Run]:
+        return watch(
+            Once, runs, 500.0, ended=lambda: now[0] > 2000, told=said.append,  # type: ignore[arg-type]
+            sleep=sleep, wall=lambda: now[0],
+        )  # fmt: skip
+
+    assert [run.began for run in watched()] == [1000, 1800]
+    assert said == ["half a file"]
+    now[0], wrong[:] = 0.0, [0.0, 5000.0]
+    runs = Runs(Store(tmp_path / "new"))
+    with pytest.raises(ConfigError, match="half a file"):
+        watched()
+
+
 # The command line
 
 

@@ -120,10 +120,9 @@ class Monitor:
         holding += [attacking(one, now) for one in open_ones]
         fired, resolved = settle(self.alerts, holding, now)
         self._detected(open_ones, now)
-        recent = [one for one in self.alerts.all(open=False) if (one.ends or 0.0) > now - _DAY]
         silences = self._silences.all(now - _DAY)
         self.receivers.put(
-            [*self.alerts.all(open=True, last=100_000), *recent], now,
+            [*self.alerts.all(open=True, last=100_000), *self.alerts.ended(now - _DAY)], now,
             silenced=lambda alert: any(one.covers(alert, now) for one in silences),
         )  # fmt: skip
         self._tidy(now)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,22 +21,22 @@ def reported(config: MonitorConfig, folder: Path, now: float) -> Iterator[Observ
     Raises OperationError for a file that is none of its kind.
     """
     coverage = folder / config.coverage
-    told = _read(coverage)
-    if told is not None:
+    found = _read(coverage)
+    if found is not None:
+        told, source = found
         tests, robustness = _whole(coverage, told, "tests"), _whole(coverage, told, "robustness")
         if not 0 <= robustness <= tests:
             raise _wrong(coverage, f"{robustness} robustness tests of {tests}")
         value = robustness / tests if tests else None
-        yield Observation(
-            sli="M10", wall=now, source=_source(coverage), value=value, labels={"n": str(tests)}
-        )
+        yield Observation(sli="M10", wall=now, source=source, value=value, labels={"n": str(tests)})
     if config.degradation is None:
         return
     paths = folder / config.degradation.before, folder / config.degradation.after
-    before, after = (_read(path) for path in paths)
-    if before is None or after is None:
+    first, second = (_read(path) for path in paths)
+    if first is None or second is None:
         return
-    source = "+".join(_source(path) for path in paths)
+    (before, one_source), (after, other_source) = first, second
+    source = f"{one_source}+{other_source}"
     for of in ("clean_accuracy", "robust_accuracy"):
         one, two = _figure(paths[0], before, of), _figure(paths[1], after, of)
         # Of two reports nothing is known of how they go together: the widest interval there is.
@@ -47,16 +49,22 @@ def reported(config: MonitorConfig, folder: Path, now: float) -> Iterator[Observ
         )  # fmt: skip
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> tuple[dict[str, Any], str] | None:
+    """What a file says, and which state of it that is; None where there is no file."""
     try:
-        found = json.loads(path.read_bytes())
+        # Of one opened file: another one may take its place in between.
+        with path.open("rb") as file:
+            content, changed = file.read(), os.fstat(file.fileno()).st_mtime_ns
+        found = json.loads(content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _wrong(path, one_line(error)) from None
     if not isinstance(found, dict):
         raise _wrong(path, "no JSON object")
-    return found
+    # The time too: a file that is as it was before is news if it was something else in between.
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return found, f"{path.name}:{digest}:{changed}"
 
 
 def _whole(path: Path, told: dict[str, Any], name: str) -> int:
@@ -69,15 +77,12 @@ def _whole(path: Path, told: dict[str, Any], name: str) -> int:
 def _figure(path: Path, told: dict[str, Any], name: str) -> dict[str, float]:
     found = told.get(name)
     try:
-        return {key: float(found[key]) for key in ("value", "low", "high", "n")}  # type: ignore[index]
-    except (TypeError, KeyError, ValueError):
+        figure = {key: float(found[key]) for key in ("value", "low", "high", "n")}  # type: ignore[index]
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise _wrong(path, f"{name} has no value, low, high and n") from None
-
-
-def _source(path: Path) -> str:
-    # The time too: a file that is as it was before is news if it was something else in between.
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return f"{path.name}:{digest}:{path.stat().st_mtime_ns}"
+    if not all(math.isfinite(one) for one in figure.values()):
+        raise _wrong(path, f"{name} has a figure that is not finite")
+    return figure
 
 
 def _wrong(path: Path, why: str) -> OperationError:

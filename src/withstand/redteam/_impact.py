@@ -46,6 +46,8 @@ class Impact:
             status, figures = self._guard.status(), _figures(self._guard.metrics())
         except OperationError as error:
             return f"the guard does not tell how it is: {error}"
+        except (ValueError, KeyError):
+            return "the guard tells how it is in no form that is known"
         self._at = now
         if status.get("killed"):
             return "the guard's inspection is switched off"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .._errors import OperationError
+from .._errors import OperationError, WithstandError
 from ._campaign import Campaign
 from ._runs import Run, Runs
 
@@ -25,7 +25,8 @@ def watch(
     """Run a campaign every so many seconds until `ended`, and return the runs of all of them.
 
     opened: reads configuration and scope anew for each one, so that a scope that is withdrawn
-    counts. Where one may not begin, the reason is told once, and it is tried again.
+    counts. Where one may not begin, the reason is told once, and it is tried again; a mistake in
+    the configuration is raised before the first one has run, and told like that afterwards.
     """
     found: list[Run] = []
     last = ""
@@ -36,7 +37,10 @@ def watch(
             try:
                 found += opened().run()
                 last = ""
-            except OperationError as error:
+            except WithstandError as error:
+                # Somebody may be in the middle of writing a file of a service that has run well.
+                if not found and not isinstance(error, OperationError):
+                    raise
                 if str(error) != last:
                     told(str(error))
                 last = str(error)

@@ -120,6 +120,11 @@ class Alerts:
         )
         return [_alert(row["told"]) for row in rows]
 
+    def ended(self, since: float) -> list[Alert]:
+        """Those that have ended after a time (seconds since 1970), however many they are."""
+        rows = self._store.rows("SELECT told FROM alerts WHERE ends > ?", (since,))
+        return [_alert(row["told"]) for row in rows]
+
     def put_campaign(self, campaign: Campaign) -> None:
         """Write down how a campaign is by now."""
         with self._store.writing() as file:

@@ -59,7 +59,9 @@ class Audit:
 
     def last(self, count: int = 1000, *, about: str | None = None) -> list[Act]:
         """The newest actions, newest first."""
-        rows = self._store.rows("SELECT told FROM audit ORDER BY seq DESC")
+        rows = self._store.rows(
+            "SELECT told FROM audit ORDER BY seq DESC LIMIT ?", (count if about is None else -1,)
+        )
         found = (Act(**json.loads(row["told"])) for row in rows)
         return [act for act in found if about in (None, act.about)][:count]
 
