@@ -24,6 +24,7 @@ from withstand._errors import EvidenceError
 from withstand.cli._main import app
 from withstand.evidence.log import (
     Break,
+    BusyError,
     Head,
     Log,
     Signer,
@@ -38,6 +39,7 @@ from withstand.evidence.log import (
     read_checkpoints,
     verify,
 )
+from withstand.evidence.log._record import encode
 
 MASTER = bytes(range(32))
 
@@ -157,6 +159,7 @@ def test_a_garbled_tail_is_kept_aside_and_told(tmp_path: Path) -> None:
     assert boot.content["torn_bytes"] == len(content) - begin
     (torn,) = folder.glob("*.torn")
     assert torn.read_bytes() == content[begin:]
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (folder, torn)} == {0o700, 0o600}
     found = verify(folder)
     assert (found.unclean, found.faults) == (1, ())
 
@@ -216,6 +219,34 @@ def test_a_change_is_named(tmp_path: Path, change: str) -> None:
     named = 7 if change == "repeated" else 6
     (fault,) = verify(folder).faults
     assert fault.startswith(f"record {named} (00000001.log, byte")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [("gap", '{"dropped":"many"}'), ("gap", '{"dropped":[]}'), ("purged", "{}"),
+     ("purged", '{"segments":[7]}'), ("erased", '{"inputs":3}'), ("erased", '{"inputs":[{}]}'),
+     ("decision", '["no fields"]')],
+)  # fmt: skip
+def test_a_forged_record_is_a_fault_and_no_crash(tmp_path: Path, kind: str, content: str) -> None:
+    folder = written(tmp_path / "log", 2)
+    head = verify(folder).head
+    line, _ = encode(
+        head, wall=time.time(), mono=time.monotonic(), boot="00", kind=kind,
+        content=content.encode(),
+    )  # fmt: skip
+    with last(folder).open("ab") as file:
+        file.write(line)
+    (fault,) = verify(folder).faults
+    assert fault.startswith(f"record {head.seq + 1}")
+
+
+def test_an_input_that_no_vault_could_have_is_a_fault(tmp_path: Path) -> None:
+    with Log(tmp_path / "log") as log:
+        log.append({"input": "../../etc/passwd"})
+    vault = Vault(tmp_path / "vault", MASTER)
+    (fault,) = verify(tmp_path / "log", vault=vault).faults
+    vault.close()
+    assert fault.endswith("it is no reference of an input")
 
 
 def test_every_single_bit_counts(tmp_path: Path) -> None:
@@ -291,6 +322,58 @@ def test_a_log_that_cannot_be_ended_says_so(
     log.append({"number": 1})
     with pytest.raises(EvidenceError, match=r"2 records could not be written \(Input/output error"):
         log.close()
+
+
+def test_a_segment_that_cannot_be_begun_costs_nobody_else_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_log, "_RETRY", 0.01)
+    real, others = Log._open, list[int]()
+
+    def failing(log: Log, number: int) -> None:
+        if len(others) < 2:
+            # It gets the number that was just let go of.
+            others.append(os.open(tmp_path / "lock", os.O_RDONLY))
+            raise OSError(errno.ENFILE, "Too many open files in system")
+        real(log, number)
+
+    with Log(tmp_path, segment_bytes=1) as log:
+        assert log.flush()
+        monkeypatch.setattr(Log, "_open", failing)
+        assert log.append({"number": 0})
+        assert log.flush()
+    assert len(set(others)) == 2
+    for other in others:
+        os.close(other)
+    assert numbers(tmp_path) == [0]
+    assert not verify(tmp_path).faults
+
+
+def test_what_a_slow_disk_writes_after_the_end_goes_to_the_log_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(tmp_path / "log")
+    assert log.flush()
+    awake, real = threading.Event(), _log._write
+
+    def slow(file: int, content: bytes) -> None:
+        awake.wait(10)
+        real(file, content)
+
+    monkeypatch.setattr(_log, "_write", slow)
+    log.append({"number": 0})
+    with pytest.raises(EvidenceError, match="the disk is too slow"):
+        log.close(timeout=0.05)
+    others = [os.open(tmp_path / f"other{n}", os.O_CREAT | os.O_RDWR) for n in range(3)]
+    with pytest.raises(BusyError):
+        Log(tmp_path / "log")
+    awake.set()
+    log._thread.join(10)
+    for other in others:
+        assert os.fstat(other).st_size == 0
+        os.close(other)
+    assert numbers(tmp_path / "log") == [0]
+    Log(tmp_path / "log").close()
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class Log:
             os.close(self._lock)
             raise
         self._queue.append(_now("boot", found))
-        self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="evidence", daemon=True)
         self._thread.start()
 
     @property
@@ -166,9 +166,6 @@ class Log:
             self._signal.notify_all()
         self._thread.join(timeout)
         left = self.counts
-        if self._file is not None:
-            os.close(self._file)
-        os.close(self._lock)
         if left.waiting:
             raise EvidenceError(
                 f"evidence {self.folder}: {left.waiting} records could not be written "
@@ -188,7 +185,7 @@ class Log:
 
     def _locked(self) -> int:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
             raise EvidenceError(
@@ -236,16 +233,34 @@ class Log:
             rest = file.read()
             digest = hashlib.sha256(rest).hexdigest()
             kept = self.folder / f"{torn.segment.stem}-{self.boot[:8]}.torn"
-            kept.write_bytes(rest)
+            with open(os.open(kept, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as copy:
+                copy.write(rest)
+                copy.flush()
+                os.fsync(copy.fileno())
             file.truncate(torn.begin)
             os.fsync(file.fileno())
         return {"clean": False, "torn_bytes": len(rest), "torn_sha256": digest}
 
     def _open(self, number: int) -> None:
         path = self.folder / name_of(number)
-        self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-        self._number, self._size = number, os.fstat(self._file).st_size
+        file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        self._file, self._number, self._size = file, number, os.fstat(file).st_size
         sync_folder(self.folder)
+
+    def _shut(self) -> None:
+        # Forgotten first: the number of a closed file may be another one's a moment later.
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                os.close(file)
+
+    def _work(self) -> None:
+        """What the thread does; it alone closes what it writes to, however late it comes to it."""
+        try:
+            self._run()
+        finally:
+            self._shut()
+            os.close(self._lock)
 
     def _run(self) -> None:
         while group := self._next():
@@ -294,7 +309,7 @@ class Log:
         elif self._size >= self._segment_bytes or (
             self._size and not 0 <= group[0].wall - self._began < self._segment_seconds
         ):
-            os.close(self._file)
+            self._shut()
             self._open(self._number + 1)
         assert self._file is not None
         if not self._size:
@@ -316,9 +331,7 @@ class Log:
             _write(self._file, content)
             os.fdatasync(self._file)
         except OSError:
-            with suppress(OSError):
-                os.close(self._file)
-            self._file = None
+            self._shut()
             raise
         self._head, self._told_gap = head, lost
         self._size += len(content)

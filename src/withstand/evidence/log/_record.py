@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, NamedTuple
 
 from ..._errors import EvidenceError
@@ -23,7 +24,16 @@ MOST_BYTES = 65_536
 
 KIND = re.compile(r"[a-z_]{1,32}")
 _TAIL = re.compile(rb',"hash":"([0-9a-f]{64})"}\n\Z')
-_FIELDS = {"seq", "wall", "mono", "boot", "kind", "prev", "content", "hash"}
+_FIELDS: dict[str, type | UnionType] = {
+    "seq": int,
+    "wall": int | float,
+    "mono": int | float,
+    "boot": str,
+    "kind": str,
+    "prev": str,
+    "content": dict,
+    "hash": str,
+}
 _PLAIN = 0 if orjson is None else orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -108,6 +118,10 @@ def decode(line: bytes) -> Record:
     if found != tail[1].decode():
         raise ValueError("its hash is not that of its content")
     told = json.loads(line)
-    if not isinstance(told, dict) or set(told) != _FIELDS:
+    if (
+        not isinstance(told, dict)
+        or set(told) != set(_FIELDS)
+        or not all(isinstance(told[name], kind) for name, kind in _FIELDS.items())
+    ):
         raise ValueError("its fields are not those of a record")
     return Record(**told)

@@ -138,6 +138,8 @@ class Vault:
 
     def fault(self, reference: str) -> str:
         """What is wrong with an input that was not erased, or nothing."""
+        if not _REFERENCE.fullmatch(reference):
+            return "it is no reference of an input"
         kept = self._kept(reference)
         return "" if kept is None else self._sealed(reference, kept)[1]
 

@@ -59,17 +59,21 @@ def verify(
             break
         record = place.record
         head = Head(record.seq, record.hash)
-        if record.kind == "boot":
-            boots += 1
-            unclean += not record.content.get("clean", True)
-        elif record.kind == "gap":
-            lost += sum(int(n) for n in record.content.values())
-        elif record.kind == "purged":
-            told_purged |= {(seq, digest) for _, seq, digest in record.content["segments"]}
-        elif record.kind == "erased":
-            erased |= set(record.content["inputs"])
-        elif isinstance(reference := record.content.get("input"), str):
-            named[reference] = record.seq
+        try:
+            if record.kind == "boot":
+                boots += 1
+                unclean += not record.content.get("clean", True)
+            elif record.kind == "gap":
+                lost += sum(int(n) for n in record.content.values())
+            elif record.kind == "purged":
+                told_purged |= {(seq, digest) for _, seq, digest in record.content["segments"]}
+            elif record.kind == "erased":
+                erased |= set(record.content["inputs"])
+            elif isinstance(reference := record.content.get("input"), str):
+                named[reference] = record.seq
+        except (KeyError, TypeError, ValueError):
+            # Its hash fits: somebody has made it who knows how, but not all of it.
+            faults.append(f"record {record.seq}: no {record.kind} was ever told like that")
         if record.boot == boot and record.mono < last:
             faults.append(f"record {record.seq}: it was made before the one that it follows")
         boot, last = record.boot, record.mono
