@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ._differentiable import Differentiable
+from ._thin import thin_gradients
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def held_modules(*parts: object) -> Iterator[None]:
     wanted = [(p, p.requires_grad) for net in nets for p in net.parameters()]
     buffers = [(b, b.detach().clone()) for net in nets for b in net.buffers()]
     devices = {p.device for p, _ in (*wanted, *buffers) if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)):
+    with torch.random.fork_rng(devices=list(devices)), thin_gradients(nets):
         try:
             for net in nets:
                 net.eval()
