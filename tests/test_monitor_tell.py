@@ -187,6 +187,12 @@ def test_a_receiver_that_does_not_answer_is_given_up_in_time() -> None:
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+def test_a_name_that_is_none_is_not_reached(host: str) -> None:
+    with pytest.raises(OperationError, match="was not reached"):
+        post(f"http://{host}/", b"", {})
+
+
 def test_an_alertmanager_is_told_again_while_it_holds(tmp_path: Path) -> None:
     clock = Clock()
     with hook() as taken:

@@ -44,7 +44,7 @@ def post(
             connection.request("POST", target, body, told)
             answer = connection.getresponse()
             answer.read(65_536)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, UnicodeError) as error:  # The last of names that are none.
         why = getattr(error, "strerror", None) or type(error).__name__
         raise OperationError(f"{name} was not reached ({why}); see that it runs") from None
     if not 200 <= answer.status < 300:
