@@ -26,6 +26,8 @@ _FIRST = {"l2": 0.3, "l1": 2.0}
 _LEAST, _MOST = 1e-6, 1e12
 # The ending: the nearest example once more, turns of it, then cuts, the first of the widest share.
 _ENDING, _CUTS, _WIDEST = 7, 3, 0.01
+# Turns pay longer where the ball is round.
+_LONGEST = {"l2": 12, "l1": _ENDING}
 # Turns aim a little beyond the linear boundary, which most real ones bend away from.
 _AIM = 1.005
 
@@ -53,9 +55,10 @@ class ALMA(Attack):
     difference of logits ratio. The multiplier is a moving average of P2's slope, and rho grows by a
     fifth every 10 steps without a success or a drop of the ratio to 95 %. Averages take 1 - 50 /
     steps of their past, at least 0.6. Where this differs from the paper: the ratio's gradient is
-    blended over all rival classes, less and less along a cosine; and the last 7 steps turn the
-    nearest example half-way towards the nearest point of the boundary, linear as it looks from
-    there, and bisect what is left of the way from x. 1 forward + 1 backward a step.
+    blended over all rival classes, less and less along a cosine; and the last 7 steps, of 300 in
+    L2 the last 12, turn the nearest example half-way towards the nearest point of the boundary,
+    linear as it looks from there, and bisect what is left of the way from x. 1 forward + 1 backward
+    a step.
     """
 
     steps: int = 300
@@ -81,7 +84,7 @@ class ALMA(Attack):
         )
 
     def query(self, problem: Problem, state: _State) -> Query:
-        temperature = (1 + torch.cos(pi * (state.step / self._descent).clamp_max(1))) / 2
+        temperature = (1 + torch.cos(pi * (state.step / self._descent(problem)).clamp_max(1))) / 2
         objective = partial(loss, "dlr", problem, temperature=temperature)
         return Query(state.points, state.step < self.steps, objective)
 
@@ -116,7 +119,9 @@ class ALMA(Attack):
         free = torch.where(slope > 0, state.points > problem.lower, state.points < problem.upper)
         size = length(torch.where(free, slope, 0.0), problem.norm).clamp_min(1e-12)
         rate = torch.where(begun, state.rate, _FIRST[problem.norm] / size)
-        since = torch.where(found < 0, 0, state.step - found) / (self._descent - found).clamp_min(1)
+        since = torch.where(found < 0, 0, state.step - found) / (
+            self._descent(problem) - found
+        ).clamp_min(1)
         # In float64 because kernels round powers differently at the end of a batch.
         falling = torch.pow(0.01, since.double()).float()
         square = torch.lerp(slope.square(), state.square, alpha)
@@ -130,11 +135,12 @@ class ALMA(Attack):
         # Without an example there is nothing to end with.
         left = torch.where(best.isfinite(), self.steps - 1 - state.step, self.steps)
         gap = torch.where(left < _CUTS, state.gap / 2, state.gap)
-        if bool((left <= self._ending).any()):
+        ending = self._ending(problem)
+        if bool((left <= ending).any()):
             turned, cut = _turned(problem, seen), torch.lerp(nearest, problem.x, column(gap))
-            points = torch.where(column(left <= self._ending), nearest, points)
-            points = torch.where(column(left < self._ending), turned, points)
-            points = torch.where(column(left <= min(_CUTS, self._ending)), cut, points)
+            points = torch.where(column(left <= ending), nearest, points)
+            points = torch.where(column(left < ending), turned, points)
+            points = torch.where(column(left <= min(_CUTS, ending)), cut, points)
         return _State(
             points=torch.clamp(points, problem.lower, problem.upper),
             nearest=nearest,
@@ -150,13 +156,12 @@ class ALMA(Attack):
             step=state.step + 1,
         )
 
-    @property
-    def _ending(self) -> int:
-        return min(_ENDING, self.steps // 10)
+    def _ending(self, problem: Problem) -> int:
+        longest = min(_LONGEST[problem.norm], max(_ENDING, self.steps // 25))
+        return min(longest, self.steps // 10)
 
-    @property
-    def _descent(self) -> int:
-        return self.steps - self._ending
+    def _descent(self, problem: Problem) -> int:
+        return self.steps - self._ending(problem)
 
 
 def _turned(problem: Problem, seen: Seen) -> Tensor:
