@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from .._errors import OperationError
 from ._files import put
@@ -20,6 +20,7 @@ from ._files import put
 _PROGRAM = "import sys; from withstand.cli import main; sys.argv[0] = 'withstand'; main()"
 # Children whose end is taken note of, so that none stays behind as a zombie.
 _STARTED: list[subprocess.Popen[bytes]] = []
+_LOOKS = 100
 _RUNNER = "import sys; from withstand.respond._job import run; run(sys.argv[1])"
 
 
@@ -92,7 +93,8 @@ class Job:
     def _held(self) -> bool:
         with (self.folder / ".lock").open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Shared, so that two who look at once do not take each other for the job.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
             return False
@@ -103,9 +105,7 @@ def run(place: str) -> None:
     folder = Path(place)
     told: dict[str, Any] = json.loads((folder / "job.json").read_text())
     with (folder / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             return
         put(folder / "pid", str(os.getpid()))
         done = _codes(folder)
@@ -124,6 +124,17 @@ def run(place: str) -> None:
                 )
             done.append(ended.returncode)
             put(folder / "codes.json", json.dumps(done))
+
+
+def _locked(lock: TextIO) -> bool:
+    """Whether the lock was free: whoever looks whether the job runs holds it for a moment, too."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.01)
+    return False
 
 
 def _codes(folder: Path) -> list[int]:
