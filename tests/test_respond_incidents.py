@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,37 @@ def alert(folder: Path, **told: Any) -> Alert:
     made = Alert(**{"labels": LABELS, "starts": time.time(), **told})
     Alerts(Store(folder / "withstand-monitor")).fire(made)
     return made
+
+
+def test_an_old_incident_is_seen_to_however_many_have_been_resolved_since(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    fired = attacked(tmp_path)
+    responder = Responder(path)
+    (first,) = responder.step()
+    store = Store(tmp_path / "withstand-monitor")
+    made = Incidents(store)
+    with store.writing() as file:
+        for _ in range(1001):
+            made._opened(file, "another", "ticket", {"state": "resolved"})
+    assert [one.id for one in made.unresolved()] == [first.id]
+    over(tmp_path, fired)
+    responder.step()
+    assert made.get(first.id).state == "mitigated"
+
+
+def test_a_flood_of_alerts_hides_none(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    first = attacked(tmp_path)
+    later = [
+        replace(first, labels={"alertname": "A", "n": str(n)}, starts=first.starts + n, campaign="")
+        for n in range(1, 1002)
+    ]
+    with Store(tmp_path / "withstand-monitor").writing() as file:
+        file.executemany(
+            "INSERT INTO alerts VALUES (?, ?, NULL, '', ?)",
+            [(one.fingerprint, one.starts, json.dumps(asdict(one))) for one in later],
+        )
+    assert [one.campaign for one in Responder(path).step()] == [first.campaign]
 
 
 def test_every_alert_is_in_one_incident_and_a_campaign_has_one(tmp_path: Path) -> None:

@@ -184,6 +184,13 @@ class Incidents:
         )
         return [_incident(row["told"]) for row in rows]
 
+    def unresolved(self) -> list[Incident]:
+        """All that somebody still has to do with, newest first, however many have come since."""
+        rows = self._store.rows(
+            "SELECT told FROM incidents WHERE state != 'resolved' ORDER BY id DESC"
+        )
+        return [_incident(row["told"]) for row in rows]
+
     def change(self, identity: int, **told: Any) -> Incident:
         """Write down some fields anew."""
         with self._store.writing() as file:

@@ -17,6 +17,9 @@ from ._trail import first_record
 WHO = "responder"
 """What the responder is called on timelines and in the audit."""
 
+# Of those that fire: a flood of them must not hide what came first.
+_ALERTS = 100_000
+
 
 class Responder:
     """Works through alerts and incidents, a pass at a time; any number of them beside each other.
@@ -38,11 +41,10 @@ class Responder:
     def step(self) -> list[Incident]:
         """One pass: take firing alerts, begin and go on with runbooks; the incidents now new."""
         new = self._take()
-        for incident in self.desk.incidents.all():
-            if incident.state != "resolved":
-                self._begin(incident)
-                go_on(self.desk, incident.id, who=WHO, tell=self._tell)
-                self._look(self.desk.incidents.get(incident.id))
+        for incident in self.desk.incidents.unresolved():
+            self._begin(incident)
+            go_on(self.desk, incident.id, who=WHO, tell=self._tell)
+            self._look(self.desk.incidents.get(incident.id))
         return new
 
     def run(self, ended: Callable[[], bool], *, told: Callable[[str], None]) -> None:
@@ -65,7 +67,7 @@ class Responder:
         """An incident for every alert that fires and is not explained by an experiment."""
         found = []
         # Oldest first, so that an incident is opened by what came first.
-        for alert in reversed(self.desk.alerts.all(open=True)):
+        for alert in reversed(self.desk.alerts.all(open=True, last=_ALERTS)):
             if alert.suppressed or not self._wanted(alert):
                 continue
             taken = self.desk.incidents.take(alert, self._group(alert), _title(alert), WHO)
@@ -77,8 +79,9 @@ class Responder:
         """Whether an alert opens an incident; one about a campaign joins that of the campaign."""
         if alert.severity == "page" or self.desk.config.respond.tickets:
             return True
-        return any(one.state != "resolved" and one.campaign == alert.campaign != ""
-                   for one in self.desk.incidents.all())  # fmt: skip
+        return bool(alert.campaign) and any(
+            one.campaign == alert.campaign for one in self.desk.incidents.unresolved()
+        )
 
     def _group(self, alert: Alert) -> str:
         if alert.campaign:

@@ -26,7 +26,7 @@ def oncall(site: Site, ask: Ask) -> Page:
         "here": "oncall",
         "groups": grouped(site),
         "suppressed": [one for one in site.alerts.all(open=True) if one.suppressed],
-        "incidents": [one for one in site.incidents.all() if one.state != "resolved"],
+        "incidents": site.incidents.unresolved(),
         "chart": traffic([(one.wall, one.decision) for one in rows], since, until),
         "counts": Counter(one.decision for one in rows),
         "asked": len(rows),
