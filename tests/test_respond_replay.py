@@ -139,6 +139,13 @@ def test_a_replay_compares_then_and_now_and_proves_what_it_can(desk: Desk) -> No
     assert next(line for line in lines if line.startswith("| 3.0")).count("|") == 12
 
 
+@pytest.mark.parametrize("answer", ["9 * (x[:, :1] - 0.5)", "1 / (1 + np.exp(0.5 - x[:, :1]))"])
+def test_a_model_that_answers_with_one_number_has_two_classes(desk: Desk, answer: str) -> None:
+    models = desk.root / "models.py"
+    models.write_text(MODELS + f"\ndef now():\n    return FunctionModel(lambda x: {answer})\n")
+    assert [one.now["now"] for one in replay(desk, 1).inputs] == [0, 0, 0, 1]
+
+
 def test_parity_tells_what_was_changed_since_the_guard_saw_it(tmp_path: Path) -> None:
     from guarding import Model
     from serving import Running, serving

@@ -221,22 +221,19 @@ class _Beside(NamedTuple):
 def _models(desk: Desk) -> dict[str, Callable[[Array], NDArray[Any]]]:
     import torch
 
-    from ..models import load_model
+    from ..models import adapt, load_model
 
     def labels(spec: Any) -> Callable[[Array], NDArray[Any]]:
         model = load_model(spec, desk.root)
 
         def ask(x: Array) -> NDArray[Any]:
-            found = []
+            parts = torch.split(torch.from_numpy(x), _CHUNK)
             with model.held(), torch.no_grad():
-                for begin in range(0, len(x), _CHUNK):
-                    rows = torch.from_numpy(x[begin : begin + _CHUNK])
-                    told = (
-                        model.labels(rows) if model.access == "labels"
-                        else model.scores(rows).argmax(1)
-                    )  # fmt: skip
-                    found.append(told.cpu().numpy())
-            return np.concatenate(found)
+                # One number for each input is two classes, as an evaluation has them.
+                told = (
+                    model if model.access == "labels" else adapt(model, model.scores(parts[0]))[0]
+                )
+                return np.concatenate([told.labels(part).cpu().numpy() for part in parts])
 
         return ask
 
