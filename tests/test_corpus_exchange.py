@@ -300,6 +300,8 @@ def rewritten(old: str, new: str, name: str = "entries.jsonl") -> Any:
      (rewritten('"kind": "flagged"', '"kind": "own"'), "of kind 'own'"),
      (rewritten('"entries": 6', '"entries": 7', "manifest.json"), "6 entries of 7"),
      (rewritten('"entries.jsonl"', '"../entries.jsonl"', "manifest.json"), "has no file"),
+     (rewritten('"attack": "PGD"', '"attack": 5'), "an entry that is none"),
+     (rewritten('"model": "m"', '"model": 7'), "an entry that is none"),
      (rewritten('"format": 1', '"format": 9', "manifest.json"), "reads up to 1; update")],
 )  # fmt: skip
 def test_a_signature_is_no_leave_to_do_anything(tmp_path: Path, change: Any, words: str) -> None:

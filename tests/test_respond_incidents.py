@@ -73,6 +73,82 @@ def test_a_flood_of_alerts_hides_none(tmp_path: Path) -> None:
     assert [one.campaign for one in Responder(path).step()] == [first.campaign]
 
 
+def test_what_a_person_resolved_stays_so_whoever_looked_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from withstand.respond import _responder
+
+    path = configured(tmp_path)
+    fired = attacked(tmp_path)
+    responder = Responder(path)
+    responder.step()
+    over(tmp_path, fired)
+    written = _responder.recovered
+
+    def meanwhile(*given: Any) -> None:
+        written(*given)
+        resolve(Desk(path), 1, who="ann", why="a test")
+
+    monkeypatch.setattr(_responder, "recovered", meanwhile)
+    responder.step()
+    assert responder.desk.incidents.get(1).state == "resolved"
+
+
+def test_one_incident_that_cannot_be_worked_on_keeps_no_other_waiting(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    fired = attacked(tmp_path, "c1")
+    responder = Responder(path)
+    responder.step()
+    attacked(tmp_path, "c2")
+    (responder.desk.folder(2) / ".lock").mkdir()
+    over(tmp_path, fired)
+    with pytest.raises(WithstandError, match="lock cannot be opened"):
+        responder.step()
+    found = {one.campaign: one.state for one in responder.desk.incidents.all()}
+    assert found == {"c1": "mitigated", "c2": "open"}
+
+
+def test_who_joins_with_an_earlier_start_is_not_who_opened_it(tmp_path: Path) -> None:
+    from withstand.respond._run import first_alert
+
+    path = configured(tmp_path)
+    fired = attacked(tmp_path)
+    responder = Responder(path)
+    responder.step()
+    earlier = {**fired.labels, "alertname": "Earlier", "severity": "ticket"}
+    alert(tmp_path, labels=earlier, starts=fired.starts - 1000, campaign="c")
+    responder.step()
+    found = responder.desk.incidents.get(1)
+    assert len(found.alerts) == 2
+    assert first_alert(responder.desk, found) == replace(fired, annotations=fired.annotations)
+
+
+def test_a_long_past_of_incidents_is_not_read_for_one(tmp_path: Path) -> None:
+    store = Store(tmp_path / "m")
+    Incidents(store)
+    plan = store.rows("EXPLAIN QUERY PLAN SELECT told FROM timeline WHERE incident = 1")
+    assert "timeline_incident" in plan[0]["detail"]
+
+
+def test_a_postmortem_tells_what_ended_however_much_has_ended_since(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    fired = attacked(tmp_path)
+    responder = Responder(path)
+    responder.step()
+    over(tmp_path, fired)
+    later = [
+        replace(fired, labels={"alertname": "A", "n": str(n)}, starts=fired.starts + n,
+                ends=fired.starts + n + 1, campaign="")
+        for n in range(1, 1002)
+    ]  # fmt: skip
+    with responder.desk.store.writing() as file:
+        file.executemany(
+            "INSERT INTO alerts VALUES (?, ?, ?, '', ?)",
+            [(one.fingerprint, one.starts, one.ends, json.dumps(asdict(one))) for one in later],
+        )
+    assert "Campaign has ended" in postmortem(responder.desk, 1)
+
+
 def test_every_alert_is_in_one_incident_and_a_campaign_has_one(tmp_path: Path) -> None:
     path = configured(tmp_path)
     first = attacked(tmp_path)

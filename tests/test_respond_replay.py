@@ -203,6 +203,26 @@ def test_without_labelled_data_nothing_is_proven(desk: Desk) -> None:
     assert add_to_corpus(desk, desk.incidents.get(1)).proven == 0
 
 
+def test_nothing_is_proven_where_samples_of_two_classes_are_within_reach(desk: Desk) -> None:
+    samples = np.array([[0.3, 0.5, 0.5, 0.5], [0.6, 0.5, 0.5, 0.5]], np.float32)
+    np.savez(desk.root / "d.npz", x=samples, y=np.array([0, 1]))
+    found = replay(desk, 1).inputs
+    assert [(one.label, one.proven) for one in found[:2]] == [(0, False), (None, None)]
+
+
+def test_a_campaigns_inputs_are_found_with_an_index_as_without(tmp_path: Path) -> None:
+    from withstand.evidence.log._index import Index
+    from withstand.respond._trail import trail
+
+    kept(tmp_path, [{"fingerprint": "f1"}, {"key": "other", "fingerprint": "f1"}])
+    attacked(tmp_path, keys=("k1",))
+    campaign = Alerts(Store(tmp_path / "withstand-monitor")).campaign("c")
+    before = trail(tmp_path / "evidence", campaign)
+    Index(tmp_path / "evidence").update()
+    assert len(before) == 2
+    assert trail(tmp_path / "evidence", campaign) == before
+
+
 def test_without_recorded_inputs_there_is_nothing_to_replay(tmp_path: Path) -> None:
     path = configured(tmp_path)
     kept(tmp_path, [{"input_lost": "no room"}])

@@ -342,6 +342,17 @@ def test_nothing_is_done_about_what_is_resolved(tmp_path: Path, guard: FakeGuard
     assert guard.orders == []
 
 
+def test_what_was_waiting_when_it_was_resolved_is_not_done(
+    tmp_path: Path, guard: FakeGuard
+) -> None:
+    tell = {"name": "tell", "action": "notify", "with": {"to": "chat", "text": "x"}}
+    desk = opened(tmp_path, guard, {**tell, "approval": True})
+    run_runbook(desk, 1, "r", who="ann")
+    resolve(desk, 1, who="ann", why="a test")
+    assert approve(desk, 1, 1, who="bob").state == "skipped"
+    assert guard.told == []
+
+
 MISTAKES: dict[str, tuple[str, str]] = {
     "no yaml": ("a: [", "YAML error"),
     "no mapping": ("- a", "it is no mapping"),

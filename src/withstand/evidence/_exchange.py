@@ -164,6 +164,9 @@ def _entry(record: dict[str, Any], imported: str, folder: Path) -> Entry:
     try:
         origin = replace(known(Origin, record["origin"]), imported=imported)
         entry = known(Entry, {**record, "origin": origin})
+        texts = (entry.attack, entry.access, entry.digest, entry.verdict, origin.model, origin.data)
+        if not all(isinstance(one, str) for one in (*texts, origin.withstand, origin.time)):
+            raise TypeError
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorpusError(
             f"{folder} has an entry that is none ({type(error).__name__}); ask its sender"
@@ -181,6 +184,8 @@ def _exchange(raw: bytes, key: str) -> Exchange:
                 f"the exchange has format {told['format']}, withstand {__version__} reads up to "
                 f"{_FORMAT}; update it"
             )
+        if not isinstance(told["files"], dict):
+            raise TypeError
         digest = hashlib.sha256(raw).hexdigest()
         return known(Exchange, {**told, "digest": digest, "key": key})
     except (ValueError, KeyError, TypeError) as error:

@@ -99,8 +99,14 @@ class Desk:
         patience: seconds to wait for that. The lock is the system's, which lets go of it when its
         process dies.
         """
-        until = time.monotonic() + patience
-        with (self.folder(identity) / ".lock").open("w") as file:
+        until, place = time.monotonic() + patience, self.folder(identity) / ".lock"
+        try:
+            lock = place.open("w")
+        except OSError as error:
+            raise OperationError(
+                f"{place} cannot be opened ({error.strerror}); give it to who responds"
+            ) from None
+        with lock as file:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

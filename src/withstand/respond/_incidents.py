@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS incidents (
 CREATE TABLE IF NOT EXISTS timeline (
     id INTEGER PRIMARY KEY, incident INTEGER NOT NULL, wall REAL NOT NULL, told TEXT NOT NULL
 );
+CREATE INDEX IF NOT EXISTS timeline_incident ON timeline (incident);
+CREATE INDEX IF NOT EXISTS incidents_unresolved ON incidents (id) WHERE state != 'resolved';
 CREATE TABLE IF NOT EXISTS steps (
     incident INTEGER NOT NULL, number INTEGER NOT NULL, told TEXT NOT NULL,
     PRIMARY KEY (incident, number)
@@ -262,7 +264,11 @@ class Incidents:
         file.execute("INSERT OR REPLACE INTO incident_groups VALUES (?, ?)", (group, identity))
 
     def _changed(self, file: Connection, identity: int, told: dict[str, Any]) -> Incident:
-        found = replace(self.get(identity), **told)
+        found = self.get(identity)
+        if found.state == "resolved":
+            # A person's word stands against whoever looked before it was said.
+            told = {**told, "state": "resolved"}
+        found = replace(found, **told)
         self._put(file, found)
         return found
 

@@ -161,12 +161,11 @@ def _times(case: _Case) -> Iterable[str]:
 
 def _timeline(case: _Case) -> Iterable[str]:
     yield "## Timeline"
-    yield ""
-    yield "| when | who | what |"
-    yield "|---|---|---|"
+    yield from ("", "| when | who | what |", "|---|---|---|")
+    since = min((starts for _, starts in case.alerts), default=time.time())
     ended = [
         Entry(wall=one.ends, who="monitor", kind="alert", text=f"{one.name} has ended")
-        for one in case.desk.alerts.all(open=False)
+        for one in case.desk.alerts.ended(since - 1.0)
         if one.ends is not None and (one.fingerprint, one.starts) in case.alerts
     ]
     for entry in sorted((*case.timeline, *ended), key=lambda one: one.wall):

@@ -34,8 +34,8 @@ class Shown:
     model gives it. to_first: the distances (linf, l2) to the client's first recorded input.
     nearest: those to the nearest labelled sample; label, original and distance: the class of that
     sample, its digest and how far it is in the threat's norm, where that is within the threat's
-    region. proven: whether the class of then is another, None where nobody can say. wrong: the
-    models that get it wrong now, for the same reason.
+    region and no sample of another class is. proven: whether the class of then is another, None
+    where nobody can say. wrong: the models that get it wrong now, for the same reason.
     """
 
     seq: int
@@ -263,7 +263,9 @@ def _nearest(desk: Desk, x: Array) -> tuple[list[_Beside] | None, str]:
         measure = linf if region.norm == "linf" else l2
         best = int(measure.argmin())
         # Beyond rounding of float32, as servers and clients store it.
-        within = bool(measure[best] <= region.eps * (1 + 1e-5) + 1e-6)
+        among = data.y[measure <= region.eps * (1 + 1e-5) + 1e-6]
+        # Where samples of several classes are within reach, nobody can say which was meant.
+        within = bool(len(among)) and bool((among == among[0]).all())
         found.append(
             _Beside(
                 float(linf[best]), float(l2[best]), int(data.y[best]),

@@ -39,12 +39,20 @@ class Responder:
                 )
 
     def step(self) -> list[Incident]:
-        """One pass: take firing alerts, begin and go on with runbooks; the incidents now new."""
-        new = self._take()
+        """One pass: take firing alerts, begin and go on with runbooks; the incidents now new.
+
+        What goes wrong with one incident is raised when all the others have been seen to.
+        """
+        new, failed = self._take(), None
         for incident in self.desk.incidents.unresolved():
-            self._begin(incident)
-            go_on(self.desk, incident.id, who=WHO, tell=self._tell)
-            self._look(self.desk.incidents.get(incident.id))
+            try:
+                self._begin(incident)
+                go_on(self.desk, incident.id, who=WHO, tell=self._tell)
+                self._look(self.desk.incidents.get(incident.id))
+            except WithstandError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return new
 
     def run(self, ended: Callable[[], bool], *, told: Callable[[str], None]) -> None:

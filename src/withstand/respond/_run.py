@@ -138,10 +138,13 @@ def first_alert(desk: Desk, incident: Incident) -> Alert | None:
     """The alert that opened an incident, None where a person did."""
     for entry in desk.incidents.timeline(incident.id):
         if entry.kind == "alert":
-            return Alert(
+            found = Alert(
                 labels=entry.detail["labels"], annotations=entry.detail["annotations"],
                 starts=entry.wall, campaign=incident.campaign,
             )  # fmt: skip
+            # One that joins later may have begun earlier.
+            if found.fingerprint == incident.alerts[0]:
+                return found
     return None
 
 
@@ -167,6 +170,9 @@ def _advance(desk: Desk, identity: int, run: int, who: str, role: str, tell: Tel
         incident = desk.incidents.get(identity)
         if failed is not None:
             _end(desk, incident, step, who, role, "skipped", f"step {failed.number} has failed")
+            continue
+        if incident.state == "resolved":
+            _end(desk, incident, step, who, role, "skipped", "the incident is resolved")
             continue
         action = known.get(step.action)
         if action is not None and action.contains and is_over(desk, incident):

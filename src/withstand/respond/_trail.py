@@ -22,9 +22,8 @@ def trail(folder: Path, campaign: Campaign | None, *, margin: float = MARGIN) ->
         return []
     mine = part_of(campaign, margin=margin)
     since, until = campaign.first - margin, campaign.last + margin
-    key = campaign.keys[0] if len(campaign.keys) == 1 == campaign.clients else None
-    asked = Query(kind="decision", key=key, since=since, until=until)
-    found = indexed(folder, asked)
+    # An input of the campaign belongs to it whoever sent it, so that a key does not narrow it down.
+    found = indexed(folder, Query(kind="decision", since=since, until=until))
     return [record for record in (_read(folder) if found is None else found) if mine(record)]
 
 
