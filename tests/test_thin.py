@@ -51,6 +51,24 @@ def test_gradients_are_the_same_but_for_rounding(name: str) -> None:
         assert torch.equal(model.gradient(x[:2], total).gradient, found.gradient[:2])
 
 
+class _Named(nn.Module):
+    """Names what it gives to its first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(input=x).flatten(1)
+
+
+def test_a_convolution_that_is_called_by_name_is_left_alone() -> None:
+    model, x = TorchModel(_Named()), torch.rand(2, 1, 9, 9)
+    expected = model.gradient(x, total).gradient
+    with model.held():
+        assert torch.equal(model.gradient(x, total).gradient, expected)
+
+
 class _Told(nn.Module):
     """Tells whether the library is on where the gradient passes."""
 

@@ -40,10 +40,12 @@ class _Switch:
     def __init__(self) -> None:
         self.off = False
 
-    def watch(self, module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        (x,) = given
+    def watch(self, module: nn.Module, given: tuple[object, ...], out: object) -> None:
+        # Somebody's own kind of convolution may take and give what it likes.
+        x = given[0] if given else None
         if (
-            x.requires_grad and x.device.type == "cpu" and out.dtype == torch.float32
+            isinstance(x, Tensor) and isinstance(out, Tensor) and x.requires_grad
+            and x.device.type == "cpu" and out.dtype == torch.float32
             and torch.get_num_threads() == 1
         ):  # fmt: skip
             out.register_hook(self.away)  # type: ignore[no-untyped-call]
