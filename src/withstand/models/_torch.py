@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._errors import ModelError, answering
 from ..threat import Access, Box
+from ._freed import keep_freed
 from ._held import held_modules
 from ._protocol import Gradient, Objective
 
@@ -35,6 +36,7 @@ class TorchModel:
                 f"the net is a {type(net).__name__}; give a torch module, or wrap a function as "
                 "FunctionModel(function)"
             )
+        keep_freed()
         self.net = net
         self.domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
         self.preprocess = preprocess
@@ -100,8 +102,8 @@ class TorchModel:
             values = objective(scores)
             if not values.requires_grad:
                 return Gradient(scores.detach(), values.detach(), torch.zeros_like(x))
-            ones = torch.ones_like(values)
-            (grad,) = torch.autograd.grad(values, x, ones, allow_unused=True)
+            # A number has a gradient of its own; to be given one, torch would import a compiler.
+            (grad,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
         grad = torch.zeros_like(x) if grad is None else grad
         return Gradient(scores.detach(), values.detach(), grad)
 
