@@ -143,7 +143,7 @@ def test_quiet_is_quiet_and_imports_no_compiler_and_no_name_is_too_much_for_a_te
     assert "\x1b" not in done.stdout
     imported = (project / "imported").read_text().splitlines()
     assert "torch" in imported
-    assert "torch._dynamo" not in imported
+    assert not {"torch._dynamo", "sympy"} & set(imported)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")

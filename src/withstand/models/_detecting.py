@@ -89,5 +89,6 @@ class Detecting:
 def _back(silence: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     if not silence.requires_grad:
         return torch.zeros_like(x)
-    (back,) = torch.autograd.grad(silence, x, weight, allow_unused=True, materialize_grads=True)
+    total = (silence * weight).sum()
+    (back,) = torch.autograd.grad(total, x, allow_unused=True, materialize_grads=True)
     return back

@@ -87,7 +87,8 @@ class Pipeline:
 def _back(out: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
     if not out.requires_grad:
         return torch.zeros_like(x)
+    total = (out * gradient).sum()
     (back,) = torch.autograd.grad(
-        out, x, gradient, retain_graph=True, allow_unused=True, materialize_grads=True
+        total, x, retain_graph=True, allow_unused=True, materialize_grads=True
     )
     return back
