@@ -6,24 +6,26 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ._section import Section, wrong
+from ._section import Section, check_factory, wrong
 from ._values import Count, Names, Positive, Size
 
-DataKind = Literal["npz", "parquet", "csv", "images", "audio", "sklearn"]
+DataKind = Literal["npz", "parquet", "csv", "images", "audio", "sklearn", "python"]
 
 _FILES = ("npz", "parquet", "csv", "images", "audio")
 _ONLY: dict[str, tuple[str, ...]] = {
     "path": _FILES,
     "name": ("sklearn",),
+    "factory": ("python",),
     "x": ("npz", "audio"),
     "y": ("npz", "parquet", "csv", "audio"),
     "features": ("parquet", "csv"),
     "table": ("parquet", "csv"),
     "group": ("npz", "parquet", "csv"),
     "layout": ("npz", "sklearn"),
-    "classes": _FILES,
-    "source": _FILES,
-    "licence": _FILES,
+    "scale": (*_FILES, "sklearn"),
+    "classes": (*_FILES, "python"),
+    "source": (*_FILES, "python"),
+    "licence": (*_FILES, "python"),
     "size": ("images",),
     "length": ("audio",),
 }
@@ -38,6 +40,12 @@ class DataConfig(Section):
     )
     name: str | None = Field(
         default=None, description="digits, breast_cancer, wine or iris, for kind sklearn"
+    )
+    factory: str | None = Field(
+        default=None,
+        description="file.py:callable or package.module:callable that returns a torch Dataset of "
+        "pairs (x, y), a DataLoader of batches of them, arrays (x, y), or a withstand Dataset; for "
+        "kind python",
     )
     x: str = Field(default="x", description="key of the inputs")
     y: str = Field(default="y", description="key or column of the labels")
@@ -72,7 +80,11 @@ class DataConfig(Section):
     def _kinds(self) -> DataConfig:
         if self.kind == "sklearn" and self.name is None:
             raise wrong("name", "is missing; kind sklearn needs it, e.g. name: digits")
-        if self.kind != "sklearn" and self.path is None:
+        if self.kind == "python":
+            if self.factory is None:
+                raise wrong("factory", "is missing; add it, e.g. factory: data.py:test")
+            check_factory(self.factory)
+        elif self.kind != "sklearn" and self.path is None:
             raise wrong("path", f"is missing; kind {self.kind} needs it, e.g. path: data.npz")
         for key, kinds in _ONLY.items():
             if key in self.model_fields_set and self.kind not in kinds:

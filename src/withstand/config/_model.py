@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StrictBool, model_validator
 
-from ._section import Section, wrong
+from ._section import Section, check_factory, wrong
 from ._url import without_secrets
 from ._values import Count, Domain, Index, Positive, Probability, Seconds, Tolerance
 
@@ -212,10 +212,5 @@ class ModelConfig(Section):
             if pickled or program or trees:
                 return self
             raise wrong("factory", "is missing; add it, e.g. factory: model.py:build")
-        place, _, name = self.factory.rpartition(":")
-        if not place or not name.isidentifier():
-            raise wrong(
-                "factory",
-                f"is {self.factory!r}; write file.py:callable or package.module:callable",
-            )
+        check_factory(self.factory)
         return self

@@ -13,6 +13,13 @@ def wrong(key: str, text: str) -> PydanticCustomError:
     return PydanticCustomError("key", "{key} {text}", {"key": key, "text": text})
 
 
+def check_factory(named: str) -> None:
+    """Raise the error of the key factory unless it names a callable."""
+    place, _, name = named.rpartition(":")
+    if not place or not name.isidentifier():
+        raise wrong("factory", f"is {named!r}; write file.py:callable or package.module:callable")
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, no unknown keys, and a key without a value counts as absent."""
 

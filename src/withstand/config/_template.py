@@ -28,8 +28,9 @@ model:
 #   domain: {domain}
 
 data:
-  kind: {data}                    # npz | parquet | csv | images | audio | sklearn
+  kind: {data}                    # npz | parquet | csv | images | audio | sklearn | python
 {origin}
+  # factory: data.py:test         # python: gives a torch Dataset, a DataLoader, or arrays (x, y)
 {x}                          # npz: key of the inputs
 {y}                          # key or column of the labels
   # features: [age, income]       # parquet, csv: feature columns; else all but label and group

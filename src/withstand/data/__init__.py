@@ -12,6 +12,7 @@ from ._seen import Seen, see
 from ._sklearn import load_sklearn
 from ._table import load_csv, load_parquet, read_table
 from ._tabular import columns_of, load_table, table_of
+from ._torch import from_torch
 
 __all__ = [
     "Columns",
@@ -22,6 +23,7 @@ __all__ = [
     "Seen",
     "columns_of",
     "from_arrays",
+    "from_torch",
     "load",
     "load_audio",
     "load_csv",

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from .._errors import DataError, did_you_mean, listed
+from .._factory import called, importable, users
 from ..config import DataConfig
 from ._audio import load_audio
 from ._dataset import Dataset
 from ._images import load_images
 from ._npz import load_npz
+from ._prepare import prepare
 from ._sklearn import load_sklearn
 from ._table import load_csv, load_parquet
 from ._tabular import load_tabular
+from ._torch import from_torch
 
 
 def load(spec: DataConfig, root: str | Path = ".") -> Dataset:
@@ -27,6 +30,8 @@ def load(spec: DataConfig, root: str | Path = ".") -> Dataset:
         limit = None if spec.only else spec.limit
         found = load_sklearn(spec.name or "", scale=scale, layout=spec.layout, limit=limit)
         return _only(found, spec.only, spec.limit)
+    if spec.factory is not None:
+        return _only(_made(spec, spec.factory, Path(root)), spec.only, spec.limit)
     if spec.path is None:
         raise DataError(f"data.path is missing; kind {spec.kind} needs it, e.g. path: data.npz")
     path = Path(root) / Path(spec.path).expanduser()
@@ -55,8 +60,29 @@ def _loaded(spec: DataConfig, path: Path) -> Dataset:
             return load_images(path, size=spec.size, **common)
         case "audio":
             return load_audio(path, spec.x, spec.y, length=spec.length, **common)
-        case "sklearn":
+        case "sklearn" | "python":
             raise AssertionError(spec.kind)
+
+
+def _made(spec: DataConfig, factory: str, root: Path) -> Dataset:
+    """What the user's callable returns, as a data set."""
+    import torch
+
+    limit = None if spec.only else spec.limit
+    told: dict[str, Any] = {
+        "name": factory.rpartition(":")[2],
+        "source": spec.source or factory,
+        "licence": spec.licence or "unknown",
+        "limit": limit,
+        "classes": spec.classes,
+    }
+    with importable(root, factory), torch.random.fork_rng(devices=[]):
+        made = called(factory, root, key="data.factory", error=DataError)
+        if isinstance(made, Dataset):
+            return made if limit is None else made.head(limit)
+        if isinstance(made, tuple) and len(made) == 2:
+            return prepare(np.asarray(made[0]), np.asarray(made[1]), **told)
+        return users(lambda: from_torch(made, **told), factory, DataError)
 
 
 def _only(data: Dataset, classes: list[str] | None, limit: int | None) -> Dataset:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._errors import ModelError, did_you_mean, listed, one_line
+from .._errors import ModelError
+from .._factory import called, importable
 from ..config import DefenceConfig, ModelConfig
 from ..threat import Box
 from ..threat.tabular import Table
@@ -58,7 +53,7 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
         return load_onnx(root / spec.weights, domain, name=spec.weights, gradients=asked)
     if spec.weights is not None and spec.factory is None:
         if spec.kind == "torch":
-            with _importable(root, spec.weights):
+            with importable(root, spec.weights):
                 net = exported(root / spec.weights, spec.weights, allow_pickle=spec.allow_pickle)
             return TorchModel(net, domain=domain)
         if is_tree_file(spec.weights):
@@ -127,8 +122,8 @@ def _made(spec: ModelConfig, root: Path) -> Any:
         if spec.weights is None or not spec.allow_pickle:
             raise ModelError("model.factory is missing; give file.py:callable")
         return unpickled(root / spec.weights, spec.weights)
-    with _importable(root, spec.factory), torch.random.fork_rng(devices=[]):
-        return _called(_found(spec.factory, root), spec.factory)
+    with importable(root, spec.factory), torch.random.fork_rng(devices=[]):
+        return called(spec.factory, root, key="model.factory", error=ModelError)
 
 
 def _unexpected(spec: ModelConfig, made: object, wanted: str) -> ModelError:
@@ -164,85 +159,3 @@ def _fitted(estimator: Any) -> bool:
         # Not scikit-learn's own kind, which cannot be asked.
         return True
     return True
-
-
-@contextmanager
-def _importable(root: Path, factory: str) -> Iterator[None]:
-    """The user's file may import its siblings while it is loaded."""
-    place = factory.rpartition(":")[0]
-    folder = (root / place).parent if place.endswith(".py") else root
-    added = [str(folder.resolve()), str(root.resolve())]
-    sys.path[:0] = added
-    try:
-        yield
-    finally:
-        for entry in added:
-            # The user's own code may have taken it out.
-            if entry in sys.path:
-                sys.path.remove(entry)
-
-
-def _found(factory: str, root: Path) -> Callable[[], Any]:
-    place, _, name = factory.rpartition(":")
-    module = _executed(root / place, place) if place.endswith(".py") else _imported(place)
-    found = getattr(module, name, None)
-    if not callable(found):
-        names = [key for key, value in vars(module).items() if callable(value)]
-        raise ModelError(
-            f"{place} has no callable {name!r}{did_you_mean(name, names) or ';'} "
-            f"it has {listed(names)}"
-        )
-    return found  # type: ignore[no-any-return]
-
-
-def _imported(place: str) -> Any:
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name not in (place, place.partition(".")[0]):
-            raise ModelError(_blame(error, place)) from None
-        raise ModelError(
-            f"{place} failed: ModuleNotFoundError: {error}; install it, or for a file write "
-            f"model.factory as {place.replace('.', '/')}.py:callable"
-        ) from None
-    except (Exception, SystemExit) as error:
-        raise ModelError(_blame(error, place)) from None
-
-
-def _executed(path: Path, place: str) -> Any:
-    # A name that no package has, and another for each file.
-    name = f"_withstand_{path.stem}_{sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ModelError(f"{place} is not there; correct model.factory")
-    module = importlib.util.module_from_spec(spec)
-    # Classes of the file look for their module by its name.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise ModelError(_blame(error, place)) from None
-    return module
-
-
-def _called(factory: Callable[[], Any], name: str) -> Any:
-    try:
-        return factory()
-    except (Exception, SystemExit) as error:
-        raise ModelError(_blame(error, name)) from None
-
-
-def _blame(error: BaseException, place: str) -> str:
-    """One line that names the user's file and line."""
-    ours = (__file__, importlib.__file__)
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in ours and not frame.filename.startswith("<frozen")
-    ]
-    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-    where = f"line {own[-1].lineno} of {Path(own[-1].filename).name}: " if own else ""
-    if isinstance(error, TypeError) and not own:
-        where = "it is called without arguments: "
-    return f"{place} failed: {where}{type(error).__name__}: {one_line(error)}; mend it there"
