@@ -228,6 +228,12 @@ def test_a_pickled_estimator(folder: Path) -> None:
     model = load_model(config, folder)
     assert isinstance(model, FunctionModel)
     assert (model.labels(torch.tensor(x, dtype=torch.float32)).numpy() == y).mean() > 0.95
+    told = describe(load_model(config, folder))
+    assert told["estimator"] == type(estimator).__name__
+    assert told == describe(load_model(config, folder))
+    again = LogisticRegression(C=0.1, max_iter=2000).fit(x, y)
+    (folder / "e.joblib").write_bytes(pickle.dumps(again))
+    assert describe(load_model(config, folder))["digest"] != told["digest"]
     (folder / "e.joblib").write_text("hello")
     refused("weights e.joblib cannot be read", config, folder)
     section = {"kind": "sklearn", "weights": "e.joblib"}

@@ -21,7 +21,8 @@ from ._torch import largest
 class FunctionModel:
     """A function of a numpy batch (B, ...) that returns scores (B, K) or labels (B,).
 
-    estimator: what the function asks, where it stands for a scikit-learn estimator.
+    estimator: what the function asks, where it stands for a scikit-learn estimator; digest: sha256
+    (hex) of the file that it came from, where it did.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class FunctionModel:
         estimator: Any = None,
     ) -> None:
         self.function, self.estimator = function, estimator
+        self.digest: str | None = None
         self.access: Access = returns
         self.domain = domain if isinstance(domain, Box) else Box(domain[0], domain[1])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ._callable import FunctionModel
 from ._declared import Declared
 from ._ensemble import Ensemble
 from ._input_transform import InputTransform
@@ -18,7 +19,11 @@ from ._torch import TorchModel
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """The model as plain values: kind, access, for torch class and size, and weights' digest."""
+    """The model as plain values: kind, access, the class and size of a network, a digest.
+
+    digest: sha256 (hex) of a network's weights, or of the file that an estimator or a graph came
+    from; an estimator or a function from code has none.
+    """
     inner = getattr(model, "model", None)
     told: dict[str, Any] = {"kind": type(model).__name__.lstrip("_"), "access": model.access}
     if isinstance(model, TorchModel):
@@ -27,6 +32,9 @@ def describe(model: Model) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "digest": _digest(model),
         }
+    if isinstance(model, FunctionModel) and model.estimator is not None:
+        told["estimator"] = type(model.estimator).__name__
+        told |= {"digest": model.digest} if model.digest else {}
     facts = getattr(model, "facts", None)
     if callable(facts):
         told |= facts()

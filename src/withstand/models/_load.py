@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ def load_model(spec: ModelConfig, root: str | Path = ".", table: Table | None = 
     ModelError for a factory that fails and for weights that do not fit.
     """
     found = _loaded(spec, Path(root), table)
+    if isinstance(found, FunctionModel) and spec.weights is not None:
+        found.digest = sha256((Path(root) / spec.weights).read_bytes()).hexdigest()
     if spec.layout == "hwc":
         found = channels_last(found)
     return found if spec.threshold is None else Thresholded(found, spec.threshold)
