@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import threading
 import time
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 import uvicorn
+from PIL import Image
 
-from withstand.guard import Access, Answer, App, Guard, Key, Line, Request
+from withstand.guard import Access, Answer, App, Guard, Key, Line, Request, wire
 from withstand.guard.wire import Limits, read_rows, read_v2
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -87,6 +89,20 @@ def v2_body(x: Any, **more: Any) -> bytes:
     x = np.asarray(x, np.float32)
     tensor = {"name": "x", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
     return orjson.dumps({"inputs": [tensor], **more})
+
+
+def pictures(*contents: bytes) -> wire.Inference:
+    """A request of pictures as files."""
+    values = np.array([*contents, None], dtype=object)[:-1]
+    named = wire.Named(name="x", datatype="BYTES", values=values, parameters={})
+    return wire.Inference(id="", inputs=(named,), parameters={})
+
+
+def as_file(picture: Any, form: str) -> bytes:
+    """The bytes of a picture's file, such as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, form)
+    return file.getvalue()
 
 
 def guarded(upstream: Any, **line: Any) -> Guard:

@@ -23,7 +23,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
-from guarding import Model, served, v2_body
+from guarding import Model, as_file, pictures, served, v2_body
 from PIL import Image, UnidentifiedImageError
 
 from withstand import detect
@@ -236,18 +236,6 @@ def test_pictures_of_any_order_become_what_the_model_takes() -> None:
     found = Reading(shape=(3, 2, 2), scale=2, channels_last=True)(request)
     assert (found == values.transpose(0, 3, 1, 2) / 2).all()
     assert (Reading(shape=(12,))(request) == values.reshape(2, 12)).all()
-
-
-def pictures(*contents: bytes) -> Inference:
-    values = np.array([*contents, None], dtype=object)[:-1]
-    named = Named(name="x", datatype="BYTES", values=values, parameters={})
-    return Inference(id="", inputs=(named,), parameters={})
-
-
-def as_file(picture: Any, form: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, form)
-    return file.getvalue()
 
 
 def test_pictures_are_read_as_files_and_in_base64() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from guarding import Model, v2_body
+from guarding import Model, as_file, pictures, v2_body
 from networks import DATA
 from scipy.stats import shapiro
 
@@ -268,6 +269,39 @@ def test_the_sensor_flags_keys_but_no_declared_optimisers(settings: Settings) ->
     ]
     assert shared[-1] is not None
     assert shared[-1].flagged
+
+
+def test_pictures_are_decoded_beside_the_event_loop_and_once(settings: Settings) -> None:
+    x, y = augmented(QUERIES, 3)
+    x = np.clip(40 * x + 128, 0, 255).astype(np.uint8)
+    on: list[bool] = []
+
+    class Heard(Reading):
+        def __call__(self, asked: Inference) -> Array:
+            on.append(threading.current_thread() is threading.main_thread())
+            return super().__call__(asked)
+
+    decoding = ExtractionSensor(settings, seed=5, reading=Heard(shape=(40,)))
+    plain = ExtractionSensor(settings, seed=5)
+
+    async def of(picture: Array, label: Array) -> Signal | None:
+        asked = call()
+        asked.asked = pictures(as_file(picture, "PNG"))
+        looked = decoding.look(asked)
+        assert looked is not None
+        assert await looked is None
+        return decoding.learn(asked, answer(1, label))
+
+    for i in range(QUERIES):
+        said = asyncio.run(of(x[i : i + 1], y[i : i + 1]))
+        assert said == plain.learn(call(x[i : i + 1]), answer(1, y[i : i + 1]))
+    assert said is not None
+    assert on == [False] * QUERIES
+    # What could not be read was told of when it was looked at.
+    damaged = call()
+    damaged.asked = pictures(b"\x89PNG")
+    assert decoding.learn(damaged, answer(1, y[:1])) is None
+    assert plain.look(call()) is None
 
 
 def test_a_client_that_copies_gets_coarse_answers() -> None:

@@ -34,7 +34,7 @@ class Inspection:
                 call.asked = asked
                 call.trace.append((rule.name, self._mac(*fingerprinted(asked.inputs))))
         call.fingerprint = self._mac(*fingerprinted(call.asked.inputs))
-        waiting: list[tuple[Sensor, Awaitable[Signal]]] = []
+        waiting: list[tuple[Sensor, Awaitable[Signal | None]]] = []
         for sensor in line.sensors:
             try:
                 said = sensor.look(call)
@@ -51,7 +51,9 @@ class Inspection:
             for (sensor, _), one in zip(waiting, said_later, strict=True):
                 if isinstance(one, BaseException) and not isinstance(one, Exception):
                     raise one
-                call.signals.append(_failed(sensor, one) if isinstance(one, Exception) else one)
+                found = _failed(sensor, one) if isinstance(one, Exception) else one
+                if found is not None:
+                    call.signals.append(found)
         self._judge(call, line, call.signals)
 
     def learn(self, call: Call, line: Line, answered: Answered) -> None:

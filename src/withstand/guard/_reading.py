@@ -50,11 +50,18 @@ class Reading:
         values = values.astype(np.float32, copy=False)
         return values if self.scale == 1 else values / np.float32(self.scale)
 
+    def of_pictures(self, asked: Inference) -> bool:
+        """Whether there are pictures to decode, which takes longer than an event loop may wait."""
+        return any(named.datatype == "BYTES" for named in self._named(asked))
+
     def _values(self, asked: Inference) -> Array:
-        for named in asked.inputs:
-            if self.name in ("", named.name):
-                return named.values if named.datatype != "BYTES" else _pictures(named)
+        for named in self._named(asked):
+            return named.values if named.datatype != "BYTES" else _pictures(named)
         raise DataError(f"there is no input {self.name!r}")
+
+    def _named(self, asked: Inference) -> list[Named]:
+        """The input that is looked at, or none."""
+        return [named for named in asked.inputs if self.name in ("", named.name)][:1]
 
 
 def _pictures(named: Named) -> Array:

@@ -69,7 +69,7 @@ class Sensor(ABC):
     climbs: bool = True
     version: str = ""
 
-    def look(self, call: Call) -> Signal | Awaitable[Signal] | None:
+    def look(self, call: Call) -> Signal | Awaitable[Signal | None] | None:
         """What it says of a request; what takes longer than some 50 microseconds is awaited."""
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Literal
 
 import numpy as np
@@ -34,11 +36,19 @@ class ExtractionSensor(Sensor):
         self.reading = reading or Reading()
         self._prada = Prada(settings, seed=seed)
 
+    def look(self, call: Call) -> Awaitable[None] | None:
+        """Nothing yet; pictures are decoded meanwhile."""
+        return self._decode(call) if self.reading.of_pictures(call.asked) else None
+
+    async def _decode(self, call: Call) -> None:
+        call.noted[self.name] = await asyncio.to_thread(self.reading, call.asked)
+
     def learn(self, call: Call, answered: Answered) -> Signal | None:
         """What the queries so far say, None while they are too few."""
-        if not answered.outputs:
+        pictures = self.reading.of_pictures(call.asked)
+        if not answered.outputs or (pictures and self.name not in call.noted):
             return None
-        x = self.reading(call.asked)
+        x = call.noted[self.name] if pictures else self.reading(call.asked)
         classes = answered.labels
         if classes is None or len(classes) != len(x):
             classes = np.zeros(len(x), np.int64)
