@@ -1,6 +1,8 @@
 """Boosted trees as targets: their own scores, from objects and from files that hold no pickle."""
 
 import sys
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +14,14 @@ import pytest
 import torch
 import xgboost
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import minmax_scale
 
 from withstand import attacks
 from withstand._errors import ModelError
-from withstand.config import ModelConfig, TableConfig
+from withstand.config import ModelConfig, TableConfig, parse_config
 from withstand.data._tabular import table_of
+from withstand.evaluate import from_config
 from withstand.models import FunctionModel, load_model
 from withstand.models._trees import is_trees, load_trees, trees_model
 from withstand.threat import Linf, Threat
@@ -208,11 +212,19 @@ def test_files_need_no_word_for_a_pickle(tmp_path: Path) -> None:
     assert isinstance(load_model(config, tmp_path), FunctionModel)
 
 
+ESTIMATORS: dict[str, Any] = {
+    "xgboost": partial(xgboost.XGBClassifier, **{**FEW, "n_estimators": 2}),
+    "lightgbm": partial(lightgbm.LGBMClassifier, **{**FEW, "n_estimators": 2}, verbose=-1),
+    "sklearn": LogisticRegression,
+}
 TABLE = {"features": {name: {"lower": 0, "upper": 9} for name in ("amount", "account age")}}
 
 
-@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
-@pytest.mark.parametrize("stored", [True, False], ids=["file", "factory"])
+# scikit-learn has no format of its own, and takes a table's columns by their names.
+@pytest.mark.parametrize(
+    ("library", "stored", "described"),
+    [*product(["xgboost", "lightgbm"], [True, False], [True, False]), ("sklearn", False, False)],
+)
 @pytest.mark.parametrize(
     ("names", "fits"),
     [
@@ -224,23 +236,45 @@ TABLE = {"features": {name: {"lower": 0, "upper": 9} for name in ("amount", "acc
         (["renamed", "too"], True),
     ],
 )
-def test_columns_in_other_places_than_the_trees_were_trained_on_are_refused(
-    library: str, stored: bool, names: list[str], fits: bool, tmp_path: Path
+def test_columns_in_other_places_than_it_was_fitted_to_are_refused(
+    library: str, stored: bool, described: bool, names: list[str], fits: bool, tmp_path: Path
 ) -> None:
     x = pandas.DataFrame(np.random.default_rng(0).random((40, len(names))), columns=names)
-    kind = xgboost.XGBClassifier if library == "xgboost" else lightgbm.LGBMClassifier
-    more: dict[str, Any] = {} if library == "xgboost" else {"verbose": -1}
-    estimator = kind(**{**FEW, "n_estimators": 2}, **more).fit(x, np.arange(40) % 2)
+    estimator = ESTIMATORS[library]().fit(x, np.arange(40) % 2)
     file = "m.ubj" if library == "xgboost" else "m.txt"
     if stored:
         (estimator if library == "xgboost" else estimator.booster_).save_model(tmp_path / file)
     else:
         file = "m.joblib"
         joblib.dump(estimator, tmp_path / file)
-    table = table_of(TableConfig.model_validate(TABLE))
     config = ModelConfig(kind="sklearn", weights=file, allow_pickle=not stored)
+
+    def load() -> Any:
+        if described:
+            return load_model(config, tmp_path, table_of(TableConfig.model_validate(TABLE)))
+        return load_model(config, tmp_path, columns=list(TABLE["features"]))
+
     if fits:
-        load_model(config, tmp_path, table)
+        load()
         return
-    with pytest.raises(ModelError, match=r"trained on the columns .* rows have amount, account"):
-        load_model(config, tmp_path, table)
+    asked = "in the table's file" if described else "as data.features"
+    with pytest.raises(ModelError, match=r"on the columns .* rows have amount, acc") as told:
+        load()
+    assert asked in str(told.value)
+
+
+def test_a_csv_whose_columns_lie_elsewhere_is_refused_with_the_order(tmp_path: Path) -> None:
+    x = pandas.DataFrame(np.random.default_rng(0).random((40, 2)), columns=["amount", "age"])
+    estimator = xgboost.XGBClassifier(n_estimators=2).fit(x, np.arange(40) % 2)
+    estimator.save_model(tmp_path / "m.json")
+    x[["age", "amount"]].assign(fraud=np.arange(40) % 2).to_csv(tmp_path / "t.csv", index=False)
+    section: dict[str, Any] = {
+        "model": {"kind": "sklearn", "weights": "m.json"},
+        "data": {"kind": "csv", "path": "t.csv", "y": "fraud"},
+        "threat": {"region": {"norm": "linf", "eps": 0.1}},
+    }
+    with pytest.raises(ModelError, match="on the columns amount, age, but rows have age, amount"):
+        from_config(parse_config(section), tmp_path)
+    section["data"]["features"] = ["amount", "age"]
+    setup = from_config(parse_config(section), tmp_path)
+    assert setup.data.features == ("amount", "age")

@@ -54,14 +54,14 @@ def from_config(config: Config, root: str | Path = ".") -> Setup:
 
 def setup_of(config: Config, data: Dataset, root: str | Path = ".") -> Setup:
     """What a configuration describes, of data that are loaded already."""
-    loaded = load_model(config.model, root, data.table)
+    loaded = load_model(config.model, root, data.table, columns=data.features)
     data = in_order(data, loaded)
     model = with_defences(loaded, config.defences)
     threat = _threat(config.threat, data.table)
     if config.model.access is not None:
         threat = replace(threat, access=weakest(threat.access, config.model.access))
     _check_features(config, model, data)
-    return Setup(model, data, threat, _surrogates(config, root, data.table))
+    return Setup(model, data, threat, _surrogates(config, root, data))
 
 
 def _check_features(config: Config, model: Model, data: Dataset) -> None:
@@ -114,13 +114,13 @@ def _named(numbers: NDArray[Any]) -> tuple[str, ...]:
     return tuple(str(one).removesuffix(".0") for one in numbers.tolist())
 
 
-def _surrogates(config: Config, root: str | Path, table: Table | None) -> dict[str, Model]:
+def _surrogates(config: Config, root: str | Path, data: Dataset) -> dict[str, Model]:
     """By the file or factory that each comes from."""
     names = numbered([str(spec.weights or spec.factory or spec.url) for spec in config.surrogates])
     found = {}
     for place, (name, spec) in enumerate(zip(names, config.surrogates, strict=True)):
         try:
-            found[name] = load_model(spec, root, table)
+            found[name] = load_model(spec, root, data.table, columns=data.features)
         except WithstandError as error:
             raise ModelError(f"surrogates[{place}]: {error}") from None
     return found

@@ -22,25 +22,35 @@ from ._declared import Declared
 from ._defended import Defended
 from ._distilled import distilled
 from ._exported import exported
+from ._fitted_columns import check_columns
 from ._http import HttpModel, HttpSettings
 from ._input_transform import InputTransform, input_transform
 from ._onnx import load_onnx
 from ._protocol import Model
 from ._threshold import Thresholded
 from ._torch import TorchModel
-from ._trees import check_columns, is_tree_file, is_trees, load_trees, trees_model
+from ._trees import is_tree_file, is_trees, load_trees, trees_model
 from ._weights import fill, unpickled
 
 
-def load_model(spec: ModelConfig, root: str | Path = ".", table: Table | None = None) -> Model:
+def load_model(
+    spec: ModelConfig,
+    root: str | Path = ".",
+    table: Table | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+) -> Model:
     """The model that a configuration describes; relative paths count from the folder `root`.
 
-    table: what the columns of its rows are, for an estimator that was fitted to named ones. Raises
-    ModelError for a factory that fails and for weights that do not fit.
+    table: what the columns of its rows are, for an estimator that was fitted to named ones;
+    columns: their names alone, where there is no table. Raises ModelError for a factory that fails,
+    for weights that do not fit and for columns in other places than it was fitted to.
     """
     found = _loaded(spec, Path(root), table)
-    if isinstance(found, FunctionModel) and spec.weights is not None:
-        found.digest = sha256((Path(root) / spec.weights).read_bytes()).hexdigest()
+    if isinstance(found, FunctionModel):
+        if spec.weights is not None:
+            found.digest = sha256((Path(root) / spec.weights).read_bytes()).hexdigest()
+        _check_columns(spec, found.estimator, table, columns)
     if spec.layout == "hwc":
         found = channels_last(found)
     return found if spec.threshold is None else Thresholded(found, spec.threshold)
@@ -60,10 +70,7 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
                 net = exported(root / spec.weights, spec.weights, allow_pickle=spec.allow_pickle)
             return TorchModel(net, domain=domain)
         if is_tree_file(spec.weights):
-            trees = load_trees(root / spec.weights, spec.weights, domain=domain)
-            if table is not None:
-                check_columns(trees.estimator, spec.weights, table.columns)
-            return trees
+            return load_trees(root / spec.weights, spec.weights, domain=domain)
     made = _made(spec, root)
     if spec.weights is not None and spec.factory is not None:
         if spec.kind != "torch":
@@ -86,10 +93,7 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
             raise _unexpected(spec, made, "a torch module")
         return TorchModel(made, domain=domain)
     if spec.kind == "sklearn" and is_trees(made) and not isinstance(made, type):
-        trees = trees_model(made, domain=domain)
-        if table is not None:
-            check_columns(made, str(spec.factory or spec.weights), table.columns)
-        return trees
+        return trees_model(made, domain=domain)
     if spec.kind == "sklearn":
         if not hasattr(made, "predict") or isinstance(made, type) or not _fitted(made):
             raise _unexpected(spec, made, "a fitted estimator")
@@ -148,6 +152,17 @@ def _check_domain(spec: ModelConfig, own: Box, told: Box) -> None:
                 f"{[np.asarray(own.lower).tolist(), np.asarray(own.upper).tolist()]}; correct one "
                 "of them"
             )
+
+
+def _check_columns(
+    spec: ModelConfig, estimator: Any, table: Table | None, columns: Sequence[str] | None
+) -> None:
+    name = str(spec.weights or spec.factory)
+    if table is None and columns is not None:
+        check_columns(estimator, name, columns, place="as data.features")
+    elif table is not None and is_trees(estimator):
+        # Others get a table's columns by their names.
+        check_columns(estimator, name, table.columns, place="in the table's file")
 
 
 def _fitted(estimator: Any) -> bool:

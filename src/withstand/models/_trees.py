@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._errors import ModelError, listed, one_line
+from .._errors import ModelError, one_line
 from ..threat import Box
 from ._callable import FunctionModel
 
@@ -120,34 +120,6 @@ def trees_model(trees: Any, *, domain: Sequence[float] | Box) -> FunctionModel:
         return answer(x.reshape(len(x), -1))
 
     return FunctionModel(scores, domain=domain, estimator=trees)
-
-
-def check_columns(trees: Any, name: str, columns: Sequence[str]) -> None:
-    """Raise ModelError where trees that know their columns' names take others, or in other places.
-
-    Names that no column has, such as LightGBM's own `Column_0`, say nothing.
-    """
-    own = [_spelt(one) for one in _columns(trees)]
-    places = {_spelt(one): place for place, one in enumerate(columns)}
-    shared = [one for one in own if one in places]
-    if shared and (len(own) != len(columns) or any(own[places[one]] != one for one in shared)):
-        raise ModelError(
-            f"{name} was trained on the columns {listed(own)}, but rows have {listed(columns)}; "
-            "list those in the table's file, in that order, and no others"
-        )
-
-
-def _columns(trees: Any) -> Sequence[str]:
-    trees = trees.get_booster() if hasattr(trees, "get_booster") else trees
-    trees = getattr(trees, "booster_", trees)
-    names = getattr(trees, "feature_name", None)
-    found = names() if callable(names) else getattr(trees, "feature_names", None)
-    return found or getattr(trees, "feature_names_", None) or ()
-
-
-def _spelt(name: str) -> str:
-    """LightGBM's files have no blanks."""
-    return name.replace(" ", "_")
 
 
 def _two(margin: Any) -> Any:

@@ -65,7 +65,7 @@ class _Loading(NamedTuple):
 
     def model(self, spec: ModelConfig) -> Model:
         """An entry's own model; raises ModelError for one to whom the labels mean other classes."""
-        model = load_model(spec, self.root, self.data.table)
+        model = load_model(spec, self.root, self.data.table, columns=self.data.features)
         known = classes_of(model)
         if len(known) and not np.array_equal(in_order(self.given, model).y, self.data.y):
             raise ModelError(

@@ -92,7 +92,7 @@ def parity_of(config: Config, root: str | Path = ".", *, limit: int = 256) -> Pa
             "{kind: http, url: http://localhost:8000, http: {name: digits}}"
         )
     data = load_data(config.data, root)
-    reference = load_model(config.model, root)
+    reference = load_model(config.model, root, data.table, columns=data.features)
     try:
         served = load_model(config.served, root)
     except WithstandError as error:
