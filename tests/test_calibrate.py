@@ -570,7 +570,7 @@ def test_command_reads_tables_without_a_configuration(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "0 kinds of samples are given; give one"),
+        ((), "no samples are given; give --pairs, or --original and --attacked, where each"),
         (("--benign", "a.npz"), "--suspected is missing; give it beside --benign"),
         (("--after", "a.npz"), "--before is missing; give it beside --after"),
         (("--pairs", "pairs.npz", "--norm", "linff"), "did you mean 'linf'"),

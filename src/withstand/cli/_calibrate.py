@@ -138,14 +138,20 @@ def _settings(config: Path | None, norm: str | None, needed: bool) -> tuple[Path
     return path, load_config(path)
 
 
+_WAYS = (
+    "--pairs, or --original and --attacked, where each attacked input is known beside its "
+    "original; --benign and --suspected where it is not; or --before and --after for drift alone"
+)
+
+
 def _way(given: dict[tuple[str, ...], tuple[File, ...]]) -> tuple[str, tuple[Path, ...]]:
     """The first option of the one set that is given, with its files."""
     from .._errors import ConfigError
 
-    ways = " or ".join(" and ".join(options) for options in given)
     used = {options: files for options, files in given.items() if any(files)}
     if len(used) != 1:
-        raise ConfigError(f"{len(used)} kinds of samples are given; give one: {ways}")
+        what = "no samples are given" if not used else f"{len(used)} kinds of samples are given"
+        raise ConfigError(f"{what}; give {_WAYS}")
     options, files = next(iter(used.items()))
     found = tuple(file for file in files if file is not None)
     if len(found) < len(files):
