@@ -404,6 +404,12 @@ def test_the_classes_and_the_confidence_of_both_arms_are_shown(pages: Seeded) ->
     assert text.count('<td class="num">0.875</td>') == 2
 
 
+def test_what_a_step_acts_on_is_shown_in_words(pages: Seeded) -> None:
+    shown = pages.as_("vera").get("/incidents/3").text
+    assert f"keys={ATTACKER[:30]}" in shown
+    assert "keys={campaign.keys}" in shown
+
+
 def test_what_comes_from_outside_is_shown_at_all(evil: Seeded) -> None:
     visitor = evil.as_("adam")
     escaped = "&lt;script&gt;alert(1)&lt;/script&gt;"
