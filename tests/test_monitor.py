@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -396,3 +398,110 @@ def test_a_store_that_is_new_is_made_by_the_command_line(tmp_path: Path) -> None
     done = withstand("monitor", "status", folder=tmp_path)
     assert (done.returncode, done.stderr) == (3, "")
     assert Store(tmp_path / "store").rows("SELECT * FROM alerts") == []
+
+
+def test_any_address_of_this_machine_can_be_asked(tmp_path: Path) -> None:
+    port = Port(watching(tmp_path, Clock(), listen="127.0.0.2:0"))
+    port.start()
+    try:
+        assert told(f"http://{port.address}/metrics")
+        with pytest.raises(urllib.error.HTTPError, match="421") as caught:
+            told(f"http://{port.address}/metrics", Host="127.0.0.2.evil.example")
+        caught.value.close()
+    finally:
+        port.close()
+
+
+def test_a_port_that_has_not_begun_can_be_closed(tmp_path: Path) -> None:
+    port = Port(watching(tmp_path, Clock()))
+    closing = threading.Thread(target=port.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
+
+
+def test_prometheus_is_told_of_every_alert_that_holds(tmp_path: Path) -> None:
+    one = watching(tmp_path, Clock(), slos={})
+    with one.store.writing() as file:
+        file.executemany(
+            "INSERT INTO alerts VALUES (?, ?, NULL, '', ?)",
+            [
+                (alert.fingerprint, alert.starts, json.dumps(asdict(alert)))
+                for alert in (
+                    Alert(labels={"alertname": f"A{min(n, 1)}", "campaign": str(n)}, starts=NOW + n)
+                    for n in range(1500)
+                )
+            ],
+        )  # fmt: skip
+    port = Port(one)
+    port.start()
+    try:
+        plain = told(f"http://{port.address}/metrics")
+    finally:
+        port.close()
+    samples = {
+        s.labels["alertname"]: s.value
+        for family in prometheus(plain) for s in family.samples
+        if s.name == "withstand_alerts_firing"
+    }  # fmt: skip
+    assert samples == {"A0": 1, "A1": 1499}
+
+
+def test_a_clock_that_was_wrong_at_first_does_not_put_off_no_data(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.now = NOW + 365 * 86_400
+    watching(tmp_path, clock).step()
+    clock.now = NOW
+    assert watching(tmp_path, clock).step().fired == ()
+    clock.now = NOW + 25 * 3600
+    assert "WithstandNoData ticket" in names(watching(tmp_path, clock).step().fired)
+
+
+def test_a_clock_that_is_set_back_meanwhile_does_not_put_off_no_data(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.now = NOW + 365 * 86_400
+    one = watching(tmp_path, clock)
+    one.step()
+    clock.now = NOW
+    one.step()
+    clock.now = NOW + 25 * 3600
+    assert "WithstandNoData ticket" in names(one.step().fired)
+
+
+def test_whoever_does_not_wait_for_an_answer_leaves_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = Port(watching(tmp_path, Clock()))
+    port.start()
+    try:
+        host, _, number = port.address.partition(":")
+        for _ in range(5):
+            with socket.create_connection((host, int(number))) as asking:
+                asking.sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                # Closed with a reset.
+                asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert told(f"http://{port.address}/metrics")
+        until = time.monotonic() + 30
+        while threads("process_request_thread") and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        port.close()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if name in one.name]
+
+
+def test_a_receiver_that_was_taken_out_is_not_waited_for(tmp_path: Path) -> None:
+    clock, nowhere = Clock(), {"webhook": "http://127.0.0.1:9"}
+    (tmp_path / "c.json").write_text("{")
+    settings: dict[str, Any] = {"slos": {}, "coverage": "c.json"}
+    one = watching(tmp_path, clock, receivers={"old": nowhere}, **settings)
+    one.step()
+    assert one.own()["outbox_messages"][1] == {"old": 1}
+    (tmp_path / "c.json").unlink()
+    clock.now += 10
+    one = watching(tmp_path, clock, receivers={"new": nowhere}, **settings)
+    one.step()
+    assert one.own()["outbox_messages"][1] == {"new": 1}

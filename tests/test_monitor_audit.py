@@ -136,3 +136,18 @@ def test_the_command_line_verifies_against_the_anchor(
     told = json.loads(run(*known, "--json").output)
     assert (told["sound"], told["actions"], told["anchored"]) == (False, 0, 0)
     assert run("--anchor", str(anchor)).exit_code != 0
+
+
+def test_what_an_anchor_did_not_take_it_is_told_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    acts(Store(tmp_path / "store"), "ann")
+    one = watching(tmp_path, Clock(), audit_anchor="later/anchor", slos={})
+    one.step()
+    one.step()
+    assert sum("audit_anchor" in said.getMessage() for said in caplog.records) == 1
+    (tmp_path / "later").mkdir()
+    one.step()
+    one.step()
+    public = Signer(tmp_path / "store" / SIGNING, anchors=()).public
+    assert [head.seq for head in heads(tmp_path / "later" / "anchor", public)] == [1]

@@ -207,3 +207,20 @@ def test_different_things_are_counted(count: int) -> None:
         found.add(str(n // 2))
     assert len(found) == pytest.approx(count, rel=0 if count < 256 else 0.15)
     assert len(found.kept) <= 256
+
+
+def test_clients_whose_sensor_changes_are_put_together_all_the_same() -> None:
+    both, second = ("queries", "search"), ("search",)
+    grouper = fed(
+        flag(100 * ord(key) + n, key, wall=NOW + start + n, sensors=both)
+        for key, start in (("a", 0), ("b", 20), ("c", 40), ("d", 700), ("e", 720))
+        for n in range(20)
+    )
+    first, *others = campaigns(grouper)
+    assert len(others) == 4
+    for key in "abcde":
+        for n in range(20, 24):
+            grouper.see(flag(100 * ord(key) + n, key, wall=NOW + 1400 + n, sensors=second))
+    (kept,) = campaigns(grouper)
+    assert (kept.id, kept.kind, kept.clients, kept.first) == (first.id, "distributed", 5, NOW)
+    assert (kept.flagged, kept.distinct, set(kept.keys)) == (120, 120, set("abcde"))

@@ -275,3 +275,19 @@ def test_no_tests_are_no_coverage(tmp_path: Path) -> None:
     Observations(store).add(reported(MonitorConfig(), tmp_path, NOW))
     told: dict[str, Any] = by_id(figures(store, NOW))["M10"].to_dict()
     assert (told["value"], told["n"]) == (None, 0)
+
+
+def test_a_copy_that_is_moved_back_is_news(tmp_path: Path) -> None:
+    place, seen = tmp_path / "robustness-coverage.json", Observations(Store(tmp_path / "store"))
+
+    def found(now: float) -> list[float | None]:
+        seen.add(reported(MonitorConfig(), tmp_path, now))
+        return [one.value for one in seen.of("M10")]
+
+    place.write_text('{"tests": 40, "robustness": 20}')
+    assert found(NOW) == [0.5]
+    place.rename(tmp_path / "old")
+    place.write_text('{"tests": 40, "robustness": 4}')
+    assert found(NOW + 1) == [0.5, 0.1]
+    (tmp_path / "old").rename(place)
+    assert found(NOW + 2) == [0.5, 0.1, 0.5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from withstand.config import CampaignsConfig
 from withstand.evidence.log import Log, Retention, retain
 from withstand.guard import Call, EvidenceJournal, Guard, Line, Request, Sensor, Signal
 from withstand.monitor import Alerts, Counts, Followed, Follower, Store
+from withstand.monitor._figures import variance
 from withstand.monitor.follow import _follower
 
 
@@ -332,3 +334,17 @@ def test_a_log_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "log" / "00000001.log").mkdir(parents=True)
     with pytest.raises(EvidenceError, match=r"cannot be read: .*; let this user read it"):
         follower(tmp_path).step()
+
+
+@pytest.mark.parametrize("score", [1e80, -1e300, float("inf"), float("nan"), 10**400])
+def test_a_score_of_which_no_power_can_be_kept_is_no_confidence(
+    tmp_path: Path, score: float
+) -> None:
+    log = Written(tmp_path / "evidence")
+    log.add(decision(1, score=score), decision(2, score=3e38), decision(3, score=0.5))
+    store = Store(tmp_path / "store")
+    found, _ = Follower(store, tmp_path / "evidence").step()
+    assert found.records == 3
+    told = Counts(store).moments(0)[""]
+    assert (told.n, told.s1) == (2, 3e38)
+    assert math.isfinite(variance(told).high)

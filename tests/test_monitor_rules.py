@@ -292,3 +292,22 @@ def test_the_rules_name_the_model_that_a_promise_is_about() -> None:
     assert yaml.safe_load(told)["groups"][0]["rules"][-1]["labels"] == {
         "severity": "ticket", "slo": "a", "sli": "M5", "model": "digits",
     }  # fmt: skip
+
+
+def test_a_monitor_that_looks_seldom_is_not_silent() -> None:
+    (rule,) = [
+        one
+        for one in prometheus_rules([])["groups"][-1]["rules"]
+        if one["alert"] == "WithstandMonitorSilent"
+    ]
+    # How often it looks is the monitor's own word, so that no rule goes stale with it.
+    assert "> 90 + 3 * withstand_monitor_every_seconds" in rule["expr"]
+
+
+def test_sloth_is_told_that_a_promise_is_not_about_its_days(tmp_path: Path) -> None:
+    week = Slo(name="week", sli="M5", objective=0.99, days=7)
+    written([*SLOS, week], tmp_path)
+    text = (tmp_path / "sloth.yml").read_text()
+    assert [line for line in text.splitlines() if "--default-slo-period" in line] == [
+        "# week is about 7 days; Sloth takes 30 unless its --default-slo-period says so."
+    ]

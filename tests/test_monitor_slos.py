@@ -226,3 +226,15 @@ def test_a_rule_that_is_told_in_words_is_the_rule() -> None:
         above = rule.above(Slo(name="s", sli="M5", objective=0.99))
         assert f"| {rule.severity} | {100 * rule.share:g} % | " in page
         assert f"| {above:g} |" in page
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"budget": 0}, "a budget of 0; give at least 1"),
+        ({"budget": 5, "days": 0.0}, "about 0 days; give above 0"),
+    ],
+)
+def test_a_promise_of_nothing_is_none(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(WithstandError, match=words):
+        Slo(name="a", sli="M1", **wrong)

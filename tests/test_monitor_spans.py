@@ -49,7 +49,8 @@ SPAN = form(
     spanId={"type": "string", "pattern": "^[0-9a-f]{16}$"},
     parentSpanId={"type": "string", "pattern": "^[0-9a-f]{16}$"},
     name={"type": "string"}, kind={"enum": [1, 2, 3, 4, 5]}, startTimeUnixNano=NANOSECONDS,
-    endTimeUnixNano=NANOSECONDS, attributes=ATTRIBUTES, status=form("code", code={"enum": [1, 2]}),
+    endTimeUnixNano=NANOSECONDS, attributes=ATTRIBUTES,
+    status=form("code", code={"enum": [0, 1, 2]}),
 )  # fmt: skip
 OTLP = form("resourceSpans", resourceSpans=some(form(
     "resource scopeSpans", resource=form("attributes", attributes=ATTRIBUTES),
@@ -139,3 +140,20 @@ def test_a_failure_of_the_model_is_an_error_and_a_thread_sends(tmp_path: Path) -
         thread.join()
     assert [span["status"]["code"] for span in spans(taken)] == [2, 1]
     assert json.loads(taken.taken[0][2])["resourceSpans"][0]["resource"]["attributes"]
+
+
+def test_what_redaction_has_left_is_a_span_all_the_same(tmp_path: Path) -> None:
+    log, left = Written(tmp_path / "evidence"), "c0ffee" * 10
+    log.add(traced(1) | {"ms": left, "signals": left, "status": left}, traced(2) | {"ms": []})
+    with hook() as taken:
+        one = Spans(taken.url)
+        for place in read(tmp_path / "evidence"):
+            one.see(place.record)  # type: ignore[union-attr]
+        assert one.deliver() == 2
+    first, second = spans(taken)
+    for span in (first, second):
+        assert span["startTimeUnixNano"] == span["endTimeUnixNano"]
+    assert "http.response.status_code" not in told(first)
+    assert "withstand.flagged_by" not in told(first)
+    # A status that is not known is neither good nor bad.
+    assert [first["status"]["code"], second["status"]["code"]] == [0, 1]

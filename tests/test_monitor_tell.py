@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -258,6 +259,8 @@ def test_a_signature_is_of_time_and_body(
         ({"webhook": "http://h:0/"}, "is no URL"),
         ({"webhook": "http://h/", "secret": "env:NO_SUCH_NAME"}, "holds 0 bytes"),
         ({"webhook": "http://h/", "secret": "file:none"}, "at least 16 random"),
+        ({"webhook": "https://h/", "ca": "none.pem"}, "none.pem holds no certificates .No such"),
+        ({"webhook": "https://h/", "ca": "."}, "holds no certificates .*; give a PEM file"),
     ],
 )
 def test_a_receiver_that_cannot_be_told_is_an_error_at_the_start(
@@ -348,3 +351,116 @@ def test_what_changes_while_it_is_being_told_is_still_due(tmp_path: Path) -> Non
     (left,) = outbox.due("r", NOW + 1, again=False)
     assert left.state == "resolved"
     assert left.key != due[0].key
+
+
+def test_a_secret_that_is_gone_for_a_while_ends_nothing(tmp_path: Path) -> None:
+    secret, stop = tmp_path / "secret", threading.Event()
+    secret.write_text("0123456789abcdef")
+    with hook() as taken:
+        told = receivers(tmp_path, ops={"webhook": taken.url, "secret": "file:secret"})
+        told.put([PAGE], NOW)
+        secret.unlink()
+        (thread,) = told.run(stop, every=0.01)
+        reached(lambda: "holds 0 bytes" in told.errors.get("ops", ""))
+        assert thread.is_alive()
+        stop.set()
+        thread.join()
+        assert taken.taken == []
+        secret.write_text("0123456789abcdef")
+        told = receivers(tmp_path, ops={"webhook": taken.url, "secret": "file:secret"})
+        assert told.deliver() == 1
+
+
+def reached(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_message_that_is_never_taken_holds_up_no_other(tmp_path: Path) -> None:
+    clock = Clock()
+    with hook(400) as taken:
+        told = receivers(tmp_path, clock, ops={"webhook": taken.url})
+        told.put([TICKET], NOW)
+        told.put([PAGE], NOW + 1)
+        assert told.deliver() == 0
+        taken.answers = [200, 400]
+        clock.now += 10
+        assert told.deliver() == 1
+    assert [one["commonLabels"]["severity"] for one in taken.bodies()] == [
+        "ticket", "page", "ticket",
+    ]  # fmt: skip
+    (left,) = Outbox(Store(tmp_path / "store")).due("ops", clock.now, again=False)
+    assert left.alert == TICKET
+
+
+def test_what_holds_is_told_an_alertmanager_again_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    clock = Clock()
+    with hook(200, 503) as taken:
+        told = receivers(tmp_path, clock, am={"alertmanager": taken.url})
+        told.put([PAGE], NOW)
+        for seconds in (0, 61, 63):
+            clock.now = NOW + seconds
+            told.deliver()
+    assert len(taken.taken) == 3
+
+
+@pytest.mark.parametrize("ends", [None, NOW - 7000])
+def test_an_alertmanager_takes_no_end_before_the_beginning(
+    tmp_path: Path, ends: float | None
+) -> None:
+    clock = Clock()
+    with hook() as taken:
+        told = receivers(tmp_path, clock, am={"alertmanager": taken.url})
+        told.put([PAGE], NOW)
+        told.deliver()
+        # Somebody has set the clock back by two hours.
+        clock.now = NOW - 7200
+        told.put([replace(PAGE, ends=ends)], clock.now)
+        told.deliver()
+    (second,) = taken.bodies()[1]
+    assert (
+        second["startsAt"]
+        <= second["endsAt"]
+        == ("2027-01-15T06:05:00.000Z" if ends is None else "2027-01-15T06:03:20.000Z")
+    )
+
+
+def test_who_is_told_of_pages_alone_from_now_on_learns_that_a_ticket_has_ended(
+    tmp_path: Path,
+) -> None:
+    clock, over = Clock(), replace(TICKET, ends=NOW + 30)
+    with hook() as taken:
+        told = receivers(tmp_path, clock, am={"alertmanager": taken.url})
+        told.put([TICKET], NOW)
+        told.deliver()
+        told = receivers(tmp_path, clock, am={"alertmanager": taken.url, "least": "page"})
+        for seconds in (61, 122, 183):
+            clock.now = NOW + seconds
+            told.put([over, replace(TICKET, labels={**TICKET.labels, "slo": "new"})], clock.now)
+            told.deliver()
+    assert [body[0]["endsAt"] for body in taken.bodies()] == [
+        "2027-01-15T08:05:00.000Z", "2027-01-15T08:00:30.000Z",
+    ]  # fmt: skip
+
+
+def test_a_receiver_that_answers_byte_by_byte_is_given_up_in_time() -> None:
+    def drip() -> None:
+        taken, _ = listening.accept()
+        with taken, contextlib.suppress(OSError):
+            taken.sendall(b"HTTP/1.1 200 ")
+            while True:
+                taken.sendall(b"O")
+                time.sleep(0.05)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(OperationError, match="was not reached"):
+            post(f"http://127.0.0.1:{listening.getsockname()[1]}", b"", {}, seconds=0.3)
+        assert time.monotonic() - began < 5
+        thread.join()

@@ -158,6 +158,7 @@ class Corpus:
             if broken:
                 continue
             try:
+                read_remarks(folder, version.remarks)
                 for shard, among in groupby(version.records(folder), lambda entry: entry.shard):
                     entries = list(among)
                     twice = [entry.row for entry in entries if entry.identity in seen]

@@ -87,7 +87,14 @@ def parse(path: Path, parent: Version | None) -> Version:
             shards.append(known(Shard, {**shard, "shape": shape, "origin": origin}))
         digest = hashlib.sha256(raw).hexdigest()
         version = known(Version, {**content, "digest": digest, "shards": tuple(shards)})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        counts = [version.number, version.entries, version.total, version.remarks]
+        if not all(isinstance(n, int) for n in (*counts, *(shard.entries for shard in shards))):
+            raise TypeError
+        if bool(version.remarks) != bool(version.remarks_sha256):
+            raise ValueError
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise damaged(path, error) from None
     follows = (1 + parent.number, parent.digest) if parent else (1, "")
     if (version.number, version.parent) != follows:

@@ -79,9 +79,10 @@ class Monitor:
         self.last: Look | None = None
         self.lost = 0
         began = self._memory.get("began")
-        if began is None:
-            self._memory.put("began", clock())
-        self._began: float = clock() if began is None else began
+        # A clock that was set back since must not make it wait until then.
+        self._began: float = clock() if began is None else min(began, clock())
+        if self._began != began:
+            self._memory.put("began", self._began)
 
     def step(self) -> Look:
         """One look: read on, count, group, see which alerts hold, and note whom to tell.
@@ -161,6 +162,7 @@ class Monitor:
         followed = Followed() if look is None else look.followed
         found: dict[str, tuple[str, Mapping[str, float]]] = {
             "last_look_timestamp_seconds": ("When it looked last.", {"": self.looked}),
+            "every_seconds": ("How long it waits between two looks.", {"": self.config.every}),
             "behind": ("Whether there is evidence that it has not read.", {"": followed.behind}),
             "lost_records": ("Records that were purged unread.", {"": followed.lost}),
             "clock_jumps": ("How often the guard's clock was set.", {"": followed.jumps}),
@@ -175,9 +177,10 @@ class Monitor:
             lag = max(0.0, self.clock() - followed.last)
             found["evidence_age_seconds"] = ("Age of the newest record read.", {"": lag})
         if self.config.receivers:
-            depth = dict.fromkeys(self.config.receivers, 0) | Outbox(self.store).depth()
-            meaning = "Messages that were not delivered yet."
-            found["outbox_messages"] = (meaning, dict(depth))
+            depth = Outbox(self.store).depth()
+            # One that is no longer there is waited for by nobody.
+            left = {name: float(depth.get(name, 0)) for name in self.config.receivers}
+            found["outbox_messages"] = ("Messages that were not delivered yet.", left)
         return found
 
     def latest(self) -> dict[str, tuple[str, float]]:
@@ -186,6 +189,7 @@ class Monitor:
 
     def _no_data(self, one: SloStatus, now: float) -> list[Alert]:
         since = now - 3600 * self.config.no_data
+        self._began = min(self._began, now)
         if self._began > since or self._counts.buckets(
             one.slo.sli, one.slo.model, since=since, until=now + 60, width=86_400
         ):

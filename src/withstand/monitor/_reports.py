@@ -54,7 +54,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str] | None:
     try:
         # Of one opened file: another one may take its place in between.
         with path.open("rb") as file:
-            content, changed = file.read(), os.fstat(file.fileno()).st_mtime_ns
+            content, changed = file.read(), os.fstat(file.fileno()).st_ctime_ns
         found = json.loads(content)
     except FileNotFoundError:
         return None
@@ -63,6 +63,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str] | None:
     if not isinstance(found, dict):
         raise _wrong(path, "no JSON object")
     # The time too: a file that is as it was before is news if it was something else in between.
+    # Not that of its content, which a copy that is moved back keeps.
     digest = hashlib.sha256(content).hexdigest()[:16]
     return found, f"{path.name}:{digest}:{changed}"
 

@@ -22,7 +22,8 @@ class Vouching:
 
     def __init__(self, audit: Audit, place: str, *, key: Path, folder: Path) -> None:
         self._audit, self._place, self._last = audit, place, Head(0, "")
-        self._signer = Signer(key, anchors=(anchor_at(place, folder),), every=1, seconds=math.inf)
+        self._kept, self._away = 0, False
+        self._signer = Signer(key, anchors=(anchor_at(place, folder),), every=0, seconds=math.inf)
 
     @property
     def failures(self) -> int:
@@ -37,11 +38,14 @@ class Vouching:
         if self._last.seq and not self._audit.has(self._last):
             return f"action {self._last.seq} is not the one that was signed, or is gone"
         head = self._audit.head()
-        if head.seq > self._last.seq:
-            before = self.failures
+        if head.seq > self._kept:
+            before, told = self.failures, self._away
             self._signer(head)
             self._last = head
-            if self.failures > before:
+            self._away = self.failures > before
+            if not self._away:
+                self._kept = head.seq
+            elif not told:
                 _log.warning(
                     "monitor.audit_anchor %s cannot be written, so that action %d is not anchored; "
                     "make its folder, or mount it", self._place, head.seq,

@@ -127,9 +127,13 @@ class Grouper:
             elif self._is_campaign(client):
                 client.campaign = self._begin(who, client, lead, seen)
             return
-        self._grow(self._open[client.campaign], seen)
-        if client.campaign not in self._wide.values() and self._is_wide(crowd, lead):
-            self._widen(what, crowd, seen.wall)
+        one = self._open[client.campaign]
+        self._grow(one, seen)
+        if client.campaign not in self._wide.values():
+            # What flags a client may change, and with it whom it belongs to.
+            one.lead = lead
+            if self._is_wide(crowd, lead):
+                self._widen(what, crowd, seen.wall)
 
     def settle(self, now: float) -> None:
         """End the campaigns that are quiet, and forget clients and crowds that are.

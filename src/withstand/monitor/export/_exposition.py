@@ -52,7 +52,7 @@ class Exposition:
             "withstand_alerts_firing", "Alerts that hold.", labels=("alertname", "severity")
         )
         holding: dict[tuple[str, str], int] = {}
-        for alert in Alerts(self._store).all(open=True):
+        for alert in Alerts(self._store).all(open=True, last=100_000):
             if not alert.suppressed:
                 key = (alert.name, str(alert.severity))
                 holding[key] = holding.get(key, 0) + 1

@@ -29,5 +29,7 @@ def written(slos: list[Slo], folder: Path) -> list[Path]:
             with whole(folder / name) as file:
                 file.write(text.encode())
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}; free space") from None
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror}; give another folder"
+        ) from None
     return [folder / name for name in texts]

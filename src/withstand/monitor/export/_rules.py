@@ -87,7 +87,8 @@ def _own() -> list[dict[str, Any]]:
         {
             "alert": "WithstandMonitorSilent",
             "expr": "absent(withstand_monitor_last_look_timestamp_seconds) or "
-            "time() - withstand_monitor_last_look_timestamp_seconds > 120",
+            "time() - withstand_monitor_last_look_timestamp_seconds "
+            "> 90 + 3 * withstand_monitor_every_seconds",
             "for": "2m",
             "labels": {"severity": "page"},
             "annotations": {"summary": "withstand monitor does not look at the evidence"},

@@ -11,11 +11,16 @@ from ..slo import SLIS, Slo
 
 
 def sloth_text(slos: list[Slo]) -> str:
-    """A file of Sloth's `prometheus/v1`; budgets of events, which it does not have, are named."""
-    left_out = [slo.name for slo in slos if slo.objective is None]
+    """A file of Sloth's `prometheus/v1`; what it has not, budgets of events and days, is named."""
     text = yaml.safe_dump(sloth_slos(slos), sort_keys=False, width=100)
-    for name in left_out:
-        text += f"# {name} has a budget of events, which only withstand.rules.yml knows.\n"
+    for slo in slos:
+        if slo.objective is None:
+            text += f"# {slo.name} has a budget of events, which only withstand.rules.yml knows.\n"
+        elif slo.days != 30:
+            text += (
+                f"# {slo.name} is about {slo.days:g} days; Sloth takes 30 unless its "
+                "--default-slo-period says so.\n"
+            )
     return text
 
 

@@ -10,6 +10,9 @@ from ...evidence.log import Record
 from ..campaigns import Seen
 from ..store import BUCKET, Moments
 
+_MOST = 3.5e38
+"""What a 32-bit float holds; the fourth power of more may be none that a float holds."""
+
 
 @dataclass(kw_only=True)
 class Counting:
@@ -76,7 +79,7 @@ def _confidences(told: Any) -> list[float]:
     for row in told if isinstance(told, list) else ():
         if isinstance(row, list) and row and isinstance(row[0], list) and len(row[0]) == 2:
             value = row[0][1]
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and abs(value) <= _MOST:
                 found.append(float(value))
     return found
 

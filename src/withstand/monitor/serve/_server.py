@@ -7,11 +7,13 @@ import logging
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingTCPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -23,7 +25,7 @@ from .._monitor import Monitor
 from ..export._exposition import Exposition
 
 _log = logging.getLogger("withstand.monitor")
-_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _SLOWEST = 3
 
 
@@ -68,9 +70,10 @@ class Port:
 
     def close(self) -> None:
         """Answer no more."""
-        self._server.shutdown()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(5.0)
         self._server.server_close()
-        self._thread.join(5.0)
 
     def _metrics(self, accept: str) -> tuple[int, str, bytes]:
         encode, kind = choose_encoder(accept)
@@ -126,6 +129,11 @@ def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> Thre
     class Server(ThreadingTCPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         allow_reuse_address = daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            # Whoever has gone away needs no answer, and nobody a traceback of that.
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(request, client_address)
 
     return Server((host, port), handler)
 

@@ -38,6 +38,10 @@ class Slo:
             raise ConfigError(
                 f"SLO {self.name} has the objective {self.objective:g}; give above 0 and below 1"
             )
+        if self.days <= 0:
+            raise ConfigError(f"SLO {self.name} is about {self.days:g} days; give above 0")
+        if self.budget is not None and self.budget < 1:
+            raise ConfigError(f"SLO {self.name} has a budget of {self.budget}; give at least 1")
 
     @property
     def seconds(self) -> float:

@@ -22,10 +22,12 @@ def alertmanager_body(messages: Sequence[Message], now: float) -> bytes:
             {
                 "labels": one.alert.labels,
                 "annotations": one.alert.annotations,
-                "startsAt": _time(one.alert.starts),
-                "endsAt": _time(now + 5 * RESEND if one.alert.ends is None else one.alert.ends),
+                # Where the clock was set back it would refuse an end before the beginning.
+                "startsAt": _time(min(one.alert.starts, end)),
+                "endsAt": _time(end),
             }
             for one in messages
+            for end in [now + 5 * RESEND if one.alert.ends is None else one.alert.ends]
         ]
     ).encode()
 

@@ -89,11 +89,12 @@ class Outbox:
     def due(self, receiver: str, now: float, *, again: bool, most: int = 100) -> list[Message]:
         """What it has not been told; again: and what holds, if that was some time ago.
 
-        That an alert holds comes before that it has ended, even where both are known.
+        That an alert holds comes before that it has ended, even where both are known. What was not
+        taken comes last, so that one message that never is holds up no other.
         """
         rows = self._store.rows(
             "SELECT * FROM outbox WHERE receiver = ? AND (delivered != state OR "
-            "(? AND state = 'firing' AND NOT sent BETWEEN ? AND ?)) ORDER BY changed LIMIT ?",
+            "(? AND state = 'firing' AND NOT sent BETWEEN ? AND ?)) ORDER BY sent, changed LIMIT ?",
             (receiver, again, now - RESEND, now, most),
         )
         found = []
@@ -117,6 +118,15 @@ class Outbox:
                     (one.state, now, one.receiver, one.alert.fingerprint, one.alert.starts)
                     for one in messages
                 ],
+            )
+
+    def later(self, messages: Iterable[Message], now: float) -> None:
+        """Note that messages were not taken; what was before, and is told again, is due as ever."""
+        with self._store.writing() as file:
+            file.executemany(
+                "UPDATE outbox SET sent = ? WHERE receiver = ? AND fingerprint = ? AND starts = ? "
+                "AND delivered != state",
+                [(now, one.receiver, one.alert.fingerprint, one.alert.starts) for one in messages],
             )
 
     def depth(self) -> dict[str, int]:

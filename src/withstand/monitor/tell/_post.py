@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,20 +37,26 @@ def post(
         with closing(connection):
             connection.sock = _connected(host, port, seconds)
             if parts.scheme == "https":
-                context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-                context.minimum_version = ssl.TLSVersion.TLSv1_2
-                connection.sock = context.wrap_socket(connection.sock, server_hostname=host)
+                connection.sock = trusted(ca).wrap_socket(connection.sock, server_hostname=host)
             shown = f"[{host}]" if ":" in host else host
             standard = port == (443 if parts.scheme == "https" else 80)
             told = {"Host": shown if standard else f"{shown}:{port}", **headers}
-            connection.request("POST", target, body, told)
-            answer = connection.getresponse()
-            answer.read(65_536)
+            with _at_most(seconds, connection.sock):
+                connection.request("POST", target, body, told)
+                answer = connection.getresponse()
+                answer.read(65_536)
     except (OSError, HTTPException, UnicodeError) as error:  # The last of names that are none.
         why = getattr(error, "strerror", None) or type(error).__name__
         raise OperationError(f"{name} was not reached ({why}); see that it runs") from None
     if not 200 <= answer.status < 300:
         raise OperationError(f"{name} answered with status {answer.status}; see its log")
+
+
+def trusted(ca: Path | None) -> ssl.SSLContext:
+    """For a server whose authorities are in a file, or known to the system; raises OSError."""
+    context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def refused(address: str) -> bool:
@@ -60,6 +68,29 @@ def refused(address: str) -> bool:
         found.is_link_local or found.is_multicast or found.is_unspecified
         or str(found) in _METADATA
     )  # fmt: skip
+
+
+@contextmanager
+def _at_most(seconds: float, connection: socket.socket) -> Iterator[None]:
+    """Raises TimeoutError after a time; the connection's own limit begins anew with each byte."""
+    over = threading.Event()
+
+    def cut() -> None:
+        over.set()
+        with suppress(OSError):
+            # Not that of TLS, which would take its state from whoever is reading.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if over.is_set():
+            # Half an answer may look like a whole one.
+            raise TimeoutError
 
 
 def _connected(host: str, port: int, seconds: float) -> socket.socket:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..._errors import ConfigError, OperationError
+from ..._errors import ConfigError, WithstandError
 from ...config import ReceiverConfig
 from ..store import Alert, Store
 from ._messages import alertmanager_body, signature, webhook_body
 from ._outbox import Message, Outbox
-from ._post import post
+from ._post import post, trusted
 
 _log = logging.getLogger("withstand.monitor")
 _FIRST, _LONGEST = 1.0, 300.0
@@ -59,14 +59,16 @@ class Receivers:
     ) -> None:  # fmt: skip
         """Note what receivers must be told; nothing of alerts that an experiment explains.
 
-        silenced: of these they are told the end alone, where they know of the beginning.
+        silenced: of these, and of those too mild for them, they are told the end alone, where they
+        know of the beginning.
         """
         for name, told in self._config.items():
             wanted: list[Alert] = []
             quiet: list[Alert] = []
             for one in alerts:
-                if not one.suppressed and (told.least == "ticket" or one.severity == "page"):
-                    (quiet if silenced(one) else wanted).append(one)
+                if not one.suppressed:
+                    due = told.least == "ticket" or one.severity == "page"
+                    (wanted if due and not silenced(one) else quiet).append(one)
             self._outbox.put(name, wanted, now)
             self._outbox.end(name, quiet, now)
 
@@ -85,13 +87,14 @@ class Receivers:
         for group in groups:
             try:
                 self._send(name, told, group, now)
-            except OperationError as error:
+            except WithstandError as error:  # Its secret may be gone for a moment, too.
                 standing.failures += 1
                 pause = min(_LONGEST, _FIRST * 2 ** min(standing.failures - 1, 20))
                 standing.again = self._clock() + pause * random.uniform(0.5, 1.5)
                 if standing.error != str(error):
                     _log.warning("receiver %s: %s", name, error)
                 standing.error = str(error)
+                self._outbox.later(group, now)
                 break
             self._outbox.done(group, now)
             standing.failures, standing.again, standing.error = 0, 0.0, ""
@@ -105,7 +108,7 @@ class Receivers:
             while not stop.wait(every):
                 try:
                     self.tell(name)
-                except OperationError as error:
+                except WithstandError as error:
                     _log.error("receiver %s: %s", name, error)
 
         threads = [
@@ -133,10 +136,18 @@ class Receivers:
 
 
 def sound(config: Mapping[str, ReceiverConfig], folder: Path) -> None:
-    """Raises ConfigError where a receiver's secret is not there, or its address is none."""
+    """Raises ConfigError where a receiver's secret or ca is not there, or its address is none."""
     for name, told in config.items():
         _secret(name, told, folder)
         _url(name, told)
+        try:
+            if told.ca is not None:
+                trusted(folder / told.ca)
+        except OSError as error:
+            raise ConfigError(
+                f"monitor.receivers.{name}.ca: {told.ca} holds no certificates "
+                f"({error.strerror}); give a PEM file of the authorities"
+            ) from None
 
 
 def _url(name: str, told: ReceiverConfig) -> str:

@@ -16,7 +16,7 @@ from ._post import post
 
 _log = logging.getLogger("withstand.monitor")
 _TRACE = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_SERVER, _OK, _ERROR = 2, 1, 2
+_SERVER, _UNSET, _OK, _ERROR = 2, 0, 1, 2
 _MOST, _AT_ONCE = 10_000, 512
 
 
@@ -76,8 +76,10 @@ class Spans:
 def _span(record: Record, trace: str, parent: str) -> dict[str, Any]:
     told = record.content
     end = int(record.wall * 1e9)
-    seconds = float((told.get("ms") or [0.0])[0]) / 1e3
-    flagged = [str(one[0]) for one in told.get("signals", []) if one[3]]
+    # Redaction may have left something else of any of them.
+    times, signals, status = told.get("ms"), told.get("signals"), told.get("status")
+    seconds = float(times[0]) / 1e3 if isinstance(times, list) and times else 0.0
+    flagged = [str(one[0]) for one in signals if one[3]] if isinstance(signals, list) else []
     texts = {
         "withstand.request.id": told.get("id", ""),
         "withstand.model": told.get("model", ""),
@@ -90,8 +92,10 @@ def _span(record: Record, trace: str, parent: str) -> dict[str, Any]:
     attributes = [
         {"key": key, "value": {"stringValue": str(value)}} for key, value in texts.items() if value
     ]
-    status = int(told.get("status", 0))
-    attributes.append({"key": "http.response.status_code", "value": {"intValue": str(status)}})
+    code = _UNSET
+    if isinstance(status, int):
+        code = _ERROR if status >= 500 or not status else _OK
+        attributes.append({"key": "http.response.status_code", "value": {"intValue": str(status)}})
     return {
         "traceId": trace,
         "spanId": record.hash[:16],
@@ -101,7 +105,7 @@ def _span(record: Record, trace: str, parent: str) -> dict[str, Any]:
         "startTimeUnixNano": str(end - int(seconds * 1e9)),
         "endTimeUnixNano": str(end),
         "attributes": attributes,
-        "status": {"code": _ERROR if status >= 500 or not status else _OK},
+        "status": {"code": code},
     }
 
 
