@@ -302,6 +302,14 @@ def rewritten(old: str, new: str, name: str = "entries.jsonl") -> Any:
      (rewritten('"entries.jsonl"', '"../entries.jsonl"', "manifest.json"), "has no file"),
      (rewritten('"attack": "PGD"', '"attack": 5'), "an entry that is none"),
      (rewritten('"model": "m"', '"model": 7'), "an entry that is none"),
+     (rewritten('"distance": 0.3333333333333333', '"distance": "1"'), "an entry that is none"),
+     (rewritten('"distance": 0.3333333333333333', '"distance": true'), "an entry that is none"),
+     (rewritten('"distance": 0.3333333333333333', '"distance": -1'), "an entry that is none"),
+     (rewritten('"distance": 0.3333333333333333', '"distance": 1' + "0" * 400), "that is none"),
+     (rewritten('"access": "none"', '"access": "evil"'), "an entry that is none"),
+     (rewritten('"original": null', '"original": 5'), "an entry that is none"),
+     (rewritten('"survives_8bit": null', '"survives_8bit": "x"'), "an entry that is none"),
+     (rewritten('"threat": {"norm": "linf"}', '"threat": 1'), "an entry that is none"),
      (rewritten('"format": 1', '"format": 9', "manifest.json"), "reads up to 1; update")],
 )  # fmt: skip
 def test_a_signature_is_no_leave_to_do_anything(tmp_path: Path, change: Any, words: str) -> None:
@@ -310,6 +318,14 @@ def test_a_signature_is_no_leave_to_do_anything(tmp_path: Path, change: Any, wor
     with pytest.raises(CorpusError, match=words):
         import_exchange(corpus, folder, key, "ann")
     assert corpus.versions() == ()
+
+
+def test_what_a_sender_tells_of_our_own_evidence_is_not_kept(tmp_path: Path) -> None:
+    told = rewritten('"lineage": null', '"lineage": {"input": "a", "fingerprint": "f"}')
+    folder, key = resigned(tmp_path, told)
+    corpus = Corpus(tmp_path / "theirs")
+    import_exchange(corpus, folder, key, "ann")
+    assert [one.lineage for one in corpus.entries(distrusted=True)] == [None] * 6
 
 
 def test_only_the_key_that_was_told_counts(tmp_path: Path) -> None:

@@ -22,11 +22,13 @@ from withstand.respond import (
     Desk,
     Incidents,
     Responder,
+    _responder,
     note,
     open_incident,
     postmortem,
     resolve,
     review,
+    run_runbook,
 )
 
 
@@ -76,8 +78,6 @@ def test_a_flood_of_alerts_hides_none(tmp_path: Path) -> None:
 def test_what_a_person_resolved_stays_so_whoever_looked_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from withstand.respond import _responder
-
     path = configured(tmp_path)
     fired = attacked(tmp_path)
     responder = Responder(path)
@@ -165,6 +165,75 @@ def test_every_alert_is_in_one_incident_and_a_campaign_has_one(tmp_path: Path) -
     kinds = [entry.kind for entry in responder.desk.incidents.timeline(1)]
     assert kinds == ["alert"] * 3
     assert responder.desk.audit.verify() == 4
+
+
+def test_what_ends_between_two_looks_is_an_incident_once_and_the_long_past_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, path = time.time(), configured(tmp_path)
+    clock = [now]
+    monkeypatch.setattr(_responder.time, "time", lambda: clock[0])
+
+    def flash(name: str, ends: float, **labels: str) -> None:
+        told = {"alertname": name, "severity": "page", "model": name, **labels}
+        alert(tmp_path, labels=told, starts=ends - 5, ends=ends)
+
+    flash("before anybody looked", now - 10)
+    assert Responder(path).step() == []
+    flash("between two looks", now + 1)
+    flash("of no page", now + 1, severity="ticket")
+    clock[0] += 2
+    (found,) = Responder(path).step()
+    assert (found.model, Responder(path).step()) == ("between two looks", [])
+    assert Desk(path).incidents.get(1).state == "mitigated"
+    # While nobody looked for an hour.
+    flash("while it was down", now + 1000)
+    clock[0] += 3600
+    assert [one.model for one in Responder(path).step()] == ["while it was down"]
+    # The monitor is slow to write it down.
+    flash("told late", clock[0] - 60)
+    assert [one.model for one in Responder(path).step()] == ["told late"]
+    for one in Desk(path).incidents.unresolved():
+        resolve(Desk(path), one.id, who="ann", why="a test")
+    clock[0] += 30 * 86400
+    assert Responder(path).step() == []
+    assert Desk(path).incidents.watched(0.0) == pytest.approx(clock[0] - 300)
+
+
+def test_a_page_after_the_mitigation_opens_the_incident_again(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    first = attacked(tmp_path)
+    responder = Responder(path)
+    responder.step()
+    over(tmp_path, first)
+    responder.step()
+    before = responder.desk.incidents.get(1)
+    assert before.mitigated is not None
+    ticket = {**first.labels, "severity": "ticket"}
+    alert(tmp_path, labels=ticket, campaign="c", starts=before.mitigated + 0.001)
+    responder.step()
+    assert responder.desk.incidents.get(1).state == "mitigated"
+    again = alert(tmp_path, labels=first.labels, campaign="c", starts=before.mitigated + 0.002)
+    assert responder.step() == []
+    found = responder.desk.incidents.get(1)
+    assert (found.state, found.mitigated) == ("open", None)
+    lines = [entry.text for entry in responder.desk.incidents.timeline(1)]
+    assert "Campaign fires, and the incident is open again" in lines
+    for one in (again.fingerprint, replace(again, labels=ticket).fingerprint):
+        responder.desk.alerts.resolve(one, time.time())
+    responder.step()
+    assert responder.desk.incidents.get(1).state == "mitigated"
+
+
+def test_a_resolved_incident_waits_for_nobody(tmp_path: Path) -> None:
+    runbook(tmp_path, "r", {"name": "ask", "action": "lift", "approval": True},
+            {"name": "then", "action": "lift"})  # fmt: skip
+    desk = Desk(configured(tmp_path))
+    found = open_incident(desk, "x", who="ann")
+    run_runbook(desk, found.id, "r", who="ann")
+    assert postmortem(desk, found.id).count("[ ] step") == 2
+    resolve(desk, found.id, who="ann", why="a test")
+    assert "[ ] step" not in postmortem(desk, found.id)
 
 
 def test_alerts_without_a_campaign_share_an_incident_by_their_labels(tmp_path: Path) -> None:

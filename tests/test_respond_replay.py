@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from responding import FakeGuard, attacked, configured, fake_guard, runbook
 
 from withstand import WithstandError
 from withstand.config import ReplayConfig
-from withstand.evidence import Corpus, content_digest
+from withstand.evidence import Corpus, card, content_digest
 from withstand.evidence.log import Log, Tensor, Vault, pack
 from withstand.guard import Secrets
 from withstand.monitor import Alerts, Campaign, Store
@@ -62,9 +64,9 @@ def kept(folder: Path, rows: list[dict[str, Any]]) -> None:
                 "id": str(number), "decision": "flag", "model": "m", "key": "k1", "mode": "shadow",
                 "signals": [["queries", 9.0, 5.0, True, ""]], "fingerprint": f"f{number}", **told,
             }  # fmt: skip
-            x = told.pop("x", None)
-            if x is not None:
-                tensor = Tensor("x", "FP32", np.asarray([x], np.float32))
+            rows = told.pop("rows", [told.pop("x")] if "x" in told else None)
+            if rows is not None:
+                tensor = Tensor("x", "FP32", np.asarray(rows, np.float32))
                 (told["input"],) = vault.put([pack([tensor])])
             log.append(told, kind="decision")
         log.flush()
@@ -425,3 +427,53 @@ def test_retraining_goes_on_after_a_kill_and_asks_the_gate(tmp_path: Path) -> No
     assert json.loads((made / "gate" / "gate.json").read_text())
     assert json.loads((job / "codes.json").read_text()) == [0, 0]
     assert "retraining: done: new weights in" in postmortem(Desk(path), 1)
+
+
+def test_what_is_called_benign_later_is_not_trained_on(desk: Desk) -> None:
+    replay(desk, 1)
+    assert add_to_corpus(desk, desk.incidents.get(1)).new == 1
+    corpus = Corpus(desk.root / "corpus")
+    for verdict, count in (("benign", 0), ("adversarial", 1), ("benign", 0)):
+        review(desk, "f1", verdict, who="ann")
+        assert len(list(corpus.entries(kind="adversarial"))) == count
+    assert "| adversarial, called benign | 1 |" in card(corpus)
+    # The corpus has nothing of another input.
+    versions = corpus.versions()
+    review(desk, "f0", "benign", who="ann")
+    assert (corpus.versions(), corpus.verify()) == (versions, ())
+
+
+def test_a_class_given_to_several_rows_is_that_of_none(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    kept(tmp_path, [{"rows": [[0.1, 0.2], [0.3, 0.4]]}, {"x": [0.5, 0.6]}])
+    attacked(tmp_path, keys=("k1",))
+    Responder(path).step()
+    desk = Desk(path)
+    for name in ("f0", "f1"):
+        review(desk, name, "adversarial", who="ann", label=1)
+    added = add_to_corpus(desk, desk.incidents.get(1))
+    assert (added.confirmed, added.unlabelled) == (1, 2)
+    (entry,) = Corpus(tmp_path / "corpus").entries(kind="adversarial")
+    assert (entry.label, entry.lineage and entry.lineage["fingerprint"]) == (1, "f1")
+
+
+def test_a_later_snapshot_leaves_an_earlier_one_as_it_was(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    runbook(tmp_path, "s", {"name": "keep", "action": "snapshot_evidence"})
+    kept(tmp_path, [{"input_lost": "no room"}] * 3)
+    attacked(tmp_path, keys=("k1",))
+    Responder(path).step()
+    desk = Desk(path)
+    run_runbook(desk, 1, "s", who="ann")
+    place = desk.folder(1)
+    before = [(place / name).read_bytes() for name in ("evidence.jsonl", "manifest.json")]
+    # What is older than the evidence is kept for is gone.
+    shutil.rmtree(tmp_path / "evidence")
+    kept(tmp_path, [])
+    run_runbook(desk, 1, "s", who="ann", again=True)
+    mark = json.loads(before[1])["sha256"][:12]
+    names = (f"evidence-{mark}.jsonl", f"manifest-{mark}.json")
+    assert [(place / name).read_bytes() for name in names] == before
+    now = json.loads((place / "manifest.json").read_text())
+    assert now["records"] < json.loads(before[1])["records"]
+    assert now["sha256"] == hashlib.sha256((place / "evidence.jsonl").read_bytes()).hexdigest()

@@ -28,9 +28,11 @@ from withstand.respond import (
     Outcome,
     Responder,
     Step,
+    actions,
     approve,
     dry_run,
     go_on,
+    open_incident,
     resolve,
     run_runbook,
     runbooks,
@@ -442,6 +444,9 @@ def test_what_a_reference_stands_for_is_not_looked_at_again(
 
 def test_only_sound_addresses_can_be_told(tmp_path: Path, guard: FakeGuard) -> None:
     for address, words in (("ftp://x", "give a URL, such as http"), ("nothing", "give a URL"),
+                           ("http://a:99999/x", "give a URL"), ("http://a:b/x", "give a URL"),
+                           ("http://a:0/x", "give a URL"), ("http://a b/x", "give a URL"),
+                           ("http://a/x\ty", "give a URL"), ("http://[::1/x", "give a URL"),
                            ("http://a:b@c/d", "take the user out of the URL")):  # fmt: skip
         with pytest.raises(WithstandError, match=words):
             Desk(configured(tmp_path, notify={"chat": address}))
@@ -489,3 +494,33 @@ def test_others_add_actions_by_an_entry_point(
     runbook(tmp_path, "s", {"name": "x", "action": "page_team"})
     with pytest.raises(WithstandError, match=r"with\.team: .*required; page_team takes team"):
         runbooks(desk)
+
+
+def test_a_gate_that_was_not_run_passes_nothing(tmp_path: Path) -> None:
+    desk = Desk(configured(tmp_path))
+    incident = open_incident(desk, "x", who="ann")
+    step = Step(number=1, runbook="r", name="n", action="retrain")
+    case = Case(desk=desk, incident=incident, campaign=None, step=step, who="ann")
+    assert desk.config.respond.retrain.gate
+    retrain = actions()["retrain"]
+    assert retrain.ended(case, (0,), "").text.endswith("no gate was asked")
+    assert retrain.ended(case, (0, 0), "").text.endswith("the gate passes it")
+
+
+def test_a_canary_that_was_not_rolled_back_is_not_named(tmp_path: Path) -> None:
+    class Two:
+        def __init__(self) -> None:
+            self.models = {"a": {"state": "running"}, "b": {"state": "promoted"}}
+
+        def canary(self) -> dict[str, Any]:
+            return {"models": self.models}
+
+        def canary_act(self, verb: str, name: str, **_: str) -> None:
+            self.models = {**self.models, name: {"state": "rolled_back"}}
+
+    desk = Desk(configured(tmp_path))
+    desk.__dict__["guard"] = Two()
+    runbook(tmp_path, "r", {"name": "x", "action": "roll_back"})
+    incident = open_incident(desk, "x", who="ann")
+    (step,) = run_runbook(desk, incident.id, "r", who="ann")
+    assert (step.state, step.result) == ("done", "rolled back: a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -14,8 +15,13 @@ from ._values import Count, Positive
 
 
 def _hook(value: object) -> object:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    text = value if isinstance(value, str) else ""
+    try:
+        parts = urlsplit(text)
+        sound = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ValueError("give a URL, such as http://127.0.0.1:9000/hook")
     if parts.username or parts.password:
         raise ValueError("take the user out of the URL")

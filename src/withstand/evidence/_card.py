@@ -75,7 +75,7 @@ _LIMITS = """## Limits
 
 def _kind(entry: Entry, *, trusted: bool) -> str:
     if not entry.origin.imported:
-        return entry.kind
+        return entry.kind + ("" if trusted else ", called benign")
     return f"{entry.kind}, imported" + ("" if trusted else ", not trusted")
 
 

@@ -66,8 +66,8 @@ class Corpus:
         """All entries up to a version, or those of some originals or of one kind, oldest first.
 
         They come with the remarks up to that version, and without those of imports that nobody
-        trusts, unless these are asked for. They are read one by one; raises CorpusError for a
-        version that is not there.
+        trusts and clients' inputs called benign, unless `distrusted` asks for these. They are read
+        one by one; raises CorpusError for a version that is not there.
         """
         versions = self.versions()
         if version is not None and not 0 <= version <= len(versions):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from .._errors import CorpusError
 from .._version import __version__
+from ..threat import ACCESS
 from ._corpus import Corpus
 from ._entry import RECORDED, Array, Entry, Kind, Origin, content_digest, known, now
 from ._packed import Form, read_packed, write_packed
@@ -163,10 +165,17 @@ def _told(entry: Entry) -> dict[str, Any]:
 def _entry(record: dict[str, Any], imported: str, folder: Path) -> Entry:
     try:
         origin = replace(known(Origin, record["origin"]), imported=imported)
-        entry = known(Entry, {**record, "origin": origin})
-        texts = (entry.attack, entry.access, entry.digest, entry.verdict, origin.model, origin.data)
+        # Nobody else can know which record of our evidence an input comes from.
+        entry = known(Entry, {**record, "origin": origin, "lineage": None})
+        texts = (entry.attack, entry.digest, entry.verdict, origin.model, origin.data)
         if not all(isinstance(one, str) for one in (*texts, origin.withstand, origin.time)):
             raise TypeError
+        if not isinstance(entry.original, str | None) or not isinstance(origin.threat, dict):
+            raise TypeError
+        if not isinstance(entry.survives_8bit, bool | None) or entry.access not in ACCESS:
+            raise ValueError
+        if entry.distance is not None and not _is_distance(entry.distance):
+            raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorpusError(
             f"{folder} has an entry that is none ({type(error).__name__}); ask its sender"
@@ -174,6 +183,10 @@ def _entry(record: dict[str, Any], imported: str, folder: Path) -> Entry:
     if entry.kind not in ("adversarial", "flagged"):
         raise CorpusError(f"{folder} has an entry of kind {entry.kind!r}; update withstand")
     return entry
+
+
+def _is_distance(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
 
 
 def _exchange(raw: bytes, key: str) -> Exchange:

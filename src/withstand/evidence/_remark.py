@@ -19,11 +19,12 @@ Verdict = Literal["attack", "benign"]
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """One remark, on the flagged entries of one content or on what one exchange brought.
+    """One remark, on the entries of one content or on what one exchange brought.
 
-    entry: `content_digest` of the input; label: its true class as a plain value, None where nothing
-    is said of it; verdict: whether it was an attack. imported: digest of the exchange; trusted:
-    whether its entries may be used; about: what the exchange says of itself. by: who says so.
+    entry: `content_digest` of the input; label: the true class of a flagged one as a plain value,
+    None where nothing is said of it; verdict: whether it was an attack. imported: digest of the
+    exchange; trusted: whether its entries may be used; about: what the exchange says of itself.
+    by: who says so.
     """
 
     by: str
@@ -63,7 +64,13 @@ class View:
                 self._said[one.entry] = replace(one, label=label, verdict=verdict)
 
     def trusts(self, entry: Entry) -> bool:
-        """Whether an entry is our own, or of an import that somebody trusts."""
+        """Whether an entry is our own, or of an import that somebody trusts.
+
+        What a client has sent and somebody calls benign is no adversarial example.
+        """
+        said = self._said.get(entry.digest)
+        if entry.kind == "adversarial" and entry.lineage and said and said.verdict == "benign":
+            return False
         imported = entry.origin.imported
         return not imported or (imported in self.imports and self.imports[imported].trusted is True)
 

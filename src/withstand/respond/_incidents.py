@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS incident_alerts (
     fingerprint TEXT NOT NULL, starts REAL NOT NULL, incident INTEGER NOT NULL,
     PRIMARY KEY (fingerprint, starts)
 );
-CREATE TABLE IF NOT EXISTS incident_groups (name TEXT PRIMARY KEY, incident INTEGER NOT NULL)
+CREATE TABLE IF NOT EXISTS incident_groups (name TEXT PRIMARY KEY, incident INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS watched (id INTEGER PRIMARY KEY CHECK (id = 1), until REAL NOT NULL)
 """
 
 
@@ -142,7 +143,7 @@ class Incidents:
             if known is not None:
                 return None
             found = self._grouped(file, group)
-            new = found is None
+            new, text = found is None, f"{alert.name} fires"
             if found is None:
                 model = alert.labels.get("model", "")
                 told = {"model": model, "campaign": alert.campaign, "alerts": (alert.fingerprint,)}
@@ -153,6 +154,9 @@ class Incidents:
                 severity = "page" if alert.severity == "page" else found.severity
                 alerts = tuple(dict.fromkeys((*found.alerts, alert.fingerprint)))
                 found = replace(found, alerts=alerts, severity=severity)
+                if _has_effect_again(found, alert):
+                    found = replace(found, state="open", mitigated=None)
+                    text += ", and the incident is open again"
                 self._put(file, found)
             file.execute(
                 "INSERT INTO incident_alerts VALUES (?, ?, ?)",
@@ -161,7 +165,7 @@ class Incidents:
             self._note(
                 file, found.id,
                 Entry(
-                    wall=alert.starts, who=who, kind="alert", text=f"{alert.name} fires",
+                    wall=alert.starts, who=who, kind="alert", text=text,
                     detail={"labels": alert.labels, "annotations": alert.annotations},
                 ),
             )  # fmt: skip
@@ -170,6 +174,17 @@ class Incidents:
                 file, Act(who=who, role="system", action=action, about=f"incident:{found.id}")
             )
         return found, new
+
+    def watched(self, now: float) -> float:
+        """When all alerts that had ended were taken (seconds since 1970); `now` the first time."""
+        with self._store.writing() as file:
+            file.execute("INSERT OR IGNORE INTO watched VALUES (1, ?)", (now,))
+            return float(file.execute("SELECT until FROM watched").fetchone()["until"])
+
+    def watch(self, until: float) -> None:
+        """Note that all alerts that had ended by then are taken."""
+        with self._store.writing() as file:
+            file.execute("UPDATE watched SET until = ?", (until,))
 
     def get(self, identity: int) -> Incident:
         """An incident by its number; raises OperationError where there is none."""
@@ -289,6 +304,12 @@ class Incidents:
             "INSERT OR REPLACE INTO steps VALUES (?, ?, ?)",
             (identity, step.number, json.dumps(asdict(step))),
         )
+
+
+def _has_effect_again(incident: Incident, alert: Alert) -> bool:
+    """Whether an alert pages that has begun after its incident was mitigated, and still holds."""
+    pages = alert.severity == "page" and alert.ends is None
+    return pages and incident.mitigated is not None and alert.starts > incident.mitigated
 
 
 def _incident(told: str) -> Incident:

@@ -273,7 +273,7 @@ def _items(case: _Case) -> Iterable[str]:
     if one.state != "resolved":
         yield f"- [ ] resolve it: `withstand incident resolve {one.id} --why ...`"
     for step in case.steps:
-        if step.state in ("approval", "pending", "running"):
+        if one.state != "resolved" and step.state in ("approval", "pending", "running"):
             yield f"- [ ] step {step.number}, {escaped(step.name)}: {step.state}"
         if step.state == "failed":
             yield f"- [ ] step {step.number}, {escaped(step.name)}: failed; do it by hand, or again"

@@ -12,6 +12,7 @@ from ._desk import Desk
 from ._incidents import Entry, Incident
 from ._reviews import Review, Verdict
 from ._run import Tell, first_alert, go_on, is_over, recovered, run_runbook, runbooks
+from ._to_corpus import tell_corpus
 from ._trail import first_record
 
 WHO = "responder"
@@ -19,6 +20,8 @@ WHO = "responder"
 
 # Of those that fire: a flood of them must not hide what came first.
 _ALERTS = 100_000
+# Seconds after which the monitor has surely written down that an alert has ended.
+_LATE = 300.0
 
 
 class Responder:
@@ -39,7 +42,7 @@ class Responder:
                 )
 
     def step(self) -> list[Incident]:
-        """One pass: take firing alerts, begin and go on with runbooks; the incidents now new.
+        """One pass: take alerts, begin and go on with runbooks; the incidents now new.
 
         What goes wrong with one incident is raised when all the others have been seen to.
         """
@@ -72,15 +75,23 @@ class Responder:
                 time.sleep(min(0.2, self.desk.config.respond.every))
 
     def _take(self) -> list[Incident]:
-        """An incident for every alert that fires and is not explained by an experiment."""
-        found = []
+        """An incident for every alert that fires, or has ended since the last pass of anybody.
+
+        None for what an experiment explains, and for what was over before anybody looked.
+        """
+        found, now = [], time.time()
+        since = self.desk.incidents.watched(now)
+        firing = self.desk.alerts.all(open=True, last=_ALERTS)
         # Oldest first, so that an incident is opened by what came first.
-        for alert in reversed(self.desk.alerts.all(open=True, last=_ALERTS)):
+        for alert in sorted(
+            (*firing, *self.desk.alerts.ended(since)), key=lambda alert: alert.starts
+        ):
             if alert.suppressed or not self._wanted(alert):
                 continue
             taken = self.desk.incidents.take(alert, self._group(alert), _title(alert), WHO)
             if taken is not None and taken[1]:
                 found.append(taken[0])
+        self.desk.incidents.watch(min(now, max(since, now - _LATE)))
         return found
 
     def _wanted(self, alert: Alert) -> bool:
@@ -207,9 +218,10 @@ def review(
     why: str = "",
     label: int | None = None,
 ) -> Review:
-    """Write down what a flagged input really is; label: its true class.
+    """Write down what a flagged input really is, in the corpus too; label: its true class.
 
-    Raises OperationError for a fingerprint that the evidence does not know, and another verdict.
+    Raises OperationError for a fingerprint that the evidence does not know, and another verdict;
+    CorpusError where the corpus cannot be written.
     """
     if verdict not in ("adversarial", "benign"):
         raise OperationError(f"verdict is {verdict!r}; it is adversarial or benign")
@@ -223,4 +235,6 @@ def review(
             detail={"why": why, "label": label})
     )  # fmt: skip
     word: Verdict = "adversarial" if verdict == "adversarial" else "benign"
-    return desk.reviews.put(fingerprint, word, who, seq=found.seq, why=why, label=label)
+    said = desk.reviews.put(fingerprint, word, who, seq=found.seq, why=why, label=label)
+    tell_corpus(desk, said)
+    return said

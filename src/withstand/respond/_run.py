@@ -109,6 +109,7 @@ def approve(
 ) -> Step:
     """Agree to a step that asks for it, or decline it, and go on; the step as it then is.
 
+    One that is declined is skipped and has not failed: the next one is taken in any case.
     Raises OperationError for a step that does not wait for anybody.
     """
     with _alone(desk, identity):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from .._errors import OperationError
 from ..evidence import Corpus, Entry, Origin, Remark, content_digest
@@ -47,7 +47,8 @@ def add_to_corpus(desk: Desk, incident: Incident) -> Added:
 
     Those go in whose answer the replay has proven wrong, and those that a person has confirmed.
     What a client sends is otherwise never training data, flagged or not. A person's word counts
-    before the replay's. Raises OperationError and CorpusError.
+    before the replay's; a class that they gave, where the input is one row, since nobody can say
+    which of several it is. Raises OperationError and CorpusError.
     """
     proven = _proven(desk, incident)
     corpus = Corpus(desk.root / desk.config.respond.corpus)
@@ -57,8 +58,12 @@ def add_to_corpus(desk: Desk, incident: Incident) -> Added:
     remarks: list[Remark] = []
     counts = dict.fromkeys(("proven", "confirmed", "unlabelled", "released", "left"), 0)
     said = {remark.entry for remark in _said(corpus)}
-    for one in inputs_of(desk, incident).inputs:
+    inputs = inputs_of(desk, incident).inputs
+    several = {one.record.seq for one in inputs if one.row}
+    for one in inputs:
         review = desk.reviews.of(one.fingerprint)
+        if review is not None and one.record.seq in several:
+            review = replace(review, label=None)
         told = proven.get((one.record.seq, one.row))
         entry, kind = _entry(incident, one, review, told)
         counts[kind] += 1
@@ -77,6 +82,22 @@ def add_to_corpus(desk: Desk, incident: Incident) -> Added:
     return Added(**counts, new=new)
 
 
+def tell_corpus(desk: Desk, review: Review) -> None:
+    """Say of what the corpus has of an input what a person now says of it; raises CorpusError.
+
+    What is benign is not trained on any more.
+    """
+    corpus = Corpus(desk.root / desk.config.respond.corpus)
+    verdict: Literal["attack", "benign"] = "benign" if review.verdict == "benign" else "attack"
+    mine = {
+        entry.digest
+        for entry in corpus.entries(distrusted=True)
+        if entry.lineage and entry.lineage.get("fingerprint") == review.fingerprint
+    }
+    if mine:
+        corpus.add([], [], [Remark(by=review.who, entry=one, verdict=verdict) for one in mine])
+
+
 def _entry(
     incident: Incident, one: Recorded, review: Review | None, told: dict[str, Any] | None
 ) -> tuple[Entry | None, str]:
@@ -87,6 +108,7 @@ def _entry(
         "record": one.record.seq,
         "hash": one.record.hash,
         "input": content["input"],
+        "fingerprint": one.fingerprint,
         "row": one.row,
         "decision": content["decision"],
         "sensors": list(one.sensors),

@@ -50,9 +50,10 @@ class Canary(Action[Of]):
                 f"the canary of {wrong[0]} is {now[wrong[0]]['state']} after {self._verb}; see the "
                 "guard's log"
             )
-        if not under_way and not any(now[name]["state"] == goal for name in wanted):
+        there = [name for name in wanted if now[name]["state"] == goal]
+        if not there:
             return Outcome(state="skipped", text="no canary is under way")
         told_now = {name: now[name] for name in wanted}
         return Outcome(
-            state="done", text=f"{goal.replace('_', ' ')}: {', '.join(wanted)}", detail=told_now
+            state="done", text=f"{goal.replace('_', ' ')}: {', '.join(there)}", detail=told_now
         )

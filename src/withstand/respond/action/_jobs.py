@@ -77,8 +77,9 @@ class Retrain(Working):
         return [harden, *([gate] if told.retrain.gate else [])]
 
     def ended(self, case: Case, codes: tuple[int, ...], log: str) -> Outcome:
-        asked = case.desk.config.respond.retrain.gate
-        verb = "gate" if len(codes) > 1 else "harden"
+        # By what was run: the configuration may be another one by now.
+        asked = len(codes) > 1
+        verb = "gate" if asked else "harden"
         verdict = {0: "pass", 1: "fail", 3: "inconclusive"}.get(codes[-1])
         if verdict != "pass":
             why = verdict if verdict else _last(log)

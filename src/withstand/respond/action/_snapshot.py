@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 from pydantic import Field
 
@@ -26,7 +28,8 @@ class Snapshot(Action[Around]):
 
     Records are copied byte for byte, so that their hashes can be checked; inputs stay in the vault,
     so that they can still be erased. The whole chain is verified, and manifest.json, which comes
-    last, holds the result and the digests.
+    last, holds the result and the digests. An earlier copy is kept beside, with its digest's
+    beginning in the names.
     """
 
     name = "snapshot_evidence"
@@ -43,6 +46,7 @@ class Snapshot(Action[Around]):
             since, until = campaign.first - told.margin, campaign.last + told.margin
         mine = None if campaign is None else part_of(campaign, margin=told.margin)
         copy, count, broken = case.folder / "evidence.jsonl", 0, ""
+        _set_aside(case.folder)
         with private(copy) as out:
             for place in read(source):
                 if isinstance(place, Break):
@@ -77,3 +81,15 @@ class Snapshot(Action[Around]):
             text=f"{count} records kept in {copy.name}, and the chain is whole",
             detail={key: manifest[key] for key in ("records", "sha256", "chain")},
         )
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep an earlier copy, which may hold records that were purged since."""
+    try:
+        mark = json.loads((folder / "manifest.json").read_text())["sha256"][:12]
+    except FileNotFoundError:
+        return
+    # The manifest goes last: a copy that has one is never written over, whoever is killed.
+    for name, kind in (("evidence", "jsonl"), ("manifest", "json")):
+        with suppress(FileNotFoundError):
+            (folder / f"{name}.{kind}").rename(folder / f"{name}-{mark}.{kind}")
