@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import peers
 import torch
-from measure import Counting, Rows, Timed, distances, right, timed
+from measure import Counting, Rows, distances, forwards, right, timed
 from networks import mnist, network
 from torch import Tensor, nn
 
@@ -39,8 +39,10 @@ def decisions() -> Rows:
         net = network(name)
         x, y = right(net, *mnist("test", 70, 500), 50)
         for queries in (500, 1000, 5000):
+            asked = queries * len(x)
             alone = min(
-                (_forwards(net, x, queries, size) for size in BATCHES), key=lambda t: t.wall
+                (timed(partial(forwards, net, x, asked, size)) for size in BATCHES),
+                key=lambda spent: spent.wall,
             )
             rows.append(
                 {
@@ -79,18 +81,6 @@ def decisions() -> Rows:
                 )
                 print(rows[-1], flush=True)
     return rows
-
-
-def _forwards(net: nn.Module, x: Tensor, queries: int, size: int) -> Timed:
-    """The time of `queries` forwards of each image, in batches of a size."""
-    batch = x.repeat(-(-size // len(x)), 1, 1, 1)[:size]
-
-    def work() -> None:
-        with torch.inference_mode():
-            for _ in range(-(-queries * len(x) // size)):
-                net(batch)
-
-    return timed(work)
 
 
 def _ours(attack: attacks.Attack, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -28,6 +28,14 @@ def timed(work: Callable[[], Any]) -> Timed:
     return Timed(time.process_time() - cpu, time.perf_counter() - wall, found)
 
 
+def forwards(net: nn.Module, x: Tensor, count: int, size: int) -> None:
+    """So many forwards of images like x in batches of a size, and nothing else."""
+    batch = x.repeat(-(-size // len(x)), 1, 1, 1)[:size]
+    with torch.inference_mode():
+        for _ in range(-(-count // size)):
+            net(batch)
+
+
 class Counting(nn.Module):
     """Counts the images that a network is asked for; `keep`: those it gave a gradient for too."""
 
