@@ -105,7 +105,10 @@ def test_processes_end_with_all_that_they_have_started(tmp_path: Path) -> None:
     begun = time.monotonic()
     processes.stop("parent")
     assert time.monotonic() - begun < 5
-    assert not in_group(pids[0])
+    # Whoever is killed is gone as soon as the system comes to it, and not before the call returns.
+    while in_group(pids[0]):
+        assert time.monotonic() - begun < 10
+        time.sleep(0.05)
     assert processes.alive("stubborn")
     os.kill(pids[1], signal.SIGKILL)
     with pytest.raises(OperationError, match="stubborn has ended"):
