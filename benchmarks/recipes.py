@@ -57,9 +57,11 @@ NORMS = (
 )
 TRAININGS = {
     "PGD-7": Training(recipe=PGD(region=LINF, steps=7)),
-    "active PGD-7": Training(recipe=ActivePGD(region=LINF, steps=7)),
+    "active PGD-7": Training(recipe=ActivePGD(region=LINF, steps=7, extra=1)),
     "PGD-2": Training(recipe=PGD(region=LINF, steps=2)),
-    "active PGD-4, 6 epochs": Training(recipe=ActivePGD(region=LINF, steps=4), epochs=6, rate=4e-3),
+    "active PGD-4, 6 epochs": Training(
+        recipe=ActivePGD(region=LINF, steps=4, extra=1), epochs=6, rate=4e-3
+    ),
     "TRADES-7": Training(recipe=TRADES(region=LINF, steps=7)),
     "several norms": Training(
         recipe=Alternating(recipes=NORMS, shares=(1, 4)),
