@@ -193,6 +193,20 @@ def test_a_figure_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
     assert names(look.fired) == ["WithstandNoData ticket"]
 
 
+def test_one_file_that_cannot_be_read_does_not_keep_the_other_from_being_read(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    (tmp_path / "robustness-coverage.json").write_text('{"tests": 40, "robustness": 10}')
+    for name in ("b.json", "a.json"):
+        (tmp_path / name).write_text("{}")
+    monitor = watching(tmp_path, clock, degradation={"before": "b.json", "after": "a.json"})
+    look = monitor.step()
+    assert names(look.fired) == ["WithstandNoData ticket"]
+    told = [one for one in figures(monitor.store, clock.now) if one.sli.id == "M10"]
+    assert [one.interval.value for one in told] == [0.25]
+
+
 def test_probes_that_fool_the_model_spend_a_budget_of_events(tmp_path: Path) -> None:
     clock = Clock()
     one = watching(tmp_path, clock)

@@ -28,7 +28,7 @@ from withstand.monitor import (
     status,
 )
 from withstand.monitor._figures import variance
-from withstand.monitor._reports import reported
+from withstand.monitor._reports import coverage, degradation
 from withstand.monitor.store import Moments
 
 DAY = 86_400
@@ -199,22 +199,26 @@ def test_figures_in_files_are_taken_when_they_change(tmp_path: Path) -> None:
     config = MonitorConfig.model_validate(
         {"coverage": "c.json", "degradation": {"before": "b.json", "after": "a.json"}}
     )
-    assert list(reported(config, tmp_path, NOW)) == []
+
+    def reported(now: float) -> list[Observation]:
+        return [*coverage(config, tmp_path, now), *degradation(config, tmp_path, now)]
+
+    assert reported(NOW) == []
     (tmp_path / "c.json").write_text('{"tests": 40, "robustness": 10}')
     report(tmp_path, "b.json", clean=(0.9, 0.8, 0.95), robust=(0.2, 0.1, 0.3))
     report(tmp_path, "a.json", clean=(0.85, 0.75, 0.9), robust=(0.5, 0.4, 0.6))
-    assert seen.add(reported(config, tmp_path, NOW)) == 3
-    assert seen.add(reported(config, tmp_path, NOW + 1)) == 0
+    assert seen.add(reported(NOW)) == 3
+    assert seen.add(reported(NOW + 1)) == 0
     found = [one for one in figures(store, NOW + 2) if one.sli.id in ("M6", "M10")]
     assert [(one.of, one.interval.n) for one in found] == [
         ("clean_accuracy", 100), ("robust_accuracy", 100), ("", 40),
     ]  # fmt: skip
-    clean, robust, coverage = (one.interval for one in found)
+    clean, robust, covered = (one.interval for one in found)
     assert [clean.value, clean.low, clean.high] == pytest.approx([0.05, -0.1, 0.2])
     assert [robust.value, robust.low, robust.high] == pytest.approx([-0.3, -0.5, -0.1])
-    assert coverage.value == coverage.low == 0.25
+    assert covered.value == covered.low == 0.25
     (tmp_path / "c.json").write_text('{"tests": 40, "robustness": 20}')
-    seen.add(reported(config, tmp_path, NOW + 3))
+    seen.add(reported(NOW + 3))
     assert by_id(figures(store, NOW + 4))["M10"].interval.value == 0.5
 
 
@@ -228,7 +232,7 @@ def test_figures_in_files_are_taken_when_they_change(tmp_path: Path) -> None:
 def test_a_file_that_is_none_is_one_line(tmp_path: Path, told: str) -> None:
     (tmp_path / "robustness-coverage.json").write_text(told)
     with pytest.raises(WithstandError, match=r"cannot be read .*; write it anew") as caught:
-        list(reported(MonitorConfig(), tmp_path, NOW))
+        list(coverage(MonitorConfig(), tmp_path, NOW))
     assert "\n" not in str(caught.value)
 
 
@@ -244,7 +248,7 @@ def test_a_report_without_finite_figures_is_one_line(tmp_path: Path, key: str, w
     (tmp_path / "a.json").write_text(json.dumps(told).replace('"WRONG"', wrong))
     config = MonitorConfig.model_validate({"degradation": {"before": "b.json", "after": "a.json"}})
     with pytest.raises(WithstandError, match=r"a\.json cannot be read \(robust_accuracy has"):
-        list(reported(config, tmp_path, NOW))
+        list(degradation(config, tmp_path, NOW))
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_not_missed(
@@ -262,17 +266,17 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_missed(
 
     with monkeypatch.context() as patched:
         patched.setattr("withstand.monitor._reports.json.loads", replaced)
-        found = list(reported(MonitorConfig(), tmp_path, NOW))
+        found = list(coverage(MonitorConfig(), tmp_path, NOW))
     assert [one.value for one in found] == [0.25]
     seen.add(found)
-    assert seen.add(reported(MonitorConfig(), tmp_path, NOW + 1)) == 1
+    assert seen.add(coverage(MonitorConfig(), tmp_path, NOW + 1)) == 1
     assert [one.value for one in seen.of("M10")] == [0.25, 0.5]
 
 
 def test_no_tests_are_no_coverage(tmp_path: Path) -> None:
     (tmp_path / "robustness-coverage.json").write_text('{"tests": 0, "robustness": 0}')
     store = Store(tmp_path / "store")
-    Observations(store).add(reported(MonitorConfig(), tmp_path, NOW))
+    Observations(store).add(coverage(MonitorConfig(), tmp_path, NOW))
     told: dict[str, Any] = by_id(figures(store, NOW))["M10"].to_dict()
     assert (told["value"], told["n"]) == (None, 0)
 
@@ -281,7 +285,7 @@ def test_a_copy_that_is_moved_back_is_news(tmp_path: Path) -> None:
     place, seen = tmp_path / "robustness-coverage.json", Observations(Store(tmp_path / "store"))
 
     def found(now: float) -> list[float | None]:
-        seen.add(reported(MonitorConfig(), tmp_path, now))
+        seen.add(coverage(MonitorConfig(), tmp_path, now))
         return [one.value for one in seen.of("M10")]
 
     place.write_text('{"tests": 40, "robustness": 20}')

@@ -14,7 +14,7 @@ from pathlib import Path
 from .._errors import EvidenceError, OperationError, WithstandError
 from ..config import host_and_port, load_operations
 from ._alerting import BROKEN, NO_DATA, SILENT, attacking, burning, settle, trouble
-from ._reports import reported
+from ._reports import coverage, degradation
 from ._silences import Silences
 from ._status import SloStatus, status
 from ._vouching import SIGNING, Vouching
@@ -101,10 +101,11 @@ class Monitor:
                 broken = str(error)
             if broken:
                 holding.append(trouble(BROKEN, "page", now, f"the evidence is broken: {broken}"))
-        try:
-            self._observed.add(reported(self.config, self.path.parent, now))
-        except OperationError as error:
-            holding.append(trouble(NO_DATA, "ticket", now, str(error), of="reports"))
+        for read in (coverage, degradation):
+            try:
+                self._observed.add(read(self.config, self.path.parent, now))
+            except OperationError as error:
+                holding.append(trouble(NO_DATA, "ticket", now, str(error), of=read.__name__))
         forged = "" if self._vouching is None else self._vouching.look()
         if forged:
             summary = f"the audit log was written anew: {forged}"

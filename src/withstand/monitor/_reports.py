@@ -15,20 +15,28 @@ from ..config import MonitorConfig
 from .store import Observation
 
 
-def reported(config: MonitorConfig, folder: Path, now: float) -> Iterator[Observation]:
-    """What the files say, each state of a file once; nothing of those that are not there.
+def coverage(config: MonitorConfig, folder: Path, now: float) -> Iterator[Observation]:
+    """The share of tests that are about robustness, each state of the file once.
 
-    Raises OperationError for a file that is none of its kind.
+    Nothing where there is no file; raises OperationError for one that is none of its kind.
     """
-    coverage = folder / config.coverage
-    found = _read(coverage)
-    if found is not None:
-        told, source = found
-        tests, robustness = _whole(coverage, told, "tests"), _whole(coverage, told, "robustness")
-        if not 0 <= robustness <= tests:
-            raise _wrong(coverage, f"{robustness} robustness tests of {tests}")
-        value = robustness / tests if tests else None
-        yield Observation(sli="M10", wall=now, source=source, value=value, labels={"n": str(tests)})
+    path = folder / config.coverage
+    found = _read(path)
+    if found is None:
+        return
+    told, source = found
+    tests, robustness = _whole(path, told, "tests"), _whole(path, told, "robustness")
+    if not 0 <= robustness <= tests:
+        raise _wrong(path, f"{robustness} robustness tests of {tests}")
+    value = robustness / tests if tests else None
+    yield Observation(sli="M10", wall=now, source=source, value=value, labels={"n": str(tests)})
+
+
+def degradation(config: MonitorConfig, folder: Path, now: float) -> Iterator[Observation]:
+    """What a defence has cost by the reports before and after it, each state of them once.
+
+    Nothing where one is not there; raises OperationError for a file that is no report.
+    """
     if config.degradation is None:
         return
     paths = folder / config.degradation.before, folder / config.degradation.after
