@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -48,6 +48,7 @@ class Training:
     rate: float = 2e-3
     guard: bool = True
     begun: str = ""
+    seed: int = 0
 
 
 # The extreme norms; L1 is where the network is weak, and gets most of the batches.
@@ -57,11 +58,9 @@ NORMS = (
 )
 TRAININGS = {
     "PGD-7": Training(recipe=PGD(region=LINF, steps=7)),
-    "active PGD-7": Training(recipe=ActivePGD(region=LINF, steps=7, extra=1)),
+    "active PGD-7": Training(recipe=ActivePGD(region=LINF, steps=7)),
     "PGD-2": Training(recipe=PGD(region=LINF, steps=2)),
-    "active PGD-4, 6 epochs": Training(
-        recipe=ActivePGD(region=LINF, steps=4, extra=1), epochs=6, rate=4e-3
-    ),
+    "active PGD-4, 6 epochs": Training(recipe=ActivePGD(region=LINF, steps=4), epochs=6, rate=4e-3),
     "TRADES-7": Training(recipe=TRADES(region=LINF, steps=7)),
     "several norms": Training(
         recipe=Alternating(recipes=NORMS, shares=(1, 4)),
@@ -81,6 +80,12 @@ TRAININGS = {
         begun="adversarial",
     ),
 }
+# More seeds of these two, since one is moved by a point by rounding alone.
+SEEDS = {
+    f"{name}, seed {seed}": replace(TRAININGS[name], seed=seed)
+    for name in ("PGD-7", "active PGD-7")
+    for seed in (1, 2)
+}
 
 
 @cache
@@ -95,9 +100,9 @@ def trained(name: str) -> tuple[nn.Module, dict[str, float]]:
     told = folder / "cost.json"
     net = small()
     if not told.exists():
-        todo = TRAININGS[name]
+        todo = (TRAININGS | SEEDS)[name]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(todo.seed)
             begun = network(todo.begun) if todo.begun else small()
         found = harden(
             begun,
@@ -107,6 +112,7 @@ def trained(name: str) -> tuple[nn.Module, dict[str, float]]:
             growth=todo.growth,
             guard=todo.guard,
             optimizer=adam(todo.rate),
+            seed=todo.seed,
         )
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(found.net.state_dict(), folder / "net.pt")
@@ -169,6 +175,38 @@ def recipes() -> Rows:
         )
         print(rows[-1], flush=True)
     return _compared(rows)
+
+
+def active() -> Rows:
+    """Active-set PGD against PGD, both of 7 steps for 10 epochs at Linf 0.3.
+
+    The first 3,000 test images; robust accuracy is an upper bound (`standard` preset), in brackets
+    its 95 % interval. passes: gradient passes a sample and epoch, as for `recipes`; saved: of
+    those, %; points: of robust accuracy, the active set's less the other's.
+    """
+    rows: Rows = []
+    for seed in (0, 1, 2):
+        ending = f", seed {seed}" if seed else ""
+        plain, plain_cost = trained(f"PGD-7{ending}")
+        fewer, fewer_cost = trained(f"active PGD-7{ending}")
+        before = judged(f"PGD-7{ending}", plain, "Linf 0.3", 3000)
+        after = judged(f"active PGD-7{ending}", fewer, "Linf 0.3", 3000)
+        points = 100 * (after.robust_accuracy.value - before.robust_accuracy.value)
+        rows.append(
+            {
+                "seed": seed,
+                "clean, PGD": str(before.clean_accuracy),
+                "clean, active": str(after.clean_accuracy),
+                "robust, PGD": str(before.robust_accuracy),
+                "robust, active": str(after.robust_accuracy),
+                "points": round(points, 1),
+                "passes, PGD": plain_cost["passes"],
+                "passes, active": fewer_cost["passes"],
+                "saved": round(100 * (1 - fewer_cost["passes"] / plain_cost["passes"]), 1),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
 
 
 def _compared(rows: Rows) -> Rows:

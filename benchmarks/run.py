@@ -35,7 +35,7 @@ from measure import table
 from minimum import minimum_norm, smallest
 from networks import DATA
 from overhead import overhead
-from recipes import recipes, unseen
+from recipes import active, recipes, unseen
 from scores import scores
 from smoothing import sequential, speed
 from trees import trees
@@ -64,6 +64,7 @@ PARTS = {
     "sequential": sequential,
     "harden": hardening,
     "recipes": recipes,
+    "active": active,
     "certified": certified.certified,
     "unseen": unseen,
     "detectors": stopped,

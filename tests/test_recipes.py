@@ -212,13 +212,12 @@ def test_trades_finds_the_worst_corner_of_a_linear_model() -> None:
 def test_active_pgd_that_never_leaves_is_pgd() -> None:
     net, (x, y) = conv(), batch(32)
     plain = PGD(region=Linf(EPS), steps=5).craft(net, x, y, now())
-    for extra in (5, None):
-        recipe = ActivePGD(region=Linf(EPS), steps=5, extra=extra, calm=0.0)
-        assert torch.allclose(recipe.craft(net, x, y, now()), plain, atol=1e-6)
+    recipe = ActivePGD(region=Linf(EPS), steps=5, extra=5, calm=0.0)
+    assert torch.allclose(recipe.craft(net, x, y, now()), plain, atol=1e-6)
 
 
-@pytest.mark.parametrize("extra", [0, 1, 2])
-def test_active_pgd_leaves_the_fooled_where_they_are_fooled(extra: int) -> None:
+@pytest.mark.parametrize(("extra", "taken"), [(0, 0), (1, 1), (2, 2), (None, 3)])
+def test_active_pgd_leaves_the_fooled_where_they_are_fooled(extra: int | None, taken: int) -> None:
     net, (x, y) = conv().eval(), batch(32)
     right = net(x).argmax(1)
     y = torch.where(torch.arange(32) < 10, (right + 1) % 3, right)
@@ -228,10 +227,10 @@ def test_active_pgd_leaves_the_fooled_where_they_are_fooled(extra: int) -> None:
     rows = passes(net)
     made = recipe.craft(net, x, y, now())
     # Nobody is fooled within 1e-4 but those who were before.
-    assert rows == [32] * max(extra, 1) + [22] * (6 - max(extra, 1))
+    assert rows == [32] * max(taken, 1) + [22] * (6 - max(taken, 1))
     moved = Linf.distance(x, made)
     assert torch.allclose(
-        torch.tensor(moved[:10]), torch.tensor(0.25e-4 * extra).double(), atol=1e-7
+        torch.tensor(moved[:10]), torch.tensor(0.25e-4 * taken).double(), atol=1e-7
     )
     assert torch.allclose(torch.tensor(moved[10:]), torch.tensor(1e-4).double(), atol=1e-7)
 
@@ -607,22 +606,16 @@ def reported(net: nn.Module, region: Any) -> Report:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_active_pgd_costs_no_robustness_unless_the_fooled_leave() -> None:
-    """In a training this short hardly any sample is calm, and many are fooled."""
-    data, region, found = mnist("train", 10_000), Linf(0.3), []
-    for recipe in (
-        PGD(region=region, steps=10),
-        ActivePGD(region=region, steps=10),
-        ActivePGD(region=region, steps=10, extra=1),
-    ):
-        made = trained(recipe, data, 4, growth=0.4, guard=False)
-        found.append((made.cost.passes, reported(made.net, region).robust_accuracy.value))
-    (all_, plain), (calm, kept), (fooled, lost) = found
-    assert fooled < 0.85 * all_, found
-    assert calm <= all_, found
-    # Rounding alone moves either by a point or two.
-    assert kept > plain - 0.03, found
-    assert lost < plain - 0.03, found
+def test_active_pgd_saves_a_seventh_of_the_passes_and_hardly_costs_robustness() -> None:
+    data, test, found = mnist("train"), mnist("test", 2000), []
+    for recipe in (PGD(region=Linf(0.3), steps=7), ActivePGD(region=Linf(0.3), steps=7)):
+        made = trained(recipe, data, 10, growth=0.4)
+        report = evaluate(TorchModel(made.net), test, Threat(region=Linf(0.3)))
+        found.append((made.cost.passes, report.robust_accuracy.value))
+    (all_, plain), (fewer, kept) = found
+    assert fewer < 0.86 * all_, found
+    # Over three seeds it costs less than a point; rounding alone moves either by as much.
+    assert kept > plain - 0.02, found
 
 
 @pytest.mark.slow
