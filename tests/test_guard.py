@@ -32,6 +32,7 @@ from withstand.guard import (
     Signal,
     Standing,
 )
+from withstand.guard._lines import Share
 from withstand.guard._record import record_of
 from withstand.guard._routes import Route
 from withstand.guard.answers import Answered
@@ -186,6 +187,64 @@ def test_each_action_is_taken_and_those_below_it() -> None:
             assert b"suspects" not in answer.body
 
 
+class Afterwards(Suspects):
+    """The same, once the model has answered."""
+
+    def look(self, call: Call) -> None:  # type: ignore[override]
+        return None
+
+    def learn(self, call: Call, answered: Answered) -> Signal:  # type: ignore[override]
+        return Suspects.look(self, call)
+
+
+def test_the_record_tells_what_was_done_and_no_more() -> None:
+    """Without a quota for the throttled, without a second model, and with an answer there already:
+    a step that cannot be taken is not told as taken."""
+    actions = ("tag", "coarsen", "delay", "throttle", "reroute", "quarantine", "block")
+    told: dict[tuple[str, bool], tuple[int, list[str]]] = {}
+    for action in actions:
+        for late in (False, True):
+            notes = Notes()
+            sensor = (Afterwards if late else Suspects)(action)
+            line = Line(
+                mode="enforce", upstream=Model(), sensors=(sensor,), delay=1e-3,
+                standing=Standing(Ladder(actions=actions, climb=10**6)),
+            )  # fmt: skip
+            guard = Guard({"m": line}, journal=notes)
+            status = flagged(guard).status
+            told[action, late] = status, notes.kept[0]["done"]
+            counted = guard.metrics.registry.get_sample_value(
+                "withstand_decisions_total",
+                {
+                    "model": "m", "decision": notes.kept[0]["decision"],
+                    "action": notes.kept[0]["done"][-1] if notes.kept[0]["done"] else "none",
+                },
+            )  # fmt: skip
+            assert counted == 1
+    early = [told[action, False] for action in actions]
+    assert early == [
+        (200, ["tag"]), (200, ["tag", "coarsen"]), *[(200, ["tag", "coarsen", "delay"])] * 3,
+        (403, ["quarantine"]), (403, ["quarantine", "block"]),
+    ]  # fmt: skip
+    late_ = [told[action, True] for action in actions]
+    assert late_ == [
+        (200, []), *[(200, ["coarsen"])] * 4, (403, ["quarantine"]), (403, ["quarantine", "block"]),
+    ]  # fmt: skip
+
+
+def test_no_more_than_the_share_goes_to_the_other_model() -> None:
+    notes, other = Notes(), Model()
+    line = Line(
+        mode="enforce", upstream=Model(), sensors=(Suspects("reroute"),), reroute=other,
+        standing=Standing(Ladder(actions=("tag", "reroute"), climb=10**6)), share=Share(0.05),
+    )  # fmt: skip
+    guard = Guard({"m": line}, journal=notes)
+    for number in range(1, 121):
+        assert flagged(guard).status == 200
+        assert len(other.seen) == number // 20
+    assert sum("reroute" in one["done"] for one in notes.kept) == len(other.seen) == 6
+
+
 def test_only_a_mode_that_enforces_acts() -> None:
     for mode, would in {"shadow": ["tag", "coarsen", "delay", "throttle", "block"]}.items():
         notes = Notes()
@@ -277,7 +336,7 @@ def test_it_serves_on_a_socket() -> None:
 def test_a_record_tells_milliseconds_to_the_microsecond() -> None:
     told = record_of(
         "1", None, route=Route(kind="infer", form="v2", path="/"), key=Key(id="k", tenant="t"),
-        line=Line(mode="enforce", upstream=Model()), answer=None, failure=None, steps=(),
+        line=Line(mode="enforce", upstream=Model()), answer=None, failure=None, steps=(), done=(),
         times=(1.2345678, 0.0004321), more={},
     )  # fmt: skip
     assert told["ms"] == [1234.568, 0.432]

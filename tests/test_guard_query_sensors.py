@@ -21,6 +21,7 @@ from withstand.guard.queries import (
     QuerySensor,
     SearchSensor,
     calibrate,
+    query_sensors,
     read_queries,
 )
 from withstand.guard.queries._sensor import _told
@@ -70,6 +71,7 @@ class Guarded:
 
     def note(self, content: dict[str, Any], **_: Any) -> bool:
         self.signals = content.get("signals", [])
+        self.habit: dict[str, float] | None = content.get("habit")
         return True
 
     def flush(self, timeout: float = 10.0) -> bool:
@@ -99,6 +101,31 @@ def test_both_sensors_see_a_search_through_the_guard(images: Any, calibration: C
     ]
     assert first[0] < first[1] < 60
     assert not any(guarded.ask(x[None])[1] for x in images[1510:1560])
+
+
+def test_a_flag_tells_how_the_client_asks(images: Any, calibration: Calibration) -> None:
+    guarded = Guarded(calibration)
+    guarded.ask(images[1500][None])
+    assert guarded.habit is None
+    for x in near_copies(images[1500], 60):
+        guarded.ask(x[None])
+    habit = guarded.habit
+    assert habit is not None
+    assert habit["queries"] == 61
+    assert habit["near"] > 0.9
+    assert habit["entropy"] < 0.5
+    assert habit["rate"] > 1
+
+
+@pytest.mark.parametrize(
+    ("action", "search"), [("tag", "coarsen"), ("coarsen", "coarsen"), ("block", "block")]
+)
+def test_a_search_is_at_least_answered_coarsely(
+    calibration: Calibration, tmp_path: Path, action: str, search: str
+) -> None:
+    calibration.save(tmp_path / "told")
+    found = query_sensors(tmp_path / "told", action=action)
+    assert [one.action for one in found[:2]] == [action, search]
 
 
 def test_a_batch_is_seen_one_after_the_other(images: Any, calibration: Calibration) -> None:

@@ -62,6 +62,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "holds is for BYTES",
     ),
     "ladder": ({"ladder": {"actions": ["tag", "reroute"]}}, "reroute is missing"),
+    "answered": (
+        {"answers": {"most": 1, "action": "throttle"}},
+        "it is one of tag, coarsen, quarantine, block",
+    ),
     "each of one": ({"limits": {"requests_each": 1}}, "all clients are one; give keys"),
     "others": ({"other_models": True}, "other_models is for when there are models"),
     "not a mapping": ({"models": 3}, "models is 3; give a mapping by name"),
@@ -501,7 +505,7 @@ def test_whatever_looks_at_requests_is_set_up_from_the_file(tmp_path: Path) -> N
         line = guard.service.guard.lines["m"]
         names = [sensor.name for sensor in line.sensors]
         assert names == ["queries", "search", "spotter", "extraction", "answers"]
-        assert [sensor.action for sensor in line.sensors][:3] == ["throttle", "coarsen", "block"]
+        assert [sensor.action for sensor in line.sensors][:3] == ["throttle", "throttle", "block"]
         assert (await guard.infer(benign[:1].tolist())).status == 200
         guard.rewrite(delay=2.0)
         assert (await guard.change("/reload")).status == 200

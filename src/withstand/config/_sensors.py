@@ -13,15 +13,16 @@ from ._tensor import Shape
 from ._values import Count, Positive, Share
 
 Action = Literal["tag", "coarsen", "delay", "throttle", "reroute", "quarantine", "block"]
+Late = Literal["tag", "coarsen", "quarantine", "block"]
+"""What can still be done once the model has answered."""
 Failure = Literal["open", "closed"]
 SENSORS = ("queries", "search", "spectrum", "extraction", "answers")
 """Names that detectors cannot have."""
 
 
 class SensorConfig(Section):
-    """What looks at requests: where on the ladder its flags begin, and what if it fails."""
+    """What looks at requests, and what if it fails."""
 
-    action: Action = Field(default="tag", description="the mildest action on a flag")
     on_failure: Failure = Field(
         default="open", description="requests that it failed on: open lets them through"
     )
@@ -30,6 +31,7 @@ class SensorConfig(Section):
 class DetectorConfig(SensorConfig):
     """A saved detector in the path of requests."""
 
+    action: Action = Field(default="tag", description="the mildest action on a flag")
     folder: str = Field(
         description="folder that `withstand detect fit` wrote", examples=["withstand-detector"]
     )
@@ -55,17 +57,18 @@ class DetectorConfig(SensorConfig):
 
 
 class QueriesConfig(SensorConfig):
-    """What watches sequences of queries."""
+    """What watches sequences of queries; a search that its answers tell is at least coarsened."""
 
+    action: Action = Field(default="tag", description="the mildest action on a flag")
     calibration: str = Field(
         description="what `withstand guard calibrate-queries` wrote", examples=["queries"]
     )
 
 
 class ExtractionConfig(SensorConfig):
-    """What tells clients that copy the model by synthetic queries."""
+    """What tells clients that copy the model by synthetic queries, by the answers that they had."""
 
-    action: Action = Field(default="coarsen", description="the mildest action on a flag")
+    action: Late = Field(default="coarsen", description="the mildest action on a flag")
     by: Literal["key", "tenant"] = Field(
         default="key", description="whose queries are looked at together"
     )
@@ -85,4 +88,4 @@ class AnswersConfig(Section):
     by: Literal["key", "tenant"] = Field(
         default="key", description="whose answers are counted together"
     )
-    action: Action = Field(default="coarsen", description="the mildest action on a flag")
+    action: Late = Field(default="coarsen", description="the mildest action on a flag")

@@ -159,28 +159,30 @@ class Guard:
         forced = more.pop("arm", "")
         failure: RequestError | UpstreamError | None = None
         steps: tuple[str, ...] = ()
+        done: set[str] = set()
         try:
             standing = line.standing.of(key.id)
             steps = self._steps(line, standing, key, route)
             if "block" in steps:
+                done.add("block")
                 raise _refused()
             call = Call(route=route, key=key, started=started, asked=_read(request, route, line))
             call.standing = standing
             await self._inspection.look(call, line)
             call.forced, call.arm = bool(forced), _arm(line, key, call.fingerprint, forced)
             steps = self._steps(line, call.level, key, route)
-            answered, paused, seconds = await self._ask(request, call, line, steps)
+            answered, paused, seconds = await self._ask(request, call, line, steps, done)
             more["answered"] = answered.highest()
             if line.canary is not None:
                 label, confidence = answered.first()
             self._inspection.learn(call, line, answered)
             steps = self._steps(line, call.level, key, route)
-            answer = _shown(answered, line, steps)
+            answer = _shown(answered, line, steps, done)
             if call.forced:
                 answer = answer._replace(headers=[*answer.headers, (_ARM, call.arm.encode())])
         except (RequestError, UpstreamError) as error:
             failure = error
-            if isinstance(error, RequestError) and error.reason == "policy":
+            if isinstance(error, RequestError) and error.reason == "policy" and not seconds:
                 # As long as an answer takes, so that the time does not tell which it was.
                 await asyncio.sleep(line.pace.usual())
         total = time.perf_counter() - started
@@ -192,7 +194,7 @@ class Guard:
                 call.arm, status=call.status, seconds=seconds, flagged=flagged, label=label,
                 confidence=confidence,
             )  # fmt: skip
-        kept = self._note(call, route, line, key, answer, failure, steps, times, more)
+        kept = self._note(call, route, line, key, answer, failure, steps, done, times, more)
         if failure is not None:
             raise failure
         assert answer is not None
@@ -221,19 +223,21 @@ class Guard:
         return {**told, "arm": found[0].arm} if found[0].arm else told
 
     async def _ask(
-        self, request: Request, call: Call, line: Line, steps: tuple[str, ...]
+        self, request: Request, call: Call, line: Line, steps: tuple[str, ...], done: set[str]
     ) -> tuple[Answered, float, float]:
         """The model's answer, the seconds of deliberate delay, and those that the model took."""
-        if "block" in steps or "quarantine" in steps:
-            raise _refused()
+        _pass(steps, done)
         if "throttle" in steps and line.throttled is not None:
+            done.add("throttle")
             within(line.throttled, call.key)
         paused = line.delay * random.uniform(0.5, 1.5) if "delay" in steps else 0.0
         if paused:
+            done.add("delay")
             await asyncio.sleep(paused)
         upstream: Upstream = line.upstream
         line.share.count()
         if "reroute" in steps and line.reroute is not None and line.share.take():
+            done.add("reroute")
             upstream, call.arm = line.reroute, ""
         elif call.arm == CANARY and line.canary is not None:
             # Asked for only now: it may have been rolled back since the request came.
@@ -250,6 +254,7 @@ class Guard:
             if pair[0] in _PASSED:
                 headers.append(pair)
         if "tag" in steps:
+            done.add("tag")
             headers.append((b"x-withstand-flagged", b"1"))
         before, call.status = time.perf_counter(), 0
         answer = await upstream.ask("POST", call.route.path, headers, body)
@@ -316,22 +321,23 @@ class Guard:
         except Exception:
             _log.exception("an observed request could not be looked at")
             self.metrics.count("refused", "defect")
-        self._note(call, route, line, key, answer, failure, (), times, more)
+        self._note(call, route, line, key, answer, failure, (), set(), times, more)
 
     def _note(
         self, call: Call | None, route: Route, line: Line, key: Key, answer: Answer | None,
-        failure: RequestError | UpstreamError | None, steps: tuple[str, ...],
+        failure: RequestError | UpstreamError | None, steps: tuple[str, ...], done: set[str],
         times: tuple[float, float], more: Mapping[str, Any],
     ) -> bool:  # fmt: skip
+        taken = tuple(action for action in ACTIONS if action in done) if done else ()
         content = record_of(
             next(self._ids), call, route=route, line=line, key=key, answer=answer,
-            failure=failure, steps=steps, times=times, more=more,
+            failure=failure, steps=steps, done=taken, times=times, more=more,
         )  # fmt: skip
         self.metrics.count(
             "decisions",
             route.model if route.model in self.lines else "",
             content["decision"],
-            steps[-1] if steps else "none",
+            taken[-1] if taken else "none",
         )
         flagged = content["decision"] != "pass"
         kept = self.journal.note(content, flagged=flagged, asked=None if not call else call.asked)
@@ -362,10 +368,20 @@ def _arm(line: Line, key: Key, digest: str, forced: str) -> str:
     return ""
 
 
-def _shown(answered: Answered, line: Line, steps: tuple[str, ...]) -> Answer:
+def _shown(answered: Answered, line: Line, steps: tuple[str, ...], done: set[str]) -> Answer:
+    # What was learned from the answer may still keep it back.
+    _pass(steps, done)
     if "coarsen" in steps and answered.outputs:
+        done.add("coarsen")
         return coarsened(answered, line.digits, top=line.top)
     return answered.answer
+
+
+def _pass(steps: tuple[str, ...], done: set[str]) -> None:
+    """Raises RequestError where the actions refuse the request."""
+    if "block" in steps or "quarantine" in steps:
+        done.update(action for action in ("quarantine", "block") if action in steps)
+        raise _refused()
 
 
 def _refused() -> RequestError:

@@ -16,10 +16,10 @@ from .wire import Inference, Limits
 
 
 class Share:
-    """Lets through at most a share of what is counted, and a few at once."""
+    """Lets through at most a share of all that was counted so far, of that a few at once."""
 
     def __init__(self, share: float, *, burst: int = 10) -> None:
-        self.share, self._burst, self._left = share, float(burst), float(burst)
+        self.share, self._burst, self._left = share, float(burst), 0.0
 
     def count(self) -> None:
         """One more of all."""
@@ -27,7 +27,7 @@ class Share:
 
     def take(self) -> bool:
         """Whether one may be let through."""
-        if self._left < 1:
+        if self._left < 1 - 1e-9:
             return False
         self._left -= 1
         return True

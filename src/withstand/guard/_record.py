@@ -16,13 +16,15 @@ from .wire import RequestError
 
 def record_of(
     identity: str, call: Call | None, *, route: Route, line: Line, key: Key, answer: Answer | None,
-    failure: RequestError | UpstreamError | None, steps: tuple[str, ...],
+    failure: RequestError | UpstreamError | None, steps: tuple[str, ...], done: tuple[str, ...],
     times: tuple[float, float], more: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Plain values that tell who asked what, what was seen, decided and done, and how long it took.
 
-    decision: pass, flag, or refuse with a reason. would: actions that a mode without actions did
-    not take. times: seconds in all and of the model. more: what else there is to tell of this one.
+    decision: pass, flag, or refuse with a reason. steps: actions that were to be taken; done: those
+    that were, as there may be no share or quota left, and none is needed for what is refused.
+    would: actions that a mode without actions did not take. times: seconds in all and of the model.
+    more: what else there is to tell of this one.
     """
     canary = line.canary if call is not None and call.arm == CANARY else None
     flagged, signals = False, []
@@ -42,7 +44,7 @@ def record_of(
         "mode": line.mode,
         "decision": "refuse" if failure else "flag" if flagged else "pass",
         "status": failure.status if failure else answer.status if answer else 0,
-        "done": steps,
+        "done": done,
         "ms": [round(1e6 * times[0]) / 1e3, round(1e6 * times[1]) / 1e3],
         **more,
     }
@@ -55,6 +57,8 @@ def record_of(
         told["tensors"] = [[one.name, one.datatype, one.values.shape] for one in call.asked.inputs]
         told["trace"] = call.trace
         told["signals"] = signals
+        if call.habit is not None:
+            told["habit"] = call.habit
         would = line.standing.ladder.steps(call.level)
         if would != steps:
             told["would"] = would

@@ -37,7 +37,8 @@ class Call:
     fingerprint: keyed digest (hex) of all inputs. standing: how far up the ladder the client stands
     because of earlier requests; level: with this one. arm: of a canary, empty without one; forced:
     a permitted attack asked for it. status: the model's, 0 until it answers, -1 until it is asked.
-    noted: what sensors keep until the answer, each under its name.
+    noted: what sensors keep until the answer, each under its name. habit: how the client asks, for
+    the record of a flag.
     """
 
     route: Route
@@ -53,6 +54,7 @@ class Call:
     forced: bool = False
     status: int = -1
     noted: dict[str, Any] = field(default_factory=dict)
+    habit: dict[str, float] | None = None
 
 
 class Sensor(ABC):

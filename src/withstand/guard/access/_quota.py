@@ -56,7 +56,7 @@ class Quota:
         self._pace = rate.seconds / rate.requests
         self._burst = rate.requests if rate.burst is None else rate.burst
         self._due: OrderedDict[str, float] = OrderedDict()
-        self._policy = f'"default";q={self._burst};w={math.ceil(rate.seconds)}'
+        self._policy = f'"default";q={rate.requests};w={math.ceil(rate.seconds)}'
 
     def take(self, client: str, cost: int = 1) -> Verdict:
         """Ask for a request of a client, which counts as `cost` if it passes, else as nothing."""

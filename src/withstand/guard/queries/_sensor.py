@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._errors import DataError
+from .._ladder import ACTIONS
 from .._sensor import Call, Failure, Sensor, Signal
 from ..answers import Answered
 from ..wire import Inference
@@ -88,6 +89,8 @@ class QuerySensor(Sensor):
         score = found[0].score if len(found) == 1 else max(one.score for one in found)
         threshold = self.calibration.threshold * (1 + self.jitter * self._random.random())
         flagged = score > threshold and not call.key.benign_optimiser
+        if flagged:
+            call.habit = self.habit(call.key.tenant, call.key.id).told()
         return Signal(self.name, score, threshold, flagged)
 
     def habit(self, tenant: str, client: str) -> Habit:
@@ -99,7 +102,7 @@ class SearchSensor(Sensor):
     """Flags clients for whom the answers to near copies flip, or fall step by step.
 
     It needs a QuerySensor before it on the same line. steps: so many flips and steps are a search.
-    What it flags has been answered already: it makes that answer coarser, and counts.
+    What it flags has been answered already: that answer is made coarser or kept back.
     """
 
     name = "search"
@@ -185,12 +188,14 @@ class SpectrumSensor(Sensor):
 def query_sensors(
     folder: str | Path, *, action: str = "tag", on_failure: Failure = "open"
 ) -> tuple[QuerySensor, SearchSensor, *tuple[SpectrumSensor, ...]]:
-    """The sensors with the calibration that was saved in a folder, the last for pictures alone;
-    raises DataError."""
+    """The sensors with the calibration that was saved in a folder, the last for pictures alone.
+
+    A search lives on answers: the action on one is at least to make them coarser. Raises DataError.
+    """
     calibration = Calibration.load(folder)
     version = sha256((Path(folder) / FILES[0]).read_bytes()).hexdigest()[:12]
     queries = QuerySensor(calibration, action=action, on_failure=on_failure, version=version)
-    search = SearchSensor(queries)
+    search = SearchSensor(queries, action=max(action, "coarsen", key=ACTIONS.index))
     if calibration.spectrum is None:
         return queries, search
     spectrum = SpectrumSensor(calibration, action=action, on_failure=on_failure, version=version)

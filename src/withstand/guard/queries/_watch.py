@@ -56,6 +56,12 @@ class Habit:
         """Of what is asked about, in bits (Renyi's of order 2): 0 for one place only."""
         return -math.log2(max(self.alike, 1 / 1024))
 
+    def told(self) -> dict[str, float]:
+        """What of it is for people."""
+        return {
+            "queries": self.queries, "rate": self.rate, "near": self.near, "entropy": self.entropy,
+        }  # fmt: skip
+
     def note(self, cell: int, near: bool, now: float) -> None:
         """One more query."""
         self.queries += 1
