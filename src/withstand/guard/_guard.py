@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ._correlation import correlated
 from ._inspection import Inspection
 from ._journal import Journal, NoJournal
 from ._ladder import ACTIONS
@@ -21,7 +22,6 @@ from ._mitigations import Mitigations
 from ._record import record_of
 from ._routes import Route, find_route
 from ._sensor import Call
-from ._traceparent import traced
 from .access import EXPERIMENT, Access, Experiments, Key, Mac, within
 from .answers import Answered, coarsened, plain_error, read_answer
 from .canary import CANARY, STABLE
@@ -155,7 +155,7 @@ class Guard:
         call, paused, seconds, answer = None, 0.0, 0.0, None
         label: int | None = None
         confidence: float | None = None
-        more = self._experiment(request, key) | traced(request.headers)
+        more = self._experiment(request, key) | correlated(request.headers)
         forced = more.pop("arm", "")
         failure: RequestError | UpstreamError | None = None
         steps: tuple[str, ...] = ()
@@ -287,7 +287,7 @@ class Guard:
         finally:
             if line.canary is not None and not more:
                 line.canary.saw(arm, status=status, seconds=seconds, flagged=None)
-        more |= traced(request.headers)
+        more |= correlated(request.headers)
         if forced:
             answer = answer._replace(headers=[*answer.headers, (_ARM, arm.encode())])
         if self.killed:

@@ -53,6 +53,8 @@ def record_of(
     if call is not None:
         if call.arm:
             told["arm"] = call.arm
+        if call.asked.id:
+            told.setdefault("request_id", call.asked.id)
         told["fingerprint"] = call.fingerprint
         told["tensors"] = [[one.name, one.datatype, one.values.shape] for one in call.asked.inputs]
         told["trace"] = call.trace

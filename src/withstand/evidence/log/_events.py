@@ -52,6 +52,7 @@ def event_schema() -> dict[str, Any]:
         "decision": {"enum": ["pass", "flag", "refuse"]},
         "status": {"type": "integer"},
         "reason": text,
+        "request_id": text,
         "done": {"type": ["array", "string"]},
         "would": {"type": ["array", "string"]},
         "ms": {"type": ["array", "string"]},

@@ -1,4 +1,4 @@
-"""A request's trace goes on to the model, and stands in evidence."""
+"""A request's trace and its own id go on to the model, and stand in evidence."""
 
 from __future__ import annotations
 
@@ -46,17 +46,43 @@ def test_a_sound_trace_is_recorded_and_an_odd_one_is_not(
 ) -> None:
     notes, model = Notes(), Model()
     guard = Guard({"m": Line(upstream=model, mode=mode)}, journal=notes)
-    headers = [(b"content-type", b"application/json"), *((b"traceparent", one) for one in given)]
-
-    async def ask() -> None:
-        path = "/v2/models/m/infer"
-        body = v2_body([[0.1, 0.2, 0.3, 0.4]])
-        answer = await guard.answer(Request("POST", path, headers, body))
-        assert answer.status == 200
-        await guard.settled()
-
-    asyncio.run(ask())
+    ask(guard, [(b"traceparent", one) for one in given])
     (told,) = notes.kept
     assert told.get("traceparent") == (TRACE.decode() if known else None)
     passed = [value for name, value in model.seen[0][2] if name == b"traceparent"]
     assert passed == given
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+@pytest.mark.parametrize(
+    ("header", "body", "known"),
+    [
+        ([b"7f-1/a"], "", "7f-1/a"),
+        ([], "seven", "seven"),
+        ([b"7f-1/a"], "seven", "7f-1/a"),
+        ([b"two words"], "", None),
+        ([b"x" * 129], "", None),
+        ([b"a", b"b"], "", None),
+        ([b"\xff"], "", None),
+        ([b""], "", None),
+        ([], "", None),
+    ],
+)
+def test_a_complaint_can_be_matched_with_its_record(
+    header: list[bytes], body: str, known: str | None, mode: Literal["observe", "enforce"]
+) -> None:
+    notes = Notes()
+    guard = Guard({"m": Line(upstream=Model(), mode=mode)}, journal=notes)
+    ask(guard, [(b"x-request-id", one) for one in header], **({"id": body} if body else {}))
+    assert notes.kept[0].get("request_id") == known
+
+
+def ask(guard: Guard, headers: list[tuple[bytes, bytes]], **told: Any) -> None:
+    async def asked() -> None:
+        body = v2_body([[0.1, 0.2, 0.3, 0.4]], **told)
+        headers_ = [(b"content-type", b"application/json"), *headers]
+        answer = await guard.answer(Request("POST", "/v2/models/m/infer", headers_, body))
+        assert answer.status == 200
+        await guard.settled()
+
+    asyncio.run(asked())
