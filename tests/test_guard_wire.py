@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -373,6 +374,22 @@ def test_rows_without_datatypes_go_on_as_they_were_read(form: Any, content: Any)
     assert json.loads(write_rows(asked).body) == content
 
 
+def test_a_frame_of_records_goes_on_as_a_split_one() -> None:
+    """Its columns are those of the first record, whatever their order in the others."""
+    body = b'{"dataframe_records": [{"a": 1, "b": 2.5}, {"b": 4, "a": 3}]}'
+    asked = read_rows(body, "mlflow", LIMITS)
+    assert (asked.inputs[0].name, asked.inputs[0].datatype) == ("dataframe_split", "FP64")
+    found = json.loads(write_rows(asked).body)
+    assert found == {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2.5], [3, 4]]}}
+    whole = read_rows(b'{"dataframe_records": [{"[a": 9007199254740993}]}', "mlflow", LIMITS)
+    assert whole.inputs[0].values.tolist() == [[2**53 + 1]]
+    with pytest.raises(RequestError, match="key twice"):
+        read_rows(b'{"dataframe_records": [{"a": 1, "a": 2}]}', "mlflow", LIMITS)
+    few = replace(LIMITS, elements=3)
+    with pytest.raises(RequestError, match="more than 3 elements"):
+        read_rows(body, "mlflow", few)
+
+
 @pytest.mark.parametrize(
     ("form", "content"),
     [
@@ -383,6 +400,14 @@ def test_rows_without_datatypes_go_on_as_they_were_read(form: Any, content: Any)
         ("mlflow", {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}),
         ("mlflow", {"dataframe_split": {"columns": [], "data": [[1]]}}),
         ("mlflow", {"dataframe_split": [[1]]}),
+        ("mlflow", {"dataframe_records": []}), ("mlflow", {"dataframe_records": [{}]}),
+        ("mlflow", {"dataframe_records": {"a": [1]}}), ("mlflow", {"dataframe_records": [[1]]}),
+        ("mlflow", {"dataframe_records": [{"a": 1}, {"b": 1}]}),
+        ("mlflow", {"dataframe_records": [{"a": "1"}]}),
+        ("mlflow", {"dataframe_records": [{"a": None}]}),
+        ("mlflow", {"dataframe_records": [{"a": True}]}),
+        ("mlflow", {"dataframe_records": [{"a": [1]}]}),
+        ("v1", {"dataframe_records": [{"a": 1}]}),
     ],
 )  # fmt: skip
 def test_rows_that_nobody_can_read_for_sure_are_refused(form: Any, content: Any) -> None:

@@ -99,6 +99,15 @@ _SCHEMAS: dict[str, Any] = {
                 "required": ["columns", "data"],
                 "additionalProperties": False,
             },
+            "dataframe_records": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": {"type": "number"},
+                },
+                "minItems": 1,
+            },
         },
         "minProperties": 1,
         "maxProperties": 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import orjson
 
 from ._canonical import Forwarded
@@ -12,16 +13,19 @@ from ._inference import Array, Inference, Limits, Named
 from ._json import Text, members
 
 RowFormat = Literal["v1", "mlflow"]
-_KEYS = {"v1": ("instances",), "mlflow": ("inputs", "instances", "dataframe_split")}
+_KEYS = {
+    "v1": ("instances",),
+    "mlflow": ("inputs", "instances", "dataframe_split", "dataframe_records"),
+}
 _FRAME = frozenset(("columns", "data", "index"))
 
 
 def read_rows(body: bytes, form: RowFormat, limits: Limits) -> Inference:
-    """The request in a body of KServe v1 (`instances`) or MLflow (`inputs` or a split data frame).
+    """The request in a body of KServe v1 (`instances`) or MLflow (`inputs` or a data frame).
 
     Its numbers are one input, named as the key, of type INT64 where all are whole ones, else FP64;
-    the columns' names are a parameter. Raises RequestError for other keys, rows of unequal length
-    and what is no number.
+    the columns' names are a parameter. A frame in records becomes a split one. Raises RequestError
+    for other keys, rows of unequal length or with other columns, and what is no number.
     """
     if len(body) > limits.body:
         raise RequestError(413, "too_large", f"the body has more than {limits.body} bytes")
@@ -33,9 +37,12 @@ def read_rows(body: bytes, form: RowFormat, limits: Limits) -> Inference:
         )
     ((key, told),) = content.items()
     columns: tuple[str, ...] = ()
-    if key == "dataframe_split":
-        columns, told = _split(text, told)
-    values = _numbers(text, told, limits)
+    if key == "dataframe_records":
+        key, columns, values = "dataframe_split", *_records(text, told, limits)
+    else:
+        if key == "dataframe_split":
+            columns, told = _split(text, told)
+        values = _numbers(text, told, limits)
     if columns and values.shape[1:] != (len(columns),):
         raise RequestError(400, "data", "the rows do not have as many values as there are columns")
     parameters = {"columns": columns} if columns else {}
@@ -67,6 +74,22 @@ def _split(text: Text, told: Any) -> tuple[tuple[str, ...], Any]:
         # Not passed on, so that nothing in it needs to be looked at.
         text.elements(found["index"])
     return tuple(columns), found.get("data")
+
+
+def _records(text: Text, told: Any, limits: Limits) -> tuple[tuple[str, ...], Array]:
+    rows = [members(one, "a record") for one in text.elements(told) or ()]
+    if not rows or not rows[0] or any(row.keys() != rows[0].keys() for row in rows):
+        raise RequestError(400, "form", "records must be objects with the same columns")
+    columns = tuple(rows[0])
+    if len(rows) * len(columns) > limits.elements:
+        raise RequestError(413, "too_large", f"the rows have more than {limits.elements} elements")
+    flat = [row[column] for row in rows for column in columns]
+    # A truth value is no number here, though it is one in Python.
+    if not all(type(value) in (int, float) for value in flat):
+        raise RequestError(400, "data", "the rows must be numbers")
+    whole = all(type(value) is int and -(2**63) <= value < 2**63 for value in flat)
+    values = np.array(flat, np.int64 if whole else np.float64)
+    return columns, values.reshape(len(rows), -1)
 
 
 def _numbers(text: Text, told: Any, limits: Limits) -> Array:
