@@ -126,10 +126,10 @@ def test_values_outside_their_range_are_refused_or_clipped() -> None:
     request = asked(named([[0.0, 1.0]]), named([[7.0]], "y"))
     inside = Range(limits={"x": (0, 1)})
     assert inside(request) is request
-    refused(Range(limits={"x": (0, 0.5)}), request, "'x' has values outside")
+    refused(Range(limits={"x": (0, 0.5)}), request, "'x' has values outside the range 0 to 0.5")
     refused(Range(limits={"x": (0.5, 1)}), request, "'x' has values outside")
     refused(Range(limits={"n": (1, 9)}), asked(named([0, 5], "n", "INT8")), "outside")
-    refused(Range(limits={"n": (0, 4)}), asked(named([0, 5], "n", "INT8")), "outside")
+    refused(Range(limits={"n": (0, 4)}), asked(named([0, 5], "n", "INT8")), "the range 0 to 4")
     refused(Range(limits={"": (0, 1)}), request, "'y' has values outside")
     clipped = Range(limits={"x": (0.25, 0.5)}, outside="clip")(request)
     assert [one.values.tolist() for one in clipped.inputs] == [[[0.25, 0.5]], [[7.0]]]
@@ -140,7 +140,7 @@ def test_each_feature_has_its_own_range() -> None:
     rule = Range(limits={"x": ((0.0, -5.0), (1.0, 5.0))})
     request = asked(named([[1, 5], [0, -5]]))
     assert rule(request) is request
-    refused(rule, asked(named([[1, 5], [-5, 0]])), "outside")
+    refused(rule, asked(named([[1, 5], [-5, 0]])), "outside the range of its features")
     refused(rule, asked(named([[1.0, 1.0, 1.0]])), "2 features")
 
 

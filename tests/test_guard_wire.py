@@ -374,6 +374,14 @@ def test_rows_without_datatypes_go_on_as_they_were_read(form: Any, content: Any)
     assert json.loads(write_rows(asked).body) == content
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity"])
+def test_numbers_that_json_does_not_have_are_named(number: bytes) -> None:
+    with pytest.raises(RequestError, match="has no NaN and no Infinity"):
+        read_rows(b'{"instances": [[' + number + b"]]}", "v1", LIMITS)
+    with pytest.raises(RequestError, match=r"not JSON$"):
+        read_rows(b'{"instances": [[', "v1", LIMITS)
+
+
 def test_a_frame_of_records_goes_on_as_a_split_one() -> None:
     """Its columns are those of the first record, whatever their order in the others."""
     body = b'{"dataframe_records": [{"a": 1, "b": 2.5}, {"b": 4, "a": 3}]}'

@@ -63,7 +63,10 @@ class Range:
         if inside:
             return named
         if self.outside == "refuse":
-            raise RequestError(400, "range", f"input {named.name!r} has values outside its range")
+            where = "of its features" if isinstance(low, np.ndarray) else f"{low:g} to {high:g}"
+            raise RequestError(
+                400, "range", f"input {named.name!r} has values outside the range {where}"
+            )
         return named.holding(np.clip(values, low, high))
 
 

@@ -37,7 +37,9 @@ class Text:
                 raise RequestError(
                     400, "data", "a whole number beyond 64 bits; write it with an exponent"
                 ) from None
-            raise RequestError(400, "not_json", "the body is not JSON") from None
+            odd = b"NaN" in text or b"Infinity" in text
+            why = ", which has no NaN and no Infinity" if odd else ""
+            raise RequestError(400, "not_json", f"the body is not JSON{why}") from None
         self._text, self._brackets = text, 0
         self._lists: list[tuple[Any, int]] = []
 
