@@ -13,9 +13,9 @@ from withstand import WithstandError, attacks
 from withstand.attacks._apgd import _windows
 from withstand.attacks._ball import _inward, project
 from withstand.attacks._noise import GOLDEN, _mix, mix
-from withstand.models import FunctionModel, TorchModel
+from withstand.models import FunctionModel, Randomized, TorchModel
 from withstand.testing import check_attack
-from withstand.threat import L0, L1, L2, Box, Frozen, Linf, Region, Threat
+from withstand.threat import L0, L1, L2, Box, Budget, Frozen, Linf, Region, Threat
 
 WEIGHT = torch.tensor([3.0, -4.0, 0.0])
 
@@ -499,3 +499,31 @@ def test_bounds_are_rounded_to_the_next_number_inside() -> None:
         found = _inward(exact, toward)
         assert torch.equal(found.view(torch.int32), wanted.view(torch.int32))
         assert outside.sum() > 200
+
+
+class Shaken(nn.Module):
+    """Two classes by the sum of the features, under noise of its own for each row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = x.flatten(1).sum(1) + 0.5 * torch.randn(len(x))
+        return torch.stack((total, -total), 1)
+
+
+@pytest.mark.parametrize(
+    "attack", [attacks.PGD(steps=20), attacks.APGD(steps=20), attacks.DDN(steps=30)]
+)
+def test_whoever_is_fooled_by_an_attack_s_own_draws_alone_is_not_let_go(
+    attack: attacks.Attack,
+) -> None:
+    """At the end of the region the sum is 5.5 of the noise's deviations beyond the boundary."""
+    model = Randomized(TorchModel(Shaken(), domain=(-9, 9)), draws=2)
+    x = torch.full((64, 4), 0.5)
+    y = torch.zeros(64, dtype=torch.long)
+    minimum = attack.minimum_norm
+    threat = Threat(region=L2(np.inf) if minimum else Linf(1.2))
+    found = attacks.run(attack, model, x, y, threat)
+    assert attacks.Status.BUDGET not in found.status
+    assert found.status.count(attacks.Status.FOOLED) >= 60
+    assert bool((model.scores(found.x_adv).argmax(1) == 1).float().mean() > 0.5)
+    capped = attacks.run(attack, model, x, y, threat, budget=Budget(forwards=5))
+    assert int(capped.ledger.forwards.max()) <= 5

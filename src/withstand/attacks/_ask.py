@@ -62,6 +62,15 @@ def _at_once(model: object) -> int:
     return 0
 
 
+def _drawn(model: object) -> bool:
+    """Whether a model's gradients come from other draws of its randomness than its answers."""
+    while model is not None:
+        if hasattr(model, "draws"):
+            return True
+        model = getattr(model, "model", None)
+    return False
+
+
 class Asker:
     """The model, asked in batches of `floor` to `batch` rows."""
 
@@ -71,6 +80,7 @@ class Asker:
         few = 0 if model.access == "gradients" else _NUMBERS // max(x[0].numel(), 1)
         self.part = max(batch, few, _at_once(model))
         floor = batch_floor(model, x, batch)
+        self.drawn = model.access == "gradients" and _drawn(model)
         self.batch_invariant = floor is not None
         self.floor = floor or _FLOORS[0]
         self._checked = False

@@ -87,6 +87,10 @@ def run(
         return result
 
 
+# So often an attack begins anew on whoever is fooled by its own draws of a random model alone.
+_TRIES = 4
+
+
 class _Run:
     compact: bool
     progress: Progress | None
@@ -129,7 +133,10 @@ class _Run:
             capability=next((one for one in threat.region if isinstance(one, Capability)), None),
         )
         region = threat.within(model.domain).region
-        self.harvest = Harvest(attack, self.samples, region, threat.norm, bounded=self.bounded)
+        self.harvest = Harvest(
+            attack, self.samples, region, threat.norm, bounded=self.bounded,
+            confirmed=self._confirmed if self.asker.drawn else None,
+        )  # fmt: skip
         budget = budget or Budget()
         queries = [q for q in (threat.queries, budget.forwards) if q is not None]
         self.most_forwards = min(queries, default=None)
@@ -169,20 +176,32 @@ class _Run:
                 self.waiting = (~self.wrong).nonzero()[:, 0]
                 self.waiting_lane = torch.zeros_like(self.waiting)
                 self.begun = torch.ones_like(self.begun)
-            while time.monotonic() < self.deadline:
-                # `shape` and `numel` cost a tenth of `len`, and small networks answer quickly.
-                if self.waiting.numel():
-                    self._admit()
-                if self.index.numel():
-                    self._advance()
-                    self._tell()
-                elif not self.waiting.numel():
+            for _ in range(_TRIES):
+                self._attack()
+                # A success is what the stored example does, not what was seen on the way to it. A
+                # black box is not asked again: the finding query, which was counted, was its word.
+                hit = self._hit if self.model.access == "gradients" else None
+                lost = self.harvest.check(self.batch, hit, further=self.asker.drawn)
+                if not self.asker.drawn or not len(lost):
                     break
+                self.ended[lost] = True
+                self.waiting, self.waiting_lane = lost, torch.zeros_like(lost)
             return self._judged()
         except (ModelError, BudgetError):
             # What a served model has answered is dear, and the failing query has changed nothing.
             self._keep()
             raise
+
+    def _attack(self) -> None:
+        while time.monotonic() < self.deadline:
+            # `shape` and `numel` cost a tenth of `len`, and small networks answer quickly.
+            if self.waiting.numel():
+                self._admit()
+            if self.index.numel():
+                self._advance()
+                self._tell()
+            elif not self.waiting.numel():
+                break
 
     def _ask_clean(self) -> None:
         # An interrupted pass goes on behind the parts that were answered.
@@ -297,6 +316,24 @@ class _Run:
         self.harvest.add(where, points, number, alone=live.ndim == 1)
         self.going = None
 
+    def _hit(self, where: Tensor, points: Tensor) -> Tensor:
+        return self.asker.judge(self.samples.goal, points, self.samples.y[where]).hit
+
+    def _confirmed(self, where: Tensor, points: Tensor) -> Tensor:
+        """Which points (H, ...) of samples (H,) fool by the draws that success is judged by.
+
+        A sample that is let go because of the attack's own draws would not be taken up again. Where
+        no forward is left for it, the end tells.
+        """
+        sure = torch.zeros_like(where, dtype=torch.bool)
+        if self.most_forwards is not None:
+            sure = self.forwards[where] >= self.most_forwards
+        asked = (~sure).nonzero()[:, 0]
+        if len(asked):
+            sure[asked] = self._hit(where[asked], points[asked])
+            self.forwards[where[asked]] += 1
+        return sure
+
     def _tell(self) -> None:
         if self.progress is not None and time.monotonic() - self.told > 0.2:
             self.told = time.monotonic()
@@ -336,18 +373,7 @@ class _Run:
         return True
 
     def _judged(self) -> Result:
-        # A success is what the stored example does, not what was seen on the way to it. A black
-        # box is not asked again: its limit on queries holds, and the finding query was its word.
         harvest = self.harvest
-        for part in torch.split(harvest.found.nonzero()[:, 0], self.batch):
-            if not len(part):
-                continue
-            x_adv = harvest.x_adv[part]
-            inside = torch.from_numpy(harvest.contains(part, x_adv)).to(part.device)
-            if self.model.access == "gradients":
-                y = self.samples.y[part]
-                inside &= self.asker.judge(self.samples.goal, x_adv, y).hit
-            harvest.found[part] = inside
         found, x = harvest.found, self.samples.x
         x_adv = torch.where(self.samples.column(found), harvest.x_adv, x)
         success = found | self.wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from ..threat import L0, L1, L2, Box, Frozen, Linf, Mask, Region
 from ._contract import Attack
 from ._problem import Problem
 
+# By so much of its way from x an example goes farther, where fresh draws of a model reject it.
+_FURTHER = (1.05, 1.1, 1.25, 1.5, 2.0)
 # Of which samples, the points, the number of the query and what is to be small, all (H, ...).
 _Found = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -20,13 +23,16 @@ class Harvest:
     """What was found for samples (N,): found, the query of the first success, and the examples.
 
     bounded: the first example of a sample is enough; else the one of the least effort in `norm` is
-    kept, best holds its effort. region: the threat's within the model's domain.
+    kept, best holds its effort. region: the threat's within the model's domain. confirmed: which of
+    points (H, ...) of the samples at (H,) count, where a hit that was seen is not yet one.
     """
 
     def __init__(
-        self, attack: Attack, samples: Problem, region: Region, norm: str, *, bounded: bool
-    ) -> None:
+        self, attack: Attack, samples: Problem, region: Region, norm: str, *, bounded: bool,
+        confirmed: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:  # fmt: skip
         self.attack, self.samples, self.region = attack, samples, region
+        self._confirmed = confirmed
         self.norm, self.bounded = norm, bounded
         # Then the bounds lower and upper say all there is to say about membership.
         boxes = Box | Mask | Frozen if attack.minimum_norm else Box | Mask | Frozen | Linf
@@ -58,6 +64,8 @@ class Harvest:
             # Where a leader does not count, one behind it may.
             found = _those(self._inside(found), found)
             kept = found if alone else _leaders(found)
+        if self._confirmed is not None and len(kept[0]):
+            kept = _those(self._confirmed(kept[0], kept[1]), kept)
         where, points, number, key = kept
         if not self.bounded:
             number = torch.where(self.found[where], self.first[where], number)
@@ -65,6 +73,36 @@ class Harvest:
         self.first[where] = number
         self.found[where] = True
         self.x_adv[where] = points
+
+    def check(
+        self, batch: int, hit: Callable[[Tensor, Tensor], Tensor] | None, *, further: bool = False
+    ) -> Tensor:
+        """Drop the examples outside the region, and those that do not hit; of which samples (M,).
+
+        hit: which of points (B, ...) of samples (B,) reach the goal; None if that is known.
+        further: an example that does not hit may do so a little farther from x.
+        """
+        lost = []
+        factors = (1.0, *(_FURTHER if further else ()))
+        for part in torch.split(self.found.nonzero()[:, 0], batch):
+            for factor in factors:
+                if not len(part):
+                    break
+                points = self.x_adv[part]
+                if factor != 1:
+                    x, lower, upper = (
+                        getattr(self.samples, name)[part] for name in ("x", "lower", "upper")
+                    )
+                    points = torch.clamp(x + factor * (points - x), lower, upper)
+                good = torch.from_numpy(self.contains(part, points)).to(part.device)
+                if hit is not None:
+                    good &= hit(part, points)
+                self.x_adv[part[good]] = points[good]
+                part = part[~good]
+            lost.append(part)
+        gone = torch.cat(lost) if lost else self.found.nonzero()[:, 0]
+        self.found[gone], self.first[gone], self.best[gone] = False, -1, torch.inf
+        return gone
 
     def _all_inside(self, found: _Found) -> bool:
         index, points, *_ = found
