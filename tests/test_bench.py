@@ -251,6 +251,10 @@ def test_what_fits_is_chosen_by_norm_and_access(digits: Any) -> None:
     white, black = names(Threat(region=L0(3))), names(Threat(region=L0(3), access="scores"))
     assert {"SigmaZero", "FMN", "PDPGD", "evaluate's sweep"} <= white
     assert black == {"best of all", "RandomNoise", "SparseRS"}
+    one = bench_attacks(
+        digits.model, _right(digits, 4), Threat(region=L0(3)), attacks=["FMN", "DDN"], calls=10
+    )
+    assert one.left_out == {"DDN": "it is for l2, given gradients"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +294,7 @@ def test_what_cannot_be_benched_says_so(digits: Any) -> None:
     data = _right(digits)
     with pytest.raises(ConfigError, match="did you mean 'FAB'"):
         bench_attacks(digits.model, data, THREAT, attacks=["FABB"])
-    with pytest.raises(ThreatError, match="none of the attacks fits norm l0"):
+    with pytest.raises(ThreatError, match="none of DDN fits norm l0"):
         bench_attacks(digits.model, data, Threat(region=L0(3)), attacks=["DDN"])
     with pytest.raises(BudgetError, match="calls is 1"):
         bench_attacks(digits.model, data, THREAT, calls=1)

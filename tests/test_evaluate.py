@@ -220,6 +220,7 @@ def test_targets_black_boxes_and_other_norms(digits: Any) -> None:
         (digits.model, Threat(region=L1(4.0)), "APGD"),
         (digits.model, Threat(region=L0(6)), "SigmaZero"),
         (black, Threat(region=Linf(0.2), queries=200), "Square"),
+        (black, Threat(region=L0(8), queries=500), "SparseRS"),
         (blind, Threat(region=L2(2.0), queries=300), "CGBA"),
         (digits.model, Threat(region=Linf(0.2), access="labels"), "RayS"),
     ):
@@ -230,6 +231,26 @@ def test_targets_black_boxes_and_other_norms(digits: Any) -> None:
             assert report.samples.forwards.max() <= threat.queries
         if threat.access != "gradients" or model.access != "gradients":
             assert report.cost.backwards == 0
+
+
+@pytest.mark.parametrize(
+    ("threat", "check"),
+    [
+        (Threat(region=L1(4.0), access="labels"), "noise alone"),
+        (Threat(region=L0(6), access="labels"), "noise alone"),
+        # Whatever is tried first, hardly anything is taken for this class.
+        (
+            Threat(region=L2(2.0), access="labels", goal=Targeted(0), queries=200),
+            "unfinished samples",
+        ),
+    ],
+)
+def test_what_was_not_searched_for_is_no_robustness(
+    threat: Threat, check: str, digits: Any
+) -> None:
+    report = evaluate(digits.model, digits.data.head(60), threat, preset="smoke")
+    finding = next(f for f in report.trust.findings if f.check == check)
+    assert (finding.verdict, report.trust.verdict) == ("red", "red")
 
 
 def test_an_estimator_and_its_groups_and_costs() -> None:

@@ -19,6 +19,7 @@ from ..attacks import (
     RandomNoise,
     RayS,
     SigmaZero,
+    SparseRS,
     Square,
     TransferPGD,
 )
@@ -118,8 +119,9 @@ def cascade(spend: Spend, threat: Threat, access: Access, classes: int) -> list[
     attacks: list[Attack] = [RandomNoise(draws=spend.noise)]
     if access == "gradients":
         attacks += _gradients(spend, threat, classes)
-    elif access == "scores" and threat.norm in Square.norms:
-        attacks.append(Square(queries=spend.queries))
+    elif access == "scores":
+        search = Square if threat.norm in Square.norms else SparseRS
+        attacks.append(search(queries=spend.queries))
     if access == "labels" and threat.norm == "l2":
         attacks.append(CGBA(queries=spend.decisions))
     if access == "labels" and threat.norm == "linf":

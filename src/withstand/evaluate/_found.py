@@ -19,7 +19,7 @@ class Found:
     that fools it, x without one; made: the stage that found x_adv, -1 without one; answer: the
     model's to x_adv, where it is known (answered);
     distance: the smallest change at all, 0 where x is wrong itself; unfinished: a budget ended a
-    stage; first: forwards up to the first success, -1 without one.
+    stage, or it found nowhere to begin; first: forwards up to the first success, -1 without one.
     """
 
     by: Tensor
@@ -113,6 +113,12 @@ class Found:
         self.backwards[index] = result.ledger.backwards.cpu()
 
     def cut_short(self, index: Tensor, result: Result, limit: int | None) -> None:
-        """Note whom our budget ended; running out of the attacker's own queries is no such end."""
-        cut = torch.tensor([status == Status.BUDGET for status in result.status])
-        self.unfinished[index] |= cut & (self.forwards[index] < (limit or torch.inf))
+        """Note whom our budget ended, or who could not be begun with.
+
+        Running out of the attacker's own queries is no such end.
+        """
+        cut, unbegun = (
+            torch.tensor([status == wanted for status in result.status])
+            for wanted in (Status.BUDGET, Status.NO_START)
+        )
+        self.unfinished[index] |= unbegun | cut & (self.forwards[index] < (limit or torch.inf))

@@ -78,7 +78,12 @@ def bench_attacks(
     kept = None if checkpoint is None else Checkpoint(checkpoint, _fingerprint(model, search))
     trails: dict[str, Trail] = {}
     costs: dict[str, Cost] = {}
-    left_out: dict[str, str] = {}
+    known = registry()
+    left_out = {
+        name: f"it is for {', '.join(known[name].norms)}, given {known[name].needs}"
+        for name in (attacks or ())
+        if name not in entries
+    }
     for name, attack in entries.items():
         try:
             trails[name], costs[name] = _one(search, name, attack, kept, progress)
@@ -162,8 +167,8 @@ def _entries(
         entries = {name: sized(known[name], calls) for name in fitting}
     if not entries:
         raise ThreatError(
-            f"none of the attacks fits norm {threat.norm} and access {access}; choose others, "
-            "another norm, or less access"
+            f"none of {listed(attacks) if attacks else 'the attacks'} fits norm {threat.norm} and "
+            f"access {access}; choose others, another norm, or more access"
         )
     return entries
 

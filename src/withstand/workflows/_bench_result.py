@@ -100,7 +100,7 @@ class AttackBench:
     """Attacks in one norm on the same samples and budget, the best first.
 
     The first of them, `best of all`, is the smallest distance that any of them found. calls: the
-    most forwards and backwards on one sample. left_out: attacks that nobody named and that could
+    most forwards and backwards on one sample. left_out: attacks that do not fit, or that could
     not be run, with the reason. threat and provenance hold plain values.
     """
 

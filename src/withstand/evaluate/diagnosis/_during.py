@@ -6,10 +6,18 @@ from statistics import mean
 
 from ._check import Case, Check
 
+_NO_ATTACKS = ("RandomNoise", "Replay")
+
 
 def _unfinished(case: Case) -> float:
     cut = case.found.unfinished & case.correct & ~case.fooled
     return int(cut.sum()) / case.right
+
+
+def _unattacked(case: Case) -> float | None:
+    if not len(case.survivors):
+        return None
+    return float(all(stage.name in _NO_ATTACKS for stage in case.stages))
 
 
 def _unconverged(case: Case) -> float | None:
@@ -45,9 +53,20 @@ CHECKS = (
         measure=_unfinished,
         amber=0,
         red=0.05,
-        meaning="share of right answers whose attack the evaluation's own budget ended; they count "
-        "as robust",
-        fix="give more seconds or a larger budget",
+        meaning="share of right answers whose attack the evaluation's own budget ended, or found "
+        "no point to begin at; they count as robust",
+        fix="give more seconds or a larger budget; from labels towards a class, give scores",
+        source="Carlini et al. 2019",
+    ),
+    Check(
+        name="noise alone",
+        when="during",
+        measure=_unattacked,
+        amber=0,
+        red=0.5,
+        meaning="1 where nothing searched for examples, since there is no attack here for this "
+        "norm and access",
+        fix="evaluate in another norm, with more access, or with surrogates",
         source="Carlini et al. 2019",
     ),
     Check(
