@@ -4,6 +4,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -26,7 +27,7 @@ from withstand import WithstandError
 from withstand._errors import BudgetError, ConfigError, ModelError
 from withstand.attacks import HopSkipJump, Square, Status, run
 from withstand.config import ModelConfig, parse_config, template
-from withstand.models import HttpModel, HttpSettings, Model, describe, load_model
+from withstand.models import HttpModel, HttpSettings, Model, counted, describe, load_model
 from withstand.threat import Linf, Threat
 
 W = np.array([[1.0, -2.0], [0.5, 3.0], [0.0, 0.25]])
@@ -720,11 +721,73 @@ def test_the_cap_on_queries_is_exact() -> None:
         asked.scores(X[:10])
         told("queries is 50", lambda: asked.scores(X[:1]), BudgetError)
         assert asked.sent == server.rows == 50
-        fresh = model(server, queries=50)
-        fresh.charge(45)
-        told("45 rows were sent", lambda: fresh.scores(X[:6]), BudgetError)
-        fresh.scores(X[:5])
-        assert fresh.sent == 50
+
+
+def test_the_cap_holds_over_runs_that_were_ended(tmp_path: Path) -> None:
+    """By a message, by an interruption and by a kill, of which nobody is told."""
+    checkpoint, count = tmp_path / "run", tmp_path / "run.sent"
+    with served(linear) as server:
+        asked = model(server, queries=500)
+
+        def stopped() -> None:
+            with counted(asked, checkpoint):
+                asked.scores(X)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            stopped()
+        assert count.read_text() == "20\n"
+        # The same client knows what it has sent, another one is told.
+        for one in (asked, model(server, queries=500)):
+            one.count_in(count)
+            assert one.sent == 20
+            one.count_in(None)
+        killed = model(server, queries=500)
+        killed.count_in(count)
+        killed.scores(X)
+        # A hundredth of the cap is written ahead.
+        assert int(count.read_text()) in range(40, 46)
+        last = model(server, queries=500)
+        with counted(last, checkpoint):
+            while True:
+                try:
+                    last.scores(X[:1])
+                except BudgetError as error:
+                    said = str(error)
+                    break
+        assert re.search(r"\(4\d by interrupted runs; delete \S+run\.sent to count anew\)", said)
+        assert 495 <= server.rows <= 500
+        assert not count.exists()
+        uncapped = model(server)
+        with counted(uncapped, checkpoint):
+            uncapped.scores(X)
+        assert not count.exists()
+    count.write_text("many")
+    with pytest.raises(ModelError, match="delete it to count anew"), counted(last, checkpoint):
+        pass
+
+
+def test_a_command_that_is_killed_again_and_again_keeps_to_the_cap(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, torch\n"
+        "from withstand import attacks\n"
+        "from withstand.models import HttpModel, HttpSettings\n"
+        "from withstand.threat import Linf, Threat\n"
+        "s = HttpSettings(format='v2', name='m', queries=400)\n"
+        "m = HttpModel(sys.argv[1], s, domain=(0, 1))\n"
+        "x = torch.linspace(0.5, 1, 40).reshape(20, 2)\n"
+        "y = torch.ones(20, dtype=torch.long)\n"
+        "t = Threat(region=Linf(1e-4), access='scores')\n"
+        "attacks.run(attacks.Square(queries=1000), m, x, y, t, checkpoint=sys.argv[2])\n"
+    )
+    with served(linear, delay=0.01) as server:
+        for seconds in (2.5, 3.0, 3.5, 30.0):
+            words = [sys.executable, "-c", code, server.url, str(tmp_path / "run")]
+            with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+                process.kill()
+        assert 300 < server.rows <= 400
 
 
 def test_the_cap_is_exact_under_concurrency_and_faults() -> None:

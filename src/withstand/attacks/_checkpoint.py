@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ class Checkpoint:
     def __init__(self, path: str | Path, fingerprint: str, *, every: float = 5.0) -> None:
         self.path, self.fingerprint, self.every = Path(path), fingerprint, every
         self.content: dict[str, Any] = self._read()
-        self.always: Callable[[], Mapping[str, Any]] = dict
         self._next = time.monotonic() + every
 
     @property
@@ -56,8 +55,8 @@ class Checkpoint:
         return dict(content)
 
     def save(self, changes: Mapping[str, Any]) -> None:
-        """Change some keys (None removes one), add what `always` gives, and write the file."""
-        for key, value in {**self.always(), **changes}.items():
+        """Change some keys (None removes one), and write the file."""
+        for key, value in changes.items():
             self.content.pop(key, None)
             if value is not None:
                 self.content[key] = value

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._errors import BudgetError, CheckpointError, DataError, ModelError, ThreatError
-from ..models import Model, describe
+from ..models import Model, counted, describe
 from ..threat import Budget, Threat
 from ..threat.tabular import Capability
 from ._ask import Asker, Counted
@@ -81,9 +81,10 @@ def run(
         if checkpoint is None or isinstance(checkpoint, Checkpoint):
             running.checkpoint = checkpoint
             return running.result()
-        running.checkpoint = Checkpoint(checkpoint, running.fingerprint)
-        result = running.result()
-        running.checkpoint.remove()
+        with counted(model, checkpoint):
+            running.checkpoint = Checkpoint(checkpoint, running.fingerprint)
+            result = running.result()
+            running.checkpoint.remove()
         return result
 
 

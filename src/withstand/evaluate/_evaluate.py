@@ -19,7 +19,7 @@ from ..attacks import APGD, Attack, Square
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..evidence import Corpus
-from ..models import Model, describe
+from ..models import Model, counted, describe
 from ..threat import Budget, Targeted, Threat, check_goal
 from ..threat.tabular import Capability
 from ._adaptive import Adaptation, judging
@@ -82,7 +82,7 @@ def evaluate(
         model, data, threat, preset, seed, budget or Budget(), batch_size, surrogates, corpus
     )
     running.progress = progress
-    with model.held(), running.model.held():
+    with counted(model, checkpoint), model.held(), running.model.held():
         running.begin(checkpoint)
         running.attack()
         report = summarise(running.facts(), severity)
@@ -172,7 +172,7 @@ class _Evaluation:
             served=self._verifying(),
         )
         if checkpoint is not None:
-            self.record.open(checkpoint, self._fingerprint(clean), self.served)
+            self.record.open(checkpoint, self._fingerprint(clean))
             if self.memory is not None:
                 self.memory.pin(self.record)
         if self.access == "gradients":

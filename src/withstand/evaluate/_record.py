@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..attacks import Checkpoint
-from ..models import HttpModel, Model
 from ._found import Found
 from ._report import Cost, Stage
 from ._surrogates import Source
@@ -35,14 +34,10 @@ class Record:
         self._earlier = Cost()
         self._restored: list[Stage] = []
 
-    def open(self, path: str | Path, fingerprint: str, served: Model) -> None:
+    def open(self, path: str | Path, fingerprint: str) -> None:
         """Go on from a checkpoint, if the file is there; raises CheckpointError."""
         self.checkpoint = Checkpoint(path, fingerprint)
         saved = self.checkpoint.content
-        if isinstance(served, HttpModel):
-            # A cap on what is sent to a served model holds over interruptions too.
-            served.charge(int(saved.get("sent", 0)))
-            self.checkpoint.always = lambda: {"sent": served.sent}
         for source, spent in zip(self.sources, saved.get("surrogates", ()), strict=False):
             source.forwards, source.backwards = spent
         if "stages" not in saved:

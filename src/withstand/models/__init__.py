@@ -14,6 +14,7 @@ from ._distilled import Tempered, distilled
 from ._ensemble import Ensemble
 from ._forward import differentiable, members_of, network_of
 from ._http import HttpModel, HttpSettings
+from ._http_tally import counted
 from ._input_transform import InputTransform, input_transform
 from ._jpeg import Jpeg
 from ._load import load_model, with_defences
@@ -78,6 +79,7 @@ __all__ = [
     "Transform",
     "adapt",
     "averaged",
+    "counted",
     "defences_of",
     "describe",
     "differentiable",

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +19,7 @@ from .._errors import ModelError, one_line
 from ..threat import Access, Box
 from ._http_client import Client, result_of
 from ._http_secrets import VARIABLE, shown
+from ._http_tally import Tally
 from ._protocol import Gradient, Objective
 from ._torch import largest
 from ._wire import V2, MLflow, Template, Wire
@@ -131,9 +133,11 @@ class HttpModel:
         """Rows that are in flight at once, if one call has as many."""
         return self.settings.batch * self.settings.connections
 
-    def charge(self, rows: int) -> None:
-        """Count rows that an earlier, interrupted run has sent towards the cap on queries."""
-        result_of(self._client.charge(rows))
+    def count_in(self, path: Path | None) -> None:
+        """Count on in a file what counts towards the cap on queries; no longer for None."""
+        limit = self.settings.queries
+        if limit is not None:
+            result_of(self._client.keep(None if path is None else Tally(path, limit)))
 
     def facts(self) -> dict[str, Any]:
         """Address, format and tensor names for reports: stable, without secrets."""

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ import numpy as np
 from .._errors import BudgetError, ModelError, WithstandError, one_line
 from ._http_faults import FaultError, cause, fix, retry_after, said
 from ._http_secrets import expanded, redacted, shown
+from ._http_tally import Tally
 from ._wire import Reply
 
 if TYPE_CHECKING:
@@ -56,14 +58,23 @@ class Client:
         self.url, self.settings, self.access = url, settings, access
         self.wire, self.place = settings.wire(), shown(url)
         self.sent = self.reserved = 0
+        self.tally: Tally | None = None
+        self.left: dict[Path, int] = {}
         self.form: tuple[int, str | None] | None = None
         self.session: aiohttp.ClientSession | None = None
         self.slots = asyncio.Semaphore(settings.connections)
         self.turn = asyncio.Lock()
         self.last = self.closed_until = -float("inf")
 
-    async def charge(self, rows: int) -> None:
-        self.sent += rows
+    async def keep(self, tally: Tally | None) -> None:
+        """Count on in a file from now on, or no longer."""
+        if self.tally is not None:
+            self.tally.write(self.sent)
+            self.left[self.tally.path] = self.sent
+        self.tally = tally
+        # What this client has counted there itself is not new to it.
+        if tally is not None and tally.before != self.left.get(tally.path):
+            self.sent += tally.before
 
     async def close(self) -> None:
         session, self.session = self.session, None
@@ -104,10 +115,11 @@ class Client:
     def _check_cap(self, rows: int) -> None:
         limit = self.settings.queries
         if limit is not None and self.sent + self.reserved + rows > limit:
+            before = "" if self.tally is None else self.tally.told
             raise BudgetError(
-                f"model.http.queries is {limit}: {self.sent} rows were sent, {self.reserved} are "
-                f"on their way and {rows} more are asked for; raise it, or lower threat.queries or "
-                "data.limit"
+                f"model.http.queries is {limit}: {self.sent} rows were sent{before}, "
+                f"{self.reserved} are on their way and {rows} more are asked for; raise it, or "
+                "lower threat.queries or data.limit"
             )
 
     async def _part(self, target: _Target, rows: Any, hold: _Hold) -> Any:
@@ -122,6 +134,8 @@ class Client:
                     self.reserved -= len(rows)
                 else:
                     self._check_cap(len(rows))
+                if self.tally is not None:
+                    self.tally.cover(self.sent + len(rows))
                 self.sent += len(rows)
                 held = False
                 try:

@@ -18,7 +18,7 @@ from .._version import __version__
 from ..attacks import Attack, Checkpoint, Spatial, registry, sample_keys
 from ..data import Dataset
 from ..evaluate import PRESETS, Cost, Progress, check_clean, check_domain, sweep, weakest
-from ..models import Model, adapt, describe
+from ..models import Model, adapt, counted, describe
 from ..stats import wilson
 from ..threat import ACCESS, Access, MultiLabel, Regression, Targeted, Threat
 from ..threat.tabular import Capability
@@ -50,77 +50,80 @@ def bench_attacks(
     call goes on behind the attacks that were done; deleted at the end. Raises ConfigError for an
     unknown name and another WithstandError for what cannot be attacked.
     """
-    if calls < 2:
-        raise BudgetError(f"calls is {calls}; give at least 2, a forward and a backward")
-    threat = in_norm(threat, threat.norm)
-    access = weakest(model.access, threat.access)
-    entries = _entries(attacks, threat, access, calls)
-    device = getattr(model, "device", torch.device("cpu"))
-    x = torch.from_numpy(np.ascontiguousarray(data.x)).to(device)
-    y = torch.from_numpy(np.ascontiguousarray(data.y)).to(device)
-    asked, right, classes = _clean(model, x, y, threat, batch_size)
-    own = sweep(PRESETS["standard"], threat, access, classes)
-    if own is not None:
-        entries[PRESET] = own
-    rows = right.nonzero()[:, 0]
-    if not len(rows):
-        raise DataError("the model gets no input right, so there is nothing to attack; check both")
-    search = Search(
-        model=asked,
-        x=x[rows],
-        y=y[rows],
-        keys=sample_keys(x, y)[rows.cpu()],
-        threat=replace(threat, access=access).take(rows.cpu().numpy()),
-        calls=calls,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    kept = None if checkpoint is None else Checkpoint(checkpoint, _fingerprint(model, search))
-    trails: dict[str, Trail] = {}
-    costs: dict[str, Cost] = {}
-    known = registry()
-    left_out = {
-        name: f"it is for {', '.join(known[name].norms)}, given {known[name].needs}"
-        for name in (attacks or ())
-        if name not in entries
-    }
-    for name, attack in entries.items():
-        try:
-            trails[name], costs[name] = _one(search, name, attack, kept, progress)
-        except (DataError, ThreatError) as error:
-            # What nobody asked for may not fit the data or the goal after all.
-            if attacks is not None:
-                raise
-            left_out[name] = str(error)
-    if not trails:
-        raise ThreatError(next(iter(left_out.values())))
-    if kept is not None:
-        kept.remove()
-    return AttackBench(
-        norm=threat.norm,
-        attacks=judged(
-            {name: entries[name] for name in trails}, trails, costs, right.cpu().numpy(), calls
-        ),
-        clean_accuracy=wilson(len(rows), len(x)),
-        threat={**threat.describe(), "access": access},
-        calls=calls,
-        seed=seed,
-        left_out=left_out,
-        provenance={
-            "model": describe(model),
-            "data": {**vars(data.provenance), "shape": list(data.provenance.shape)},
-            "samples": len(x),
-            "batch_size": batch_size,
-            "versions": {
-                "withstand": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
+    with counted(model, checkpoint):
+        if calls < 2:
+            raise BudgetError(f"calls is {calls}; give at least 2, a forward and a backward")
+        threat = in_norm(threat, threat.norm)
+        access = weakest(model.access, threat.access)
+        entries = _entries(attacks, threat, access, calls)
+        device = getattr(model, "device", torch.device("cpu"))
+        x = torch.from_numpy(np.ascontiguousarray(data.x)).to(device)
+        y = torch.from_numpy(np.ascontiguousarray(data.y)).to(device)
+        asked, right, classes = _clean(model, x, y, threat, batch_size)
+        own = sweep(PRESETS["standard"], threat, access, classes)
+        if own is not None:
+            entries[PRESET] = own
+        rows = right.nonzero()[:, 0]
+        if not len(rows):
+            raise DataError(
+                "the model gets no input right, so there is nothing to attack; check both"
+            )
+        search = Search(
+            model=asked,
+            x=x[rows],
+            y=y[rows],
+            keys=sample_keys(x, y)[rows.cpu()],
+            threat=replace(threat, access=access).take(rows.cpu().numpy()),
+            calls=calls,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        kept = None if checkpoint is None else Checkpoint(checkpoint, _fingerprint(model, search))
+        trails: dict[str, Trail] = {}
+        costs: dict[str, Cost] = {}
+        known = registry()
+        left_out = {
+            name: f"it is for {', '.join(known[name].norms)}, given {known[name].needs}"
+            for name in (attacks or ())
+            if name not in entries
+        }
+        for name, attack in entries.items():
+            try:
+                trails[name], costs[name] = _one(search, name, attack, kept, progress)
+            except (DataError, ThreatError) as error:
+                # What nobody asked for may not fit the data or the goal after all.
+                if attacks is not None:
+                    raise
+                left_out[name] = str(error)
+        if not trails:
+            raise ThreatError(next(iter(left_out.values())))
+        if kept is not None:
+            kept.remove()
+        return AttackBench(
+            norm=threat.norm,
+            attacks=judged(
+                {name: entries[name] for name in trails}, trails, costs, right.cpu().numpy(), calls
+            ),
+            clean_accuracy=wilson(len(rows), len(x)),
+            threat={**threat.describe(), "access": access},
+            calls=calls,
+            seed=seed,
+            left_out=left_out,
+            provenance={
+                "model": describe(model),
+                "data": {**vars(data.provenance), "shape": list(data.provenance.shape)},
+                "samples": len(x),
+                "batch_size": batch_size,
+                "versions": {
+                    "withstand": __version__,
+                    "torch": torch.__version__,
+                    "numpy": np.__version__,
+                    "python": platform.python_version(),
+                },
+                "threads": torch.get_num_threads(),
+                "device": str(device),
             },
-            "threads": torch.get_num_threads(),
-            "device": str(device),
-        },
-    )
+        )
 
 
 def _fingerprint(model: Model, search: Search) -> str:
