@@ -24,6 +24,7 @@ from withstand.guard import (
     Keys,
     Ladder,
     Line,
+    Mitigation,
     Quota,
     Rate,
     Request,
@@ -123,6 +124,23 @@ def test_rows_go_through(path: str) -> None:
     guard = Guard({"": Line(mode="enforce", upstream=Model())})
     answer = ask(guard, json.dumps({key: X.tolist()}).encode(), path)
     np.testing.assert_allclose(json.loads(answer.body)["predictions"], scores(X), rtol=1e-6)
+
+
+def test_invocations_are_the_only_models() -> None:
+    model = Model()
+    body = json.dumps({"inputs": X.tolist()}).encode()
+    guard = guarded(model)
+    assert ask(guard, body, "/invocations").status == 200
+    assert guard.metrics.counts["requests"] == {("m", "default", "200"): 1}
+    # What is ordered for the model is for this way to it, too.
+    guard.mitigations.put(Mitigation(id="a", action="block", until=4e9, model="m"))
+    assert ask(guard, body, "/invocations").status == 403
+    line = Line(mode="enforce", upstream=model)
+    answer = ask(Guard({"m": line, "n": line}), body, "/invocations")
+    assert answer.status == 404
+    assert json.loads(answer.body)["error"] == (
+        "/invocations names no model; ask /v2/models/NAME/infer"
+    )
 
 
 @pytest.mark.parametrize(

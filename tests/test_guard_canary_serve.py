@@ -260,7 +260,7 @@ def test_what_is_ordered_goes_before_the_canary(tmp_path: Path) -> None:
             guard.rewrite(reroute={"upstream": f"http://127.0.0.1:{other}", "share": 1})
             await with_canary(guard, port, steps=[99, 100])
             await guard.change("/canary/start", who="ann", why="")
-            told = {"id": "t", "action": "reroute", "seconds": "60"}
+            told = {"id": "t", "action": "reroute", "seconds": "60", "key": ""}
             assert (await guard.change("/mitigate", **told)).status == 200
             for one in await inputs(guard, 5):
                 assert "x-version" not in one.headers

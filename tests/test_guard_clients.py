@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import stat
 from pathlib import Path
 
@@ -101,18 +102,29 @@ def test_the_memory_has_an_end() -> None:
 def test_keys_are_found_again_and_kept_only_as_digests(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     keys = Keys(path, PEPPER)
-    secret = keys.make("acme", role="responder")
+    secret = keys.make("acme", benign_optimiser=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert secret not in path.read_text()
     found = Keys(path, PEPPER).find(secret)
     assert found is not None
-    assert (found.tenant, found.role) == ("acme", "responder")
+    assert (found.tenant, found.benign_optimiser) == ("acme", True)
     assert Keys(path, PEPPER[::-1]).find(secret) is None
     for wrong in ("", "ws_", secret[:-1], secret + "a", secret.swapcase(), found.id, "é" * 46):
         assert keys.find(wrong) is None
     assert keys.revoke(found.id)
     assert not keys.revoke(found.id)
     assert Keys(path, PEPPER).find(secret) is None
+
+
+def test_a_key_that_is_for_no_client_lets_nobody_in(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    shown = [Keys(path, PEPPER).make(name) for name in ("acme", "else")]
+    told = json.loads(path.read_text())
+    for one, role in zip(told, ("client", "viewer"), strict=True):
+        one["role"] = role
+    path.write_text(json.dumps(told))
+    keys = Keys(path, PEPPER)
+    assert [keys.find(one) is not None for one in shown] == [True, False]
 
 
 def test_a_keys_file_that_is_none_is_one_line(tmp_path: Path) -> None:
@@ -123,7 +135,8 @@ def test_a_keys_file_that_is_none_is_one_line(tmp_path: Path) -> None:
             Keys(path, PEPPER)
     with pytest.raises(ConfigError, match="pepper has 3 bytes"):
         Keys(tmp_path / "other", b"abc")
-    with pytest.raises(ConfigError, match="role is 'root'"):
-        Keys(tmp_path / "other", PEPPER).make("acme", role="root")
+    for nobody in ("", " "):
+        with pytest.raises(ConfigError, match="say whose key it is"):
+            Keys(tmp_path / "other", PEPPER).make(nobody)
     with pytest.raises(ConfigError, match="cannot be written"):
         Keys(tmp_path / "no" / "where", PEPPER).make("acme")

@@ -214,6 +214,7 @@ def test_paths_of_its_own_and_below_a_root() -> None:
             GuardMiddleware(app, make, paths={wrong: INFER})
     with pytest.raises(ConfigError, match="'n', which the guard does not know; it knows m"):
         GuardMiddleware(app, make, paths={"/predict": "/v1/models/n:predict"})
+    GuardMiddleware(app, make, paths={"/predict": "/invocations"})
 
 
 class Suspects(Sensor):

@@ -55,7 +55,7 @@ def test_what_cannot_be_kept_is_not_done(tmp_path: Path) -> None:
 
 
 def test_an_order_is_taken_in_shadow_survives_a_restart_and_is_lifted(tmp_path: Path) -> None:
-    told = {"id": "inc-1", "action": "block", "seconds": "600", **OPERATOR}
+    told = {"id": "inc-1", "action": "block", "seconds": "600", "key": "", **OPERATOR}
 
     async def first(guard: Running) -> None:
         assert (await guard.infer()).status == 200
@@ -87,6 +87,8 @@ def test_an_order_is_taken_in_shadow_survives_a_restart_and_is_lifted(tmp_path: 
     [
         ({}, {"seconds": "-1"}, 400, "give id"),
         ({}, {"id": "a b"}, 400, "give id"),
+        ({}, {"kee": "abc"}, 400, "'kee' is unknown; known: id, action, seconds, key"),
+        ({"open": False, "keys": "keys.json"}, {"key": "0" * 16}, 409, "is nobody's; give a whole"),
         ({}, {"action": "nuke"}, 409, "one of tag"),
         ({}, {"action": "throttle"}, 409, "add guard.throttle"),
         ({}, {"action": "reroute"}, 409, "add guard.reroute"),
@@ -97,7 +99,7 @@ def test_an_order_is_taken_in_shadow_survives_a_restart_and_is_lifted(tmp_path: 
 def test_an_order_that_cannot_be_carried_out_is_refused(
     tmp_path: Path, keys: dict[str, Any], told: dict[str, str], status: int, says: str
 ) -> None:
-    order = {"id": "a", "action": "block", "seconds": "60", **told}
+    order = {"id": "a", "action": "block", "seconds": "60", "key": "", **told}
 
     async def work(guard: Running) -> None:
         answer = await guard.change("/mitigate", **order)
@@ -105,6 +107,24 @@ def test_an_order_that_cannot_be_carried_out_is_refused(
         assert (await guard.admin("/mitigations")).json == []
 
     serving(tmp_path, work, **keys)
+
+
+def test_an_order_says_on_whom_it_is(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        keys = Keys(tmp_path / "keys.json", guard.service.secrets.get("pepper"))
+        shown = [keys.make(name) for name in ("acme", "else")]
+        guard.service.look_after()
+        identity = next(key.id for key in keys if key.tenant == "acme")
+        told = {"id": "a", "action": "block", "seconds": "60"}
+        answer = await guard.change("/mitigate", **told)
+        assert (answer.status, "key is missing" in answer.json["error"]) == (400, True)
+        answer = await guard.change("/mitigate", **told, key=identity[:16])
+        assert answer.status == 409
+        assert [(await guard.infer(x_api_key=one)).status for one in shown] == [200, 200]
+        assert (await guard.change("/mitigate", **told, key=identity)).status == 200
+        assert [(await guard.infer(x_api_key=one)).status for one in shown] == [403, 200]
+
+    serving(tmp_path, work, open=False, keys="keys.json")
 
 
 def test_a_permitted_attack_is_told_from_an_attack(tmp_path: Path) -> None:

@@ -155,6 +155,12 @@ def test_the_command_calibrates(images: Any, tmp_path: Path) -> None:
     found = Calibration.load(tmp_path / "told")
     told = json.loads(done.stdout)
     assert (told["threshold"], told["bound"]) == (found.threshold, found.bound)
+    assert (told["shown"], told["enough"]) == (found.bound <= 0.001, 3994)
+    done = withstand(*words, "--output", "told", folder=tmp_path)
+    assert (done.returncode, "is already there; use --force" in done.stderr) == (2, True)
+    done = withstand(*words, "--rate", "0.0001", "--output", "told", "--force", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "do not show the 1 in 10,000 that were asked for; give 35,956\n" in done.stdout
     done = withstand(*words, "--array", "z", folder=tmp_path)
     assert (done.returncode, "no array 'z'; it has x" in done.stderr) == (2, True)
     assert not (tmp_path / "queries").exists()

@@ -27,7 +27,7 @@ from withstand.config import (
     template,
 )
 from withstand.evidence.log import Break, read, verify
-from withstand.guard import ACTIONS, Answer, Mode, Secrets, openapi
+from withstand.guard import ACTIONS, Answer, Keys, Mode, Secrets, openapi
 from withstand.guard.access._secrets import NAMES
 from withstand.guard.plan._parts import Parts
 from withstand.guard.serve import Server, _learning
@@ -35,6 +35,15 @@ from withstand.guard.wire import DATATYPES
 
 ROOT = Path(__file__).parents[1]
 UP = "http://127.0.0.1:8080"
+CHANGING = (
+    "/reload",
+    "/kill",
+    "/unkill",
+    "/mitigate",
+    "/lift",
+    "/canary/start",
+    "/canary/outcomes",
+)
 
 
 def written(folder: Path, **keys: Any) -> Path:
@@ -49,6 +58,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no upstream": ({"upstream": None}, "upstream is missing; add it"),
     "path in upstream": ({"upstream": UP + "/v2"}, "give only scheme, host and port"),
     "password": ({"upstream": "http://a:hidden@c"}, "give only scheme, host and port"),
+    "link-local": ({"upstream": "http://169.254.169.254"}, "link-local addresses are a cloud's"),
+    "link-local in hex": ({"upstream": "http://0xa9fea9fe:80"}, "give another, such as"),
+    "link-local IPv6": ({"reroute": {"upstream": "http://[fe80::1]:80"}}, "link-local addresses"),
     "open to all": ({"listen": "0.0.0.0:80"}, "beyond this machine; give keys"),
     "admin to all": ({"admin": "0.0.0.0:81"}, "which others reach; give 127.0.0.1"),
     "one port": ({"admin": "127.0.0.1:8100"}, "give two ports"),
@@ -143,7 +155,7 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -
 class Telling(Model):
     """A model server that tells of its model, and answers raw tensors too."""
 
-    ready = True
+    ready = loaded = True
     columns = 4
 
     async def ask(self, method: str, target: str, headers: Any, body: bytes = b"") -> Answer:
@@ -153,6 +165,8 @@ class Telling(Model):
         if method == "GET":
             self.seen.append((method, target, headers, body))
             status = 200 if self.ready or "health" not in target else 503
+            if not self.loaded and target.startswith("/v2/models"):
+                status, told = 503, {"error": "the model is being loaded"}
             return Answer(status, [(b"content-type", b"application/json")], orjson.dumps(told))
         return await super().ask(method, target, headers, body)
 
@@ -186,6 +200,50 @@ def test_what_the_server_tells_of_its_model_is_learned(
             assert (await guard.infer()).status == 200
 
     serving(tmp_path, work, model=model, models={"m": {}})
+
+
+def test_a_model_that_is_loaded_anew_is_still_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_learning, "_SOON", 0.01)
+    monkeypatch.setattr(_learning, "_AGAIN", 0.01)
+    model = Telling()
+    model.loaded = False
+
+    async def asked(times: int) -> None:
+        have = len(model.seen)
+        await until(lambda: len(model.seen) > have + 2 * times)
+
+    async def work(guard: Running) -> None:
+        await asked(2)
+        told = [one.message for one in caplog.records if one.levelname == "WARNING"]
+        assert told == [
+            "model m: its inputs are not known, so no rule checks its requests; give "
+            "guard.models.m.inputs"
+        ]
+        assert guard.counted("unchecked") == 1
+        model.loaded = True
+        await until(lambda: bool(guard.service.guard.lines["m"].rules))
+        assert guard.counted("unchecked") == 0
+        model.loaded = False
+        await asked(2)
+        assert (await guard.infer([[1.0, 2.0]])).status == 400
+
+    serving(tmp_path, work, model=model, models={"m": {}})
+
+
+@pytest.mark.parametrize(("mode", "count"), [("observe", 0), ("shadow", 1), ("enforce", 1)])
+def test_without_names_of_models_it_warns_that_no_rule_checks_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, count: int
+) -> None:
+    async def work(guard: Running) -> None:
+        await until(lambda: guard.service.guard.lines[""].raw)
+        assert guard.counted("unchecked") == count
+
+    serving(tmp_path, work, model=Telling(), mode=mode)
+    told = [one for one in caplog.messages if "model *: its inputs are not known" in one]
+    assert len(told) == count
+    assert all(one.endswith("name each under guard.models") for one in told)
 
 
 def test_the_files_inputs_come_before_the_servers(tmp_path: Path) -> None:
@@ -239,7 +297,7 @@ def test_the_admin_port_is_for_this_machine_and_changes_need_the_token(tmp_path:
             assert (await guard.admin("/status", host=host)).status == 421
         for host in ("localhost", "127.0.0.1:8101", "[::1]:8101", "LOCALHOST"):
             assert (await guard.admin("/status", host=host)).status == 200
-        for path in ("/reload", "/kill", "/unkill", "/mitigate", "/lift"):
+        for path in CHANGING:
             for bearer in ("", "Bearer ", "Bearer " + "0" * 64, guard.service.token):
                 assert (await guard.admin(path, "POST", authorization=bearer)).status == 401
             assert (await guard.admin(path)).status == 405
@@ -249,6 +307,12 @@ def test_the_admin_port_is_for_this_machine_and_changes_need_the_token(tmp_path:
         for body in (b"[]", b"{", b'{"why": 3}', b"x" * 70_000):
             answer = await guard.admin("/kill", "POST", body, authorization=bearer)
             assert answer.status == 400
+        for body in (b"{}", b'{"why": " "}'):
+            answer = await guard.admin("/kill", "POST", body, authorization=bearer)
+            assert (answer.status, "why is missing" in answer.json["error"]) == (400, True)
+        for path in CHANGING:
+            answer = await guard.change(path, whi="typo")
+            assert (answer.status, "'whi' is unknown" in answer.json["error"]) == (400, True)
         assert not guard.service.guard.killed
         # What operators may ask, clients may not.
         for path in ("/status", "/metrics", "/reload", "/health/live", "/openapi.json"):
@@ -380,13 +444,14 @@ def test_keys_are_taken_and_revoked_while_it_serves(tmp_path: Path) -> None:
 
     async def work(guard: Running) -> None:
         assert (await guard.infer()).status == 401
-        secret = run("add", "acme", "--role", "client")
+        secret = run("add", "acme")
         guard.service.look_after()
         answer = await guard.infer(x_api_key=secret)
         assert (answer.status, answer.headers["ratelimit"][:14]) == (200, '"default";r=1;')
         (kept,) = json.loads(run("list", "--json"))
         assert kept["tenant"] == "acme"
         assert secret not in run("list")
+        assert run("list").startswith(kept["id"] + "  ")
         other = run("add", "other", "--benign-optimiser")
         guard.service.look_after()
         # What is known of a key outlives the file that was read anew.
@@ -423,14 +488,55 @@ def test_the_kill_switch_passes_everything_on_and_is_written_down(tmp_path: Path
         assert (await guard.change("/unkill", who="somebody", why="mended")).status == 200
         assert (await guard.infer([[9.0] * 4])).status == 400
 
-    serving(tmp_path, work, model=model, models={"m": {"inputs": [x]}},
-            evidence={"folder": "evidence"})  # fmt: skip
+    async def killed(guard: Running) -> None:
+        assert (await guard.change("/kill", who="somebody", why="again")).json["recorded"]
+
+    async def restarted(guard: Running) -> None:
+        assert (await guard.admin("/status")).json["killed"] is True
+        assert (await guard.infer([[9.0] * 4])).status == 200
+        # It is done, even where it cannot be kept.
+        (tmp_path / "withstand-guard" / "switch.json").unlink()
+        (tmp_path / "withstand-guard").rmdir()
+        (tmp_path / "withstand-guard").write_text("")
+        answer = await guard.change("/unkill", who="somebody", why="mended too")
+        assert answer.json == {"killed": False, "recorded": False}
+        assert (await guard.infer([[9.0] * 4])).status == 400
+
+    for one in (work, killed, restarted):
+        serving(tmp_path, one, model=model, models={"m": {"inputs": [x]}},
+                evidence={"folder": "evidence"})  # fmt: skip
     told = [place.record.content for place in read(tmp_path / "evidence")
             if not isinstance(place, Break) and place.record.kind == "switch"]  # fmt: skip
     assert told == [
         {"killed": True, "who": "somebody", "why": "it refuses everybody"},
         {"killed": False, "who": "somebody", "why": "mended"},
+        {"killed": True, "who": "somebody", "why": "again"},
+        {"killed": False, "who": "somebody", "why": "mended too"},
     ]
+
+
+def test_a_switch_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "withstand-guard").mkdir()
+    (tmp_path / "withstand-guard" / "switch.json").write_text("[]")
+    with pytest.raises(ConfigError, match="restore the file, or remove it"):
+        Server(written(tmp_path, listen="127.0.0.1:0", admin="127.0.0.1:0"))
+
+
+def test_without_its_keys_it_is_not_ready_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(guard: Running) -> None:
+        for _ in range(2):
+            guard.service.look_after()
+        (told,) = (await guard.admin("/health/ready")).json["why"]
+        assert told.startswith(f"keys {tmp_path / 'keys.json'} is not there")
+        assert caplog.messages.count(told) == 1
+        secret = Keys(tmp_path / "keys.json", guard.service.secrets.get("pepper")).make("acme")
+        guard.service.look_after()
+        assert (await guard.admin("/health/ready")).status == 200
+        assert (await guard.infer(x_api_key=secret)).status == 200
+
+    serving(tmp_path, work, open=False, keys="keys.json")
 
 
 class Part:
@@ -567,6 +673,8 @@ def test_the_command_line_speaks_to_a_guard_that_serves(tmp_path: Path) -> None:
         assert (await asyncio.to_thread(run, "kill", "--why", "a try"))[0] == 0
         assert guard.service.guard.killed
         assert (await asyncio.to_thread(run, "unkill", "--why", "done"))[0] == 0
+        code, told = await asyncio.to_thread(run, "kill", "--why", "")
+        assert (code, "why is missing" in told, guard.service.guard.killed) == (2, True, False)
         code, told = await asyncio.to_thread(run, "reload")
         assert (code, "restart it" in told) == (2, True)
 
@@ -578,7 +686,7 @@ def test_the_command_line_speaks_to_a_guard_that_serves(tmp_path: Path) -> None:
 def reference() -> str:
     """The keys and figures, as the reference page has them."""
     from withstand.config import _canary, _guard, _line, _sensors, _tensor
-    from withstand.guard._metrics import _COUNTERS, _TIMES
+    from withstand.guard._metrics import _COUNTERS, _GAUGES, _TIMES
     from withstand.guard.serve import _canaries, _drifts, _figures
 
     own = {name: field for name, field in GuardConfig.model_fields.items()
@@ -613,6 +721,7 @@ def reference() -> str:
     for name, (told, labels) in _COUNTERS.items():
         lines.append(f"| `{name}_total` | {', '.join(labels)} | {told} |")
     lines += [f"| `{name}_seconds` | | {told} A histogram. |" for name, told in _TIMES.items()]
+    lines += [f"| `{name}` | | {told} |" for name, told in _GAUGES.items()]
     figures = _figures._COUNTERS.items()
     lines += [f"| `evidence_{name}_total` | | {told} |" for name, told in figures]
     lines += [f"| `evidence_{name}` | | {told} |" for name, told in _figures._GAUGES.items()]

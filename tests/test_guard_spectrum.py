@@ -213,7 +213,7 @@ def test_the_sensor_flags_what_was_calibrated_and_comes_back_from_its_files(
     calibration.save(tmp_path)
     sensors = query_sensors(tmp_path, action="block")
     assert [one.name for one in sensors] == ["queries", "search", "spectrum"]
-    assert [one.action for one in sensors] == ["block", "coarsen", "block"]
+    assert [one.action for one in sensors] == ["block", "block", "block"]
     assert len({one.version for one in sensors}) == 1
     access, journal = Named(), Signals()
     line = Line(mode="enforce", upstream=Model(), sensors=sensors[2:])

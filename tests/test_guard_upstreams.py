@@ -57,13 +57,13 @@ def test_binary_tensors_only_where_the_server_says_so() -> None:
         ({"extensions": []}, False),
         ({"extensions": "binary_tensor_data"}, False),
         ({"extensions": None}, False),
-        ([], False),
-        (b"nothing", False),
-        (b" " * 70_000 + b'{"extensions": ["binary_tensor_data"]}', False),
+        ([], None),
+        (b"nothing", None),
+        (b" " * 70_000 + b'{"extensions": ["binary_tensor_data"]}', None),
     ):
         assert asyncio.run(binary_support(Telling(told))) is wanted
     telling = Telling({"extensions": ["binary_tensor_data"]}, 404)
-    assert not asyncio.run(binary_support(telling))
+    assert asyncio.run(binary_support(telling)) is None
     assert telling.asked == ["GET /v2"]
 
 
@@ -88,6 +88,13 @@ def test_inputs_as_the_server_declares_them() -> None:
 )  # fmt: skip
 def test_what_cannot_be_believed_teaches_nothing(inputs: Any) -> None:
     assert read_inputs(Telling({"inputs": inputs}).answer) == ()
+
+
+def test_what_is_no_metadata_says_nothing_of_inputs() -> None:
+    for telling in (Telling({"inputs": [PIXELS]}, 503), Telling({}, 404), Telling(b"<html>"),
+                    Telling([])):  # fmt: skip
+        assert read_inputs(telling.answer) is None
+    assert read_inputs(Telling({}).answer) == ()
 
 
 TRACE = b"Traceback (most recent call last):\n  File x\nValueError: 60 features"

@@ -214,7 +214,7 @@ def test_what_a_server_tells_of_itself(server: Server, kind: Kind) -> None:
             upstream.close()
             await asyncio.sleep(0.02)
 
-    assert asyncio.run(main()) == (kind.says_binary, kind.declared, ())
+    assert asyncio.run(main()) == (kind.says_binary, kind.declared, None)
 
 
 def test_its_errors_come_as_json_without_a_stack_trace(

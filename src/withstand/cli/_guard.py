@@ -105,18 +105,24 @@ def calibrate_queries(
     rate: Annotated[
         float, typer.Option(help="The share of benign queries that may raise a false alarm.")
     ] = 1e-4,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a calibration.")] = False,
     json: _Json = False,
 ) -> None:
     """Find out from benign queries how many near copies of one input are suspicious."""
     import json as plain
 
-    from ..guard.queries import calibrate, read_queries
+    from .._errors import OutputError
+    from ..guard.queries import FILES, calibrate, read_queries
 
+    if (output / FILES[0]).exists() and not force:
+        raise OutputError(f"{output / FILES[0]} is already there; use --force to overwrite it")
     found = calibrate(read_queries(data, array), rate=rate)
     found.save(output)
+    shown = found.bound <= rate
     if json:
         told: dict[str, object] = {
-            "threshold": found.threshold, "rate": rate, "bound": found.bound
+            "threshold": found.threshold, "rate": rate, "bound": found.bound, "shown": shown,
+            "enough": found.enough,
         }  # fmt: skip
         if found.spectrum is not None:
             told["spectrum"] = {
@@ -135,13 +141,17 @@ def calibrate_queries(
             "patterns that no picture has are flagged too: false alarms at most "
             f"{1e4 * found.spectrum_bound:.2f} in 10,000\n"
         )
+    if not shown:
+        put(
+            f"so few queries do not show the {1e4 * rate:g} in 10,000 that were asked for; give "
+            f"{found.enough:,}\n"
+        )
 
 
 @key.command()
 def add(
     tenant: Annotated[str, typer.Argument(help="Whose key it is.")],
     config: _Config = _FILE,
-    role: Annotated[str, typer.Option(help="client, viewer, responder or admin.")] = "client",
     benign_optimiser: Annotated[
         bool,
         typer.Option(
@@ -152,7 +162,7 @@ def add(
 ) -> None:
     """Make a key, print it once, and keep only a digest of it."""
     keys = _keys(config)
-    secret = keys.make(tenant, role=role, benign_optimiser=benign_optimiser)
+    secret = keys.make(tenant, benign_optimiser=benign_optimiser)
     put(f"{secret}\n")
     typer.echo(f"kept in {keys.path}: a digest; the key itself is not shown again", err=True)
 
@@ -169,7 +179,7 @@ def list_(config: _Config = _FILE, json: _Json = False) -> None:
         put(plain.dumps([asdict(one) for one in found], indent=2) + "\n")
         return
     lines = [
-        f"{one.id[:16]}  {datetime.fromtimestamp(one.made, UTC):%Y-%m-%d}  {one.role:<9} "
+        f"{one.id}  {datetime.fromtimestamp(one.made, UTC):%Y-%m-%d}  "
         f"{plain.dumps(one.tenant)}{'  benign optimiser' if one.benign_optimiser else ''}\n"
         for one in found
     ]

@@ -134,7 +134,8 @@ class GuardConfig(LineConfig):
     )
     models: dict[str, LineConfig] = Field(
         default_factory=dict,
-        description="models by name, with keys of their own; every model of the server if absent",
+        description="models by name, with keys of their own; every model of the server if absent, "
+        "whose inputs are then not learned",
     )
     other_models: StrictBool = Field(
         default=False, description="let through models that are not named, too"
@@ -154,7 +155,8 @@ class GuardConfig(LineConfig):
     )
     state: str = Field(
         default="withstand-guard",
-        description="folder of what must outlive a restart: mitigations and the canary's weight",
+        description="folder of what must outlive a restart: mitigations, the kill switch and the "
+        "canary's weight",
     )
     quota: RateConfig | None = Field(default=None, description="requests that each key may make")
     limits: LimitsConfig = Field(

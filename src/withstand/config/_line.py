@@ -74,7 +74,8 @@ class LineConfig(Section):
         default=None, description="https: file of the guard's own certificate and its key"
     )
     inputs: list[TensorConfig] | None = Field(
-        default=None, description="its inputs; learned from the server's metadata if absent"
+        default=None,
+        description="its inputs; learned from the server's metadata if absent, where it is named",
     )
     batch: Count = Field(
         default=1024, description="the most rows in a request, where the inputs are known"

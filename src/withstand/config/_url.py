@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import socket
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -15,6 +17,19 @@ def without_secrets(text: str) -> str:
     return re.sub(r"(//[^\s'\"?]*)\?[^\s'\"]*", r"\1?…", text)
 
 
+def _link_local(host: str) -> bool:
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            # What is no plain address is one to the system all the same, such as 0xa9fea9fe.
+            found = ipaddress.ip_address(socket.inet_aton(host))
+        except (OSError, ValueError):
+            return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_link_local
+
+
 def _url(value: object) -> str:
     parts = urlsplit(value) if isinstance(value, str) else None
     try:
@@ -25,6 +40,11 @@ def _url(value: object) -> str:
         raise ValueError("give a server's address, such as http://127.0.0.1:8080")
     if parts.username or parts.query or parts.fragment or parts.path not in ("", "/"):
         raise ValueError("give only scheme, host and port, such as http://127.0.0.1:8080")
+    if _link_local(parts.hostname or ""):
+        raise ValueError(
+            "link-local addresses are a cloud's metadata; give another, such as "
+            "http://127.0.0.1:8080"
+        )
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -22,7 +22,7 @@ class App:
     ) -> None:  # fmt: skip
         self.guard = guard
         self.intake = Intake(body=body, patience=patience, most=most, memory=memory)
-        guard.metrics.gauges["in_flight"] = ("Requests under way.", lambda: self.intake.now)
+        guard.metrics.gauges["in_flight"] = lambda: self.intake.now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -9,6 +9,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ._correlation import correlated
@@ -72,7 +73,7 @@ class Guard:
         """The answer to a request; whatever happens, there is one, and it is counted."""
         model = tenant = ""
         try:
-            route, line = self._way(request)
+            route, line = self.way(request)
             model = route.model if route.model in self.lines else ""
             if route.kind == "health":
                 answer = plain_error(await line.upstream.ask("GET", route.path, []))
@@ -107,7 +108,7 @@ class Guard:
         answer, where it is refused whatever its body is."""
         model = owner = ""
         try:
-            route, _ = self._way(head)
+            route, _ = self.way(head)
             model = route.model if route.model in self.lines else ""
             if route.kind != "health":
                 owner = self.access.whose(head.headers).id
@@ -123,20 +124,26 @@ class Guard:
         """Wait until what is being observed beside the requests has been looked at."""
         await asyncio.gather(*self._beside)
 
-    def _way(self, request: Request) -> tuple[Route, Line]:
-        """Where a request goes; raises RequestError where it goes nowhere."""
+    def way(self, request: Request) -> tuple[Route, Line]:
+        """Where a request goes; raises RequestError where it goes nowhere.
+
+        A path for inference that names no model is the only model's, where there is but one.
+        """
         route = find_route(request.method, request.path)
-        line = None if route is None else self._line(route)
+        line = None if route is None else self.lines.get(route.model, self.lines.get(""))
+        if route is not None and line is None and not route.model and self.lines:
+            name, first = next(iter(self.lines.items()))
+            if route.kind != "infer":
+                # The server's own health and metadata are those of the first model's.
+                line = first
+            elif len(self.lines) == 1:
+                route, line = replace(route, model=name), first
+            else:
+                text = f"{route.path} names no model; ask /v2/models/NAME/infer"
+                raise RequestError(404, "route", text)
         if route is None or line is None:
             raise RequestError(404, "route", "there is nothing here")
         return route, line
-
-    def _line(self, route: Route) -> Line | None:
-        line = self.lines.get(route.model, self.lines.get(""))
-        if line is None and not route.model and route.kind != "infer":
-            # The server's own health and metadata are those of the first model's.
-            line = next(iter(self.lines.values()), None)
-        return line
 
     def close(self) -> None:
         """Let go of what the lines and the journal hold open."""

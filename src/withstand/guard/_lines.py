@@ -89,3 +89,8 @@ class Line:
     top: int = 0
     pace: Pace = field(default_factory=Pace)
     canary: Canary | None = None
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether all goes on that can be read, although it is not only observed."""
+        return self.mode != "observe" and not self.rules

@@ -26,13 +26,22 @@ _TIMES = {
     "added_latency": "Time that the guard adds.",
     "upstream_latency": "Time that the model takes.",
 }
+_GAUGES = {
+    "connections": "Clients' connections.",
+    "in_flight": "Requests under way.",
+    "loop_lag_seconds": "How late the event loop is.",
+    "killed": "Whether inspection is switched off.",
+    "mitigations": "Actions that were ordered and hold.",
+    "unchecked": "Models in shadow or enforce whose requests no rule checks.",
+}
 
 
 class Metrics:
     """The guard's own figures: counts by labels, and how long things take, as plain numbers.
 
     Labels are of things that the operator has named, never of keys or inputs: their number must not
-    grow with what clients send. gauges: read when somebody asks. `registry` makes the exposition.
+    grow with what clients send. gauges: by names of _GAUGES, read when somebody asks. `registry`
+    makes the exposition.
     """
 
     def __init__(self) -> None:
@@ -41,7 +50,7 @@ class Metrics:
         }
         self._times = {name: [0] * (len(_SECONDS) + 1) for name in _TIMES}
         self._sums = dict.fromkeys(_TIMES, 0.0)
-        self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.gauges: dict[str, Callable[[], float]] = {}
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -71,7 +80,7 @@ class Metrics:
                 buckets.append((str(end), total))
             histogram.add_metric([], buckets, self._sums[name])
             yield histogram
-        for name, (told, value) in self.gauges.items():
-            gauge = GaugeMetricFamily(f"withstand_{name}", told)
+        for name, value in self.gauges.items():
+            gauge = GaugeMetricFamily(f"withstand_{name}", _GAUGES[name])
             gauge.add_metric([], value())
             yield gauge

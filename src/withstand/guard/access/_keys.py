@@ -23,18 +23,14 @@ _FORM = re.compile(r"ws_[A-Za-z0-9_-]{43}")
 class Key:
     """One key: `id` is the digest under which all that is known of it is kept.
 
-    tenant: whose it is; role: client, viewer, responder or admin; benign_optimiser: declared to ask
-    about near copies for a good reason, such as explaining answers.
+    tenant: whose it is; benign_optimiser: declared to ask about near copies for a good reason, such
+    as explaining answers.
     """
 
     id: str
     tenant: str
-    role: str = "client"
     benign_optimiser: bool = False
     made: float = 0.0
-
-
-ROLES = ("client", "viewer", "responder", "admin")
 
 
 class Keys:
@@ -52,20 +48,22 @@ class Keys:
         self._found: dict[str, Key] = {}
         try:
             told = json.loads(self.path.read_text()) if self.path.exists() else []
-            self._known = {one["id"]: Key(**one) for one in told}
-        except (OSError, ValueError, TypeError, KeyError):
+            # A key that says it is for another role is no client's: it lets nobody in.
+            clients = [one for one in told if one.pop("role", "client") == "client"]
+            self._known = {one["id"]: Key(**one) for one in clients}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             raise ConfigError(
                 f"keys {self.path} cannot be read; make new ones, or restore the file"
             ) from None
 
-    def make(self, tenant: str, *, role: str = "client", benign_optimiser: bool = False) -> str:
-        """A new key, which is told once and kept nowhere; raises ConfigError for another role."""
-        if role not in ROLES:
-            raise ConfigError(f"role is {role!r}; it is {', '.join(ROLES)}")
+    def make(self, tenant: str, *, benign_optimiser: bool = False) -> str:
+        """A new key, which is told once and kept nowhere; raises ConfigError without a tenant."""
+        if not tenant.strip():
+            raise ConfigError(f"tenant is {tenant!r}; say whose key it is")
         secret = _PREFIX + secrets.token_urlsafe(_BYTES)
         key = Key(
-            id=self._digest(secret), tenant=tenant, role=role,
-            benign_optimiser=benign_optimiser, made=time.time(),
+            id=self._digest(secret), tenant=tenant, benign_optimiser=benign_optimiser,
+            made=time.time(),
         )  # fmt: skip
         self._known[key.id] = key
         self._save()

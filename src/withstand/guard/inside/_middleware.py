@@ -13,10 +13,11 @@ from ..._errors import ConfigError, listed
 from .._app import App
 from .._asgi import Asgi, Message, Receive, Scope, Send
 from .._guard import Guard
-from .._message import Upstream
+from .._message import Request, Upstream
 from .._routes import find_route
 from ..upstream import AppUpstream, Patience
 from ..upstream._asgi import ARRIVED
+from ..wire import RequestError
 
 _DECODED = 8
 _PLAIN = re.compile(r"/[A-Za-z0-9._~/-]+")
@@ -100,11 +101,13 @@ def _check(path: str, meant: str, guard: Guard) -> None:
             f"paths: {path} stands for {meant}, which is no path for inference; write e.g. "
             "/v2/models/NAME/infer"
         )
-    if route.model not in guard.lines and "" not in guard.lines:
+    try:
+        guard.way(Request("POST", meant, []))
+    except RequestError:
         raise ConfigError(
             f"paths: {path} leads to the model {route.model!r}, which the guard does not know; it "
             f"knows {listed(guard.lines)}"
-        )
+        ) from None
 
 
 @lru_cache(maxsize=128)

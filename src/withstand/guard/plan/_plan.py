@@ -30,10 +30,13 @@ _SHARE = 0.75
 
 
 class Learned(NamedTuple):
-    """What a model server told of itself: raw tensors or not, and the model's inputs."""
+    """What a model server told of itself: raw tensors or not, and the model's inputs.
+
+    inputs: None where it has told nothing of the model yet.
+    """
 
     binary: bool = False
-    inputs: tuple[Declared, ...] = ()
+    inputs: tuple[Declared, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ class Plan:
             version=line.version,
             digest=line.weights,
             policy=self.policy,
-            rules=tuple(rules_of(line, learned.inputs, self.folder)),
+            rules=tuple(rules_of(line, learned.inputs or (), self.folder)),
             sensors=tuple(
                 sensors_of(name, line, folder=self.folder, secrets=self.secrets, parts=self.parts)
             ),

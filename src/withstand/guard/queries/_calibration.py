@@ -90,6 +90,12 @@ class Calibration:
             path.chmod(0o600)
         return written
 
+    @property
+    def enough(self) -> int:
+        """How many benign queries it takes to show `rate`: those to fit, and no alarm on others."""
+        others = math.ceil(math.log(_SURE) / math.log1p(-self.rate))
+        return others + min(-(-others // 3), _FITTED)
+
     @staticmethod
     def load(folder: str | Path) -> Calibration:
         """What was saved; raises DataError for damaged or other files."""

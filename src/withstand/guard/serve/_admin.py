@@ -13,14 +13,24 @@ from urllib.parse import unquote
 
 import orjson
 
-from ..._errors import WithstandError
+from ..._errors import WithstandError, listed, one_line
 from .._asgi import Receive, Scope, Send
 from .._message import Answer, Request, refusal
 from .._mitigations import Mitigation
-from ._canaries import ORDERS, Canaries
+from ._canaries import ORDERS, OUTCOME, Canaries
 
 _HOST = re.compile(rb"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+_OPERATOR = ("who", "why")
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "/reload": (),
+    "/kill": _OPERATOR,
+    "/unkill": _OPERATOR,
+    "/mitigate": ("id", "action", "seconds", "key", "model", *_OPERATOR),
+    "/lift": ("id", *_OPERATOR),
+    "/canary/outcomes": OUTCOME,
+    **{f"/canary/{verb}": ("model", "id", *_OPERATOR) for verb in ORDERS},
+}
 
 BODY = 65_536
 """Bytes of a body at most, but for what is beside."""
@@ -133,6 +143,13 @@ class Admin:
             told = None
         if not isinstance(told, dict) or not all(isinstance(one, str) for one in told.values()):
             return refusal(400, "the body must be a small JSON object of texts")
+        known = _FIELDS[path]
+        for name in told:
+            # A misspelt key would else be an order on everybody.
+            if name not in known:
+                return refusal(
+                    400, f"field {one_line(name, 40)!r} is unknown; known: {listed(known)}"
+                )
         try:
             return await self._changing[path](told)
         except WithstandError as error:
@@ -174,11 +191,13 @@ class Admin:
         seconds, identity = told.get("seconds", ""), told.get("id", "")
         if not re.fullmatch(r"\d{1,7}", seconds) or not _NAME.fullmatch(identity):
             return refusal(400, "give id, of 1 to 100 letters, digits or ._:-, and seconds")
+        if "key" not in told:
+            return refusal(400, 'key is missing; give the id of a key, or "" for everybody')
         new = Mitigation(
             id=identity,
             action=told.get("action", ""),
             until=time.time() + int(seconds),
-            key=told.get("key", ""),
+            key=told["key"],
             model=told.get("model", ""),
             who=told.get("who", "")[:200],
             why=told.get("why", "")[:1000],
@@ -199,6 +218,8 @@ class Admin:
         return json_answer(200, self._operated.canaries.outcomes(told))
 
     def _switched(self, killed: bool, told: dict[str, str]) -> Answer:
+        if not told.get("why", "").strip():
+            return refusal(400, "why is missing; give a reason, which evidence keeps")
         kept = self._operated.switch(killed, told.get("who", "")[:200], told.get("why", "")[:1000])
         return json_answer(200, {"killed": killed, "recorded": kept})
 

@@ -18,6 +18,7 @@ _log = logging.getLogger("withstand.guard")
 _COUNT = re.compile(r"\d{1,6}")
 _NAME = re.compile(r"[A-Za-z0-9._:/-]{1,200}")
 ORDERS = ("start", "rollback", "freeze", "resume", "promote")
+OUTCOME = ("model", "sli", "arm", "source", "tried", "fooled", "both", "canary", "control")
 
 FIGURES: dict[str, tuple[str, tuple[str, ...]]] = {
     "arm_requests_total": ("Requests by arm of a canary, since it was started.", ("model", "arm")),

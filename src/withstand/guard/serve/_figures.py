@@ -26,6 +26,7 @@ _COUNTERS = {
 _GAUGES = {
     "waiting": "Records in memory.",
     "inputs_waiting": "Inputs in memory.",
+    "failing": "Whether evidence cannot be written at present.",
 }
 
 
@@ -45,7 +46,10 @@ class EvidenceFigures:
             yield CounterMetricFamily(
                 f"withstand_evidence_{name}", told, value=getattr(counts, name)
             )
+        gauges = {
+            "waiting": counts.waiting,
+            "inputs_waiting": counts.inputs_waiting,
+            "failing": journal.failing,
+        }
         for name, told in _GAUGES.items():
-            yield GaugeMetricFamily(f"withstand_evidence_{name}", told, value=getattr(counts, name))
-        failing = "Whether evidence cannot be written at present."
-        yield GaugeMetricFamily("withstand_evidence_failing", failing, value=journal.failing)
+            yield GaugeMetricFamily(f"withstand_evidence_{name}", told, value=gauges[name])

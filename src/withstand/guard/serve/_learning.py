@@ -19,6 +19,7 @@ class Learning:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str | None], Learned] = {}
+        self._bare: set[str] = set()
 
     def known(self, plan: Plan) -> dict[str, Learned]:
         """What was told so far of the models of a plan, by the same servers."""
@@ -32,14 +33,34 @@ class Learning:
             for name in list(plan.names()):
                 line = plan.config.line(name)
                 place, upstream = (name, line.upstream), plan.upstream(line, line.upstream)
+                before = self._known.get(place, Learned())
                 try:
                     inputs = await inputs_of(upstream, name) if name else ()
-                    found = Learned(await binary_support(upstream), inputs)
+                    binary = await binary_support(upstream)
                 except UpstreamError:
                     waiting = waiting or place not in self._known
                     continue
-                if found != self._known.get(place, Learned()):
+                # What is no metadata, as while a model is loaded anew, takes nothing back.
+                found = Learned(
+                    before.binary if binary is None else binary,
+                    before.inputs if inputs is None else inputs,
+                )
+                if found != before:
                     lines[name] = plan.line(name, found)
                     _log.info("model %s: learned %s", name or "*", found)
                 self._known[place] = found
+                waiting = waiting or (found.inputs is None and line.inputs is None)
+                self._warn(name, lines[name])
             await asyncio.sleep(_SOON if waiting else _AGAIN)
+
+    def _warn(self, name: str, line: Line) -> None:
+        """Tell once that nothing says what a model's requests must be."""
+        if not line.unchecked:
+            self._bare.discard(name)
+        elif name not in self._bare:
+            self._bare.add(name)
+            _log.warning(
+                "model %s: its inputs are not known, so no rule checks its requests; %s",
+                name or "*",
+                f"give guard.models.{name}.inputs" if name else "name each under guard.models",
+            )

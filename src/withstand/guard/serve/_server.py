@@ -85,8 +85,7 @@ class Server:
         self._clients, *self._beside = [
             Port(place, door) for place, door in zip(self._sockets, doors, strict=False)
         ]
-        gauges = service.metrics.gauges
-        gauges["connections"] = ("Clients' connections.", lambda: len(clients.connections))
+        service.metrics.gauges["connections"] = lambda: len(clients.connections)
         self._ending = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 

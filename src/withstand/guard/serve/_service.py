@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import time
@@ -21,6 +22,7 @@ from ...config import GuardConfig, load_guard, load_table
 from ...data import load_histograms, table_of
 from .._guard import Guard
 from .._intake import Intake
+from .._kept import keep
 from .._lines import Line
 from .._message import Answer, Request, Upstream, UpstreamError
 from .._metrics import Metrics
@@ -53,7 +55,10 @@ class Service:
         self.token = self.secrets.get("token").hex()
         self.analysis_token = self.secrets.get("analysis").hex()
         self._learning = Learning()
+        self._switch = path.parent / self.config.state / "switch.json"
+        killed = _killed(self._switch)
         self._plan, self.guard = self._made(self.config, policy)
+        self.guard.killed = killed
         self.intake = Intake()
         self._limit()
         self.started, self.draining, self.lag = time.time(), False, 0.0
@@ -65,13 +70,13 @@ class Service:
         self.events = EventSink(Imports(self._bring))
         self.canaries = Canaries(lambda: self.guard, self._tell)
         self._begin_canaries()
-        gauges = self.metrics.gauges
-        gauges["in_flight"] = ("Requests under way.", lambda: self.intake.now)
-        gauges["killed"] = ("Whether inspection is switched off.", lambda: self.guard.killed)
-        gauges["mitigations"] = (
-            "Actions that were ordered and hold.", lambda: len(self.guard.mitigations.all())
-        )  # fmt: skip
-        gauges["loop_lag_seconds"] = ("How late the event loop is.", lambda: self.lag)
+        self.metrics.gauges |= {
+            "in_flight": lambda: self.intake.now,
+            "killed": lambda: self.guard.killed,
+            "mitigations": lambda: len(self.guard.mitigations.all()),
+            "loop_lag_seconds": lambda: self.lag,
+            "unchecked": lambda: sum(line.unchecked for line in self.guard.lines.values()),
+        }
         self.metrics.registry.register(EvidenceFigures(lambda: self.guard.journal))
         self.metrics.registry.register(self.canaries)
         self.metrics.registry.register(DriftFigures(lambda: self.guard.lines))
@@ -124,10 +129,21 @@ class Service:
             self.start()
 
     def switch(self, killed: bool, who: str, why: str) -> bool:
-        """Turn all inspection off or on, and write down who did so; False where that failed."""
+        """Turn all inspection off or on, and write down who did so; False where that failed.
+
+        It holds over a restart, unless it could not be kept.
+        """
+        told = {"killed": killed, "who": who, "why": why}
         self.guard.killed = killed
         _log.warning("inspection is %s, by %r: %r", "off" if killed else "on", who, why)
-        return self._tell("switch", {"killed": killed, "who": who, "why": why})
+        kept = self._tell("switch", told)
+        try:
+            keep(self._switch, json.dumps(told))
+        except ConfigError as error:
+            # It is for the day on which things fail, a disk too.
+            _log.error("%s", error)
+            return False
+        return kept
 
     def mitigations(self) -> list[Mitigation]:
         """The actions that were ordered and hold."""
@@ -136,9 +152,14 @@ class Service:
     def mitigate(self, new: Mitigation) -> bool:
         """Take an action on a client or on all, and write it down; False if it holds already.
 
-        Raises ConfigError where the line it is for cannot take it.
+        Raises ConfigError where nobody has its key, or the line it is for cannot take it.
         """
-        lines = self.guard.lines
+        lines, keys = self.guard.lines, self.guard.access.keys
+        if new.key and keys is not None and all(key.id != new.key for key in keys):
+            raise ConfigError(
+                f"key {one_line(new.key, 80)!r} is nobody's; give a whole id from `withstand guard "
+                "key list`"
+            )
         if new.model and new.model not in lines:
             raise ConfigError(f"model {new.model!r} is not guarded; it is one of {listed(lines)}")
         for name, line in lines.items():
@@ -168,6 +189,8 @@ class Service:
         journal = self.guard.journal
         if journal.required and journal.failing:
             why = [*why, "evidence cannot be written"]
+        if lost := self._lost_keys():
+            why = [*why, lost]
         return ["it is ending", *why] if self.draining else why
 
     def status(self) -> dict[str, Any]:
@@ -206,13 +229,15 @@ class Service:
             keys, access = self._plan.keys(), self.guard.access
             if keys is not access.keys:
                 self.guard.access = Access(keys, access.quota, most=access.most)
-            self._wrong_keys = ""
+            wrong = self._lost_keys()
         except (WithstandError, OSError) as error:
-            # Told once, not each second.
-            if str(error) != self._wrong_keys:
-                self._wrong_keys = str(error)
+            wrong = str(error)
+            if wrong != self._wrong_keys:
                 self.metrics.count("reloads", "keys refused")
-                _log.error("%s", error)
+        # Told once, not each second.
+        if wrong and wrong != self._wrong_keys:
+            _log.error("%s", wrong)
+        self._wrong_keys = wrong
 
     async def close(self) -> None:
         """Write down what is left, and let go of everything."""
@@ -269,6 +294,16 @@ class Service:
         )  # fmt: skip
         intake.memory = max(limits.memory, limits.body)
 
+    def _lost_keys(self) -> str:
+        """That the file of keys is not there, and so nobody is let in; nothing where it is."""
+        keys = self.guard.access.keys
+        if keys is None or keys.path.exists():
+            return ""
+        return (
+            f"keys {keys.path} is not there, so nobody is let in; mount it, or make a key with "
+            "`withstand guard key add`"
+        )
+
     def _bring(self, content: dict[str, Any], asked: Inference | None) -> bool:
         journal = self.guard.journal
         return isinstance(journal, EvidenceJournal) and journal.bring(content, asked)
@@ -314,6 +349,17 @@ def _can(action: str, name: str, line: Line) -> None:
         raise ConfigError(f"{model} has no rate to throttle to; add guard.throttle")
     if action == "reroute" and line.reroute is None:
         raise ConfigError(f"{model} has nowhere to reroute to; add guard.reroute")
+
+
+def _killed(path: Path) -> bool:
+    """Whether inspection was off when the guard ended; raises ConfigError for a damaged file."""
+    try:
+        told = json.loads(path.read_text()) if path.exists() else {"killed": False}
+        if told["killed"]:
+            _log.warning("inspection is off, by %r: %r", told["who"], told["why"])
+        return bool(told["killed"])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ConfigError(f"switch {path} cannot be read; restore the file, or remove it") from None
 
 
 async def _asked(upstream: Upstream) -> str:
