@@ -18,11 +18,16 @@ from withstand import WithstandError
 from withstand.config import ModelConfig
 from withstand.data import Dataset, from_arrays, load_sklearn
 from withstand.harden import (
+    AWP,
     FGSM,
+    IBP,
+    MTLIBP,
     NFGSM,
     PGD,
+    Alternating,
     Recipe,
     Standard,
+    _training,
     adam,
     cyclic,
     harden,
@@ -33,9 +38,9 @@ from withstand.harden import (
 from withstand.harden._average import Average
 from withstand.harden._batches import Batches, held, judged
 from withstand.harden._cost import Meter
-from withstand.harden._guard import Guard, Look
+from withstand.harden._guard import Guard, Look, watches
 from withstand.models import TorchModel, load_model
-from withstand.threat import L0, L2, Box, Frozen, Linf
+from withstand.threat import L0, L1, L2, Box, Frozen, Linf
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +278,72 @@ def test_the_guard_tells_overfitting_from_learning(seen: Look, words: str | None
     assert why is None if words is None else words in (why or "")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "one_region"),
+    [
+        (FGSM(region=Linf(0.1)), True),
+        (AWP(recipe=PGD(region=Linf(0.1) & Frozen((0,)))), True),
+        (Alternating(recipes=[PGD(region=Linf(0.1)), PGD(region=L1(2.0))]), False),
+        (AWP(recipe=Alternating(recipes=[PGD(region=Linf(0.1)), Standard()])), False),
+        (IBP(region=Linf(0.1)), False),
+        (AWP(recipe=MTLIBP(region=Linf(0.1))), False),
+        (Standard(), False),
+    ],
+)
+def test_the_guard_watches_points_of_one_region(recipe: Recipe, one_region: bool) -> None:
+    assert watches(recipe) is one_region
+
+
+def test_several_norms_and_bounds_are_not_taken_for_overfitting() -> None:
+    digits = load_sklearn("digits", limit=800)
+    settings: dict[str, Any] = {"batch_size": 32, "optimizer": adam(1e-2), "held_out": 0.2}
+    begun = harden(small(), digits, Standard(), epochs=4, **settings).net
+    # What is drawn nearly always is withstood, and says nothing about the other norm.
+    recipes = [PGD(region=Linf(0.001), steps=4), PGD(region=L2(3.0), steps=4)]
+    several = Alternating(recipes=recipes, shares=[9, 1])
+    made = harden(begun, digits, several, epochs=3, **settings)
+    assert made.alarms == ()
+    assert {epoch.recipe for epoch in made.history} == {"Alternating"}
+    watched = harden(begun, digits, several, epochs=3, guard=True, **settings)
+    assert watched.alarms
+    asked = [one.provenance["settings"]["guard"] for one in (made, watched)]
+    assert asked == [False, True]
+    assert harden(small(), digits, IBP(region=Linf(0.02)), epochs=2, **settings).alarms == ()
+
+
+def test_the_training_ends_when_nothing_better_comes(few: Dataset) -> None:
+    still: dict[str, Any] = {"optimizer": sgd(1e-12), "held_out": 0.3, "patience": 2}
+    assert len(harden(small(), few, Standard(), epochs=9, **still).history) == 3
+    # Epochs without the attacker, or before it has its full radius, are not counted.
+    recipe = PGD(region=Linf(0.001), steps=1)
+    made = harden(small(), few, recipe, epochs=10, start=0.3, growth=0.2, ema=0, **still)
+    assert [epoch.scale < 1 for epoch in made.history] == [True] * 5 + [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("recipe", "nets"), [(Standard(), 2), (PGD(region=Linf(0.01), steps=1), 1)]
+)
+def test_the_last_weights_are_judged_in_the_middle_where_that_is_cheap(
+    few: Dataset, monkeypatch: pytest.MonkeyPatch, recipe: Recipe, nets: int
+) -> None:
+    looks: list[int] = []
+
+    def counted(*given: Any, **settings: Any) -> Any:
+        looks.append(1)
+        return withstood(*given, **settings)
+
+    monkeypatch.setattr(_training, "withstood", counted)
+    harden(small(), few, recipe, epochs=3, held_out=0.4)
+    assert len(looks) == 2 * nets + 2
+
+
+def test_each_epoch_tells_the_cost_so_far(few: Dataset) -> None:
+    made = harden(small(), few, PGD(region=Linf(0.1), steps=6), epochs=2, guard=False)
+    first, last = (epoch.factor for epoch in made.history)
+    assert first > 1
+    assert last == pytest.approx(made.cost.factor, rel=0.2)
+
+
 def test_a_callback_sees_each_epoch_and_may_end_it(few: Dataset) -> None:
     seen = []
 
@@ -331,6 +402,7 @@ def test_weights_are_saved_as_they_are_loaded(few: Dataset, tmp_path: Path) -> N
     ("changes", "words"),
     [
         ({"epochs": 0}, "epochs is 0; give at least 1"),
+        ({"patience": 0}, "patience is 0; give at least 1"),
         ({"start": 1.0}, "start is 1.0; give from 0 to below 1"),
         ({"start": 0.6, "growth": 0.5}, "the radius is never reached"),
         ({"held_out": 0.0}, "held_out is 0.0 of 260 samples"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from withstand.cli._main import app
 from withstand.data import load_sklearn
+from withstand.evaluate import TrainingCost, load_report
 from withstand.harden import ibp_weights
 from withstand.models import TorchModel, describe
 
@@ -59,6 +61,55 @@ def test_the_command_trains_evaluates_and_goes_on_from_its_weights(project: Path
     assert "times standard training" in ran.stdout
     told = json.loads((project / "w" / "harden.json").read_text())
     assert told["provenance"]["before"]["digest"] == first
+
+
+def test_several_norms_are_told_one_by_one_and_together(project: Path) -> None:
+    path = project / "withstand.yaml"
+    several = (
+        "recipe: alternating, norms: [{norm: l2, eps: 0.3}, {norm: linf, eps: 0.02}], "
+        "shares: [0.2, 0.4, 0.4], random_start: false, steps: 2"
+    )
+    path.write_text(path.read_text().replace("recipe: fgsm", several))
+    ran = CliRunner().invoke(app, ["harden", "--json", "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.stdout)
+    assert told["harden"]["alarms"] == []
+    united = json.loads((project / "w" / "union.json").read_text())
+    assert told["union"] == united
+    figures = [
+        json.loads((project / "w" / place / "report.json").read_text())["robust_accuracy"]
+        for place in ("", "l2-0.3", "linf-0.02")
+    ]
+    assert list(united["robust_accuracy"].values()) == figures
+    assert united["union"]["value"] <= min(figure["value"] for figure in figures)
+    assert united["training"]["factor"] == told["harden"]["cost"]["factor"]
+
+    ran = CliRunner().invoke(app, ["harden", "--quiet", "--epochs", "1"])
+    assert "all of them (union)" in ran.stdout
+
+
+def test_what_the_training_cost_stands_beside_what_it_came_to(project: Path) -> None:
+    ran = CliRunner().invoke(app, ["harden", "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    assert re.search(r"\d+\.\d x$", ran.stdout, re.MULTILINE)
+    assert re.search(r"robust at most \d+\.\d % \[", ran.stdout)
+    cost = json.loads((project / "w" / "harden.json").read_text())["cost"]
+    kept = {name: cost[name] for name in ("factor", "seconds", "standard_seconds", "passes")}
+    assert json.loads((project / "w" / "report.json").read_text())["training"] == kept
+
+    ran = CliRunner().invoke(app, ["evaluate", "--quiet", "--output", "r"])
+    assert ran.exit_code == 0, ran.output
+    assert f"{cost['factor']:.1f} times standard training" in ran.stdout
+    assert json.loads((project / "r" / "report.json").read_text())["training"] == kept
+    assert load_report(project / "r").training == TrainingCost(**kept)
+    assert f"{cost['factor']:.1f} times standard" in (project / "r" / "report.html").read_text()
+
+    # Beside other weights it tells nothing.
+    told = json.loads((project / "w" / "harden.json").read_text())
+    told["provenance"]["after"]["digest"] = "0" * 64
+    (project / "w" / "harden.json").write_text(json.dumps(told))
+    ran = CliRunner().invoke(app, ["evaluate", "--json", "--quiet", "--output", "r"])
+    assert json.loads(ran.stdout)["training"] is None
 
 
 def test_the_command_trains_for_proofs_from_weights_of_its_own(project: Path) -> None:

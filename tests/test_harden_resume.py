@@ -30,6 +30,7 @@ from withstand.harden import (
     adam,
     flat,
     harden,
+    sgd,
 )
 from withstand.harden._identity import identity
 from withstand.threat import Linf, Mask
@@ -106,6 +107,34 @@ def test_an_alarm_survives_an_interruption(tmp_path: Path) -> None:
     after = trained(tmp_path / "c")
     assert after.alarms == whole.alarms
     assert same(after.net, whole.net)
+
+
+@pytest.mark.usefixtures("always")
+def test_patience_survives_an_interruption(few: Dataset, tmp_path: Path) -> None:
+    def trained(checkpoint: Path | None, stop: int | None = None) -> Any:
+        def progress(now: Any) -> None:
+            if now.done == stop:
+                raise Killed
+
+        return harden(
+            small(),
+            few,
+            Standard(),
+            epochs=9,
+            batch_size=52,
+            patience=3,
+            optimizer=sgd(1e-12),
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+
+    path = tmp_path / "checkpoint"
+    whole = trained(None)
+    with pytest.raises(Killed):
+        trained(path, 13)
+    assert len(trained(path).history) == len(whole.history) == 4
+    # All is done: now it is only read.
+    assert len(trained(path, 1).history) == 4
 
 
 def test_a_checkpoint_of_another_training_is_refused(few: Dataset, tmp_path: Path) -> None:

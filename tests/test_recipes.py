@@ -445,7 +445,37 @@ def test_a_configuration_names_recipes_of_several_norms_noise_and_bounds() -> No
     assert _recipe(HardenConfig(recipe="crown_ibp"), region) == CrownIBP(region=region)
     mixed = _recipe(HardenConfig(recipe="mtl_ibp", share=0.1, steps=3), region)
     assert mixed == MTLIBP(region=region, share=0.1, steps=3)
+    several = HardenConfig(
+        recipe="alternating", norms=norms, shares=[1, 4, 2], random_start=False, steps=2
+    )
+    drawn = _recipe(several, region)
+    assert drawn.shares == [1, 4, 2]
+    assert not any(one.random_start for one in drawn.recipes)
+    own = [{"norm": "l1", "eps": 10, "random_start": False, "step_size": 0.25}]
+    mended = HardenConfig(recipe="alternating", norms=own, shares=[1, 4], steps=5)
+    wanted = Alternating(
+        recipes=[
+            PGD(region=Linf(0.3), steps=5),
+            PGD(region=L1(10.0), steps=5, step_size=0.25, random_start=False),
+        ],
+        shares=[1.0, 4.0],
+    )
+    assert repr(_recipe(mended, Linf(0.3))) == repr(wanted)
+    traded = _recipe(HardenConfig(recipe="trades", beta=3), region)
+    assert traded == TRADES(region=region, steps=7, beta=3.0)
+    active = _recipe(HardenConfig(recipe="active", calm=0, extra=1), region)
+    assert active == ActivePGD(region=region, steps=7, calm=0.0, extra=1)
+    assert _recipe(HardenConfig(recipe="active"), region) == ActivePGD(region=region, steps=7)
+    near = _recipe(HardenConfig(recipe="pgd", awp={"gamma": 0.01, "start": 0.5}), region)
+    assert near == AWP(recipe=PGD(region=region, steps=7), gamma=0.01, start=0.5)
     wrongs = {
+        "has 2 numbers for 3 balls": {"recipe": "alternating", "norms": norms, "shares": [1, 2]},
+        "only for alternating": {"recipe": "worst", "norms": norms, "shares": [1, 2, 3]},
+        "only for trades": {"recipe": "pgd", "beta": 3},
+        "calm is only for active": {"recipe": "pgd", "calm": 0.1},
+        "extra is only for active": {"recipe": "trades", "extra": 1},
+        "random_start is only for pgd": {"recipe": "fgsm", "random_start": False},
+        "awp is only for fgsm": {"recipe": "ibp", "awp": {}},
         "norms are missing": {"recipe": "worst"},
         "sigma is missing": {"recipe": "noise"},
         "only for noise": {"recipe": "pgd", "sigma": 0.3},

@@ -61,7 +61,7 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
     settings, root = configured.evaluate, config.parent
 
     # These take seconds to import: what is wrong with the configuration is said before.
-    from ..evaluate import check_writable, from_config
+    from ..evaluate import check_writable, from_config, with_training
     from ..evaluate import evaluate as run
     from ..threat import Budget
     from ._progress import shown
@@ -84,6 +84,8 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
             checkpoint=folder / "checkpoint" if saved is None else root / saved,
             progress=progress,
         )
+    if configured.model.weights is not None:
+        report = with_training(report, root / configured.model.weights)
     files = report.save(folder)
     asked = configured.certify
     certificates = root / ((asked and asked.output) or settings.output) / "certificates.json"

@@ -37,7 +37,8 @@ def harden(
 ) -> None:
     """Train the configured model to withstand attack, evaluate it, and say what that cost.
 
-    Writes weights.safetensors, harden.json and the evaluation's report. With a corpus the model is
+    Writes weights.safetensors, harden.json and the evaluation's report; of several norms one of
+    each, and union.json. With a corpus the model is
     fine-tuned on it and checked for regressions: exit code 1 where there is one, 3 where that is
     not certain. Interrupted, the same command goes on where it was.
     """
@@ -49,8 +50,8 @@ def harden(
         "corpus": None if corpus is None else str(corpus.absolute()),
     }
     with interruptible("the same command goes on from its checkpoint"):
-        made, report, files = _hardened(config, given, not no_evaluate, quiet)
-        put(_json(made, report) if json else _story(made, report))
+        made, reports, files = _hardened(config, given, not no_evaluate, quiet)
+        put(_json(made, reports) if json else _story(made, reports))
     if not quiet:
         typer.echo(f"written: {', '.join(str(file) for file in files)}", err=True)
     outcome = getattr(made, "outcome", "pass")
@@ -60,7 +61,7 @@ def harden(
 
 def _hardened(
     path: Path, given: dict[str, Any], evaluated: bool, quiet: bool
-) -> tuple[Hardened | Finetuned, Report | None, list[Path]]:
+) -> tuple[Hardened | Finetuned, list[Report], list[Path]]:
     from ..config import load_config
 
     config, root = load_config(path, {"harden": given}), path.parent
@@ -75,21 +76,30 @@ def _hardened(
         return run_config(config, root, folder, evaluated=evaluated, progress=progress)
 
 
-def _json(made: Hardened | Finetuned, report: Report | None) -> str:
+def _json(made: Hardened | Finetuned, reports: list[Report]) -> str:
     from json import dumps
 
-    content = {"harden": made.to_dict(), "report": None if report is None else report.to_dict()}
+    from ..harden import union_of
+
+    content = {
+        "harden": made.to_dict(),
+        "report": reports[0].to_dict() if reports else None,
+        "union": union_of(reports) if len(reports) > 1 else None,
+    }
     return dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def _story(made: Hardened | Finetuned, report: Report | None) -> str:
+def _story(made: Hardened | Finetuned, reports: list[Report]) -> str:
     from ..evaluate import show
-    from ..harden import show_made
+    from ..harden import show_made, show_union
 
     def draw(console: Any) -> None:
         show_made(made, console)
-        if report is not None:
+        if reports:
             console.print()
-            show(report, console)
+            show(reports[0], console)
+        if len(reports) > 1:
+            console.print()
+            show_union(reports, console)
 
     return drawn(draw)

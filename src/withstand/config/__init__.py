@@ -6,6 +6,7 @@ from ._data import DataConfig
 from ._defences import CompareConfig, DefenceConfig
 from ._detect import DetectConfig, MethodConfig
 from ._guard import EvidenceConfig, GuardConfig, LimitsConfig, host_and_port
+from ._harden import HardenConfig
 from ._line import LineConfig, RateConfig
 from ._load import load_config, load_guard, load_operations, load_table, parse_config
 from ._model import ModelConfig
@@ -18,7 +19,6 @@ from ._sections import (
     Config,
     EvaluateConfig,
     GateConfig,
-    HardenConfig,
     Limit,
     RegionConfig,
     ThreatConfig,

@@ -7,8 +7,8 @@ import json
 import yaml
 
 from ._data import DataKind
+from ._harden import Norm
 from ._model import ModelKind
-from ._sections import Norm
 
 _TEXT = """\
 # What withstand attacks, on which data, and what counts as withstanding.

@@ -11,7 +11,7 @@ from ._html import page, render
 from ._layer import Layer
 from ._layers import Layers, evaluate_layers
 from ._preflight import check_clean, check_domain
-from ._report import Cost, Finding, Report, Trust
+from ._report import Cost, Finding, Report, TrainingCost, Trust
 from ._sandwich import join, sandwich
 from ._saved import check_same, load_report, load_trust, read_report
 from ._schema import report_schema, schema_of
@@ -19,8 +19,9 @@ from ._setup import Setup, classes_of, from_config, in_order, setup_of, threat_f
 from ._show_layers import show_layers
 from ._show_trust import show_fixed, show_trust
 from ._stages import Progress
+from ._training import training_cost, with_training
 from ._union import union
-from ._words import headline, printable
+from ._words import cost_words, headline, printable
 from .diagnosis import CHECKS, diagnose_attack
 
 __all__ = [
@@ -40,12 +41,14 @@ __all__ = [
     "Remedy",
     "Report",
     "Setup",
+    "TrainingCost",
     "Trust",
     "check_clean",
     "check_domain",
     "check_same",
     "check_writable",
     "classes_of",
+    "cost_words",
     "diagnose_attack",
     "draw",
     "evaluate",
@@ -71,7 +74,9 @@ __all__ = [
     "show_trust",
     "sweep",
     "threat_from",
+    "training_cost",
     "union",
     "weakest",
+    "with_training",
     "write",
 ]

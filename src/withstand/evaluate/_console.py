@@ -9,7 +9,16 @@ from rich.text import Text
 
 from ._report import CurvePoint, Report
 from ._show_trust import STYLE, verdict_line
-from ._words import BOUND, by_weight, defended, headline, implied, printable, worst_slices
+from ._words import (
+    BOUND,
+    by_weight,
+    cost_words,
+    defended,
+    headline,
+    implied,
+    printable,
+    worst_slices,
+)
 from .business import effort, giving_way, paragraph
 
 _BARS = 8
@@ -87,6 +96,8 @@ def _details(report: Report) -> Table:
                 f"{loss.worst:.3g} at worst",
             )
         )
+    if report.training is not None:
+        rows.append(("training", cost_words(report.training)))
     spent = (
         f"{cost.forwards:,} forwards, {cost.backwards:,} backwards, {cost.wall_seconds:.1f} s "
         f"({cost.cpu_seconds:.1f} CPU s)"

@@ -154,6 +154,17 @@ class Defences:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingCost:
+    """What hardening the model cost: times the seconds of standard training, None where no standard
+    step was timed, both in seconds, and gradient passes for each sample."""
+
+    factor: float | None
+    seconds: float
+    standard_seconds: float
+    passes: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurvePoint:
     """Robust accuracy (upper bound) at one radius."""
 
@@ -212,9 +223,10 @@ class Report:
     """The result of `evaluate`.
 
     robust_accuracy is an upper bound: a stronger attacker could lower it. certified_accuracy is a
-    lower bound, None where nothing was certified. threat and provenance hold plain values. business
-    is what the attack means in costs and money, None where the threat is to no table. x and x_adv
-    (N, ...), domain, names and table are kept for pictures and files, and not part of the JSON.
+    lower bound, None where nothing was certified. training: what hardening the model cost, None
+    where that is not known. threat and provenance hold plain values. business is what the attack
+    means in costs and money, None where the threat is to no table. x and x_adv (N, ...), domain,
+    names and table are kept for pictures and files, and not part of the JSON.
     """
 
     clean_accuracy: Interval
@@ -230,6 +242,7 @@ class Report:
     x_adv: Array
     domain: tuple[float, float]
     certified_accuracy: Interval | None = None
+    training: TrainingCost | None = None
     surrogates: tuple[Surrogate, ...] = ()
     defences: Defences | None = None
     curve: tuple[CurvePoint, ...] = ()

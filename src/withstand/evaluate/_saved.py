@@ -68,6 +68,8 @@ def load_report(folder: str | Path) -> Report:
         fields = [f.name for f in dataclasses.fields(Report) if f.name not in HIDDEN]
         # A report that was written before there were tables has no such reading.
         told.setdefault("business", None)
+        # Nor does an early one tell what the training cost.
+        told.setdefault("training", None)
         if told["business"] is not None and told["business"]["money"] is not None:
             # Nor did the first readings tell of groups.
             told["business"]["money"] = {"groups": None, **told["business"]["money"]}

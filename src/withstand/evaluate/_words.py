@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ._report import Finding, Report, Slice
+from ._report import Finding, Report, Slice, TrainingCost
 from .business import attacker_can
 
 _MOVES = {
@@ -53,6 +53,19 @@ BOUND = (
     "Robust accuracy is an upper bound: a stronger attacker may lower it. Intervals are Wilson's "
     "at 95 %."
 )
+
+
+def cost_words(cost: TrainingCost) -> str:
+    """What a training cost, in words."""
+    took, passes = _seconds(cost.seconds), f"{cost.passes:.2f} gradient passes a sample"
+    if cost.factor is None:
+        return f"{took}, {passes}"
+    standard = _seconds(cost.standard_seconds)
+    return f"{cost.factor:.1f} times standard training ({took} for {standard}), {passes}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
 def printable(text: object) -> str:

@@ -20,7 +20,7 @@ from ._replay import Replay
 from ._result import Alarm, Epoch, Hardened
 from ._schedule import adam, constant, cyclic, flat, restarted, sgd
 from ._several import Alternating, Average, Worst, extreme_norms
-from ._show import show_made
+from ._show import show_made, show_union, union_of
 from ._spatial import Spatial
 from ._standard import Standard
 from ._tabular import Tabular
@@ -85,6 +85,8 @@ __all__ = [
     "run_config",
     "sgd",
     "show_made",
+    "show_union",
     "slope",
+    "union_of",
     "withstood",
 ]

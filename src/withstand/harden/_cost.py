@@ -133,6 +133,13 @@ class Meter:
             standard_seconds=each * self.steps + self.fetching if self.timed else 0.0,
         )
 
+    @property
+    def factor(self) -> float | None:
+        """Times the seconds of standard training so far; None where no standard step was timed."""
+        self.pause()
+        cost = self.cost
+        return cost.factor if cost.standard_seconds else None
+
     def content(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         self.pause()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from operator import and_
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import Any, NamedTuple
 
 from .._errors import ConfigError, DataError, ModelError
 from ..config import Config, DataConfig, HardenConfig
-from ..config._sections import SEVERAL
+from ..config._harden import SEVERAL
 from ..data import Dataset
 from ..data import load as load_data
-from ..evaluate import Progress, Report, evaluate, threat_from, write
+from ..evaluate import Progress, Report, evaluate, threat_from, training_cost, write
 from ..evidence import content_digest
 from ..models import TorchModel, load_model
 from ..threat import L0, L1, L2, Budget, Frozen, Goal, Linf, Region, Threat, Untargeted
 from ..threat.tabular import Capability
 from ._active import ActivePGD
+from ._awp import AWP
 from ._certified import IBP, MTLIBP, CrownIBP, ibp_weights
 from ._contract import Recipe
+from ._cost import told
 from ._fgsm import FGSM, NFGSM
 from ._finetune import KEPT_OUT, Finetuned, finetune, unseen
 from ._harden import harden
@@ -30,16 +33,15 @@ from ._pgd import PGD
 from ._result import Hardened
 from ._schedule import adam, flat, sgd
 from ._several import Alternating, Average, Worst
+from ._show import union_of
 from ._standard import Standard
 from ._tabular import Tabular
 from ._trades import TRADES
 
 _BALLS: dict[str, Callable[[float], Region]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
-_SEVERAL: dict[str, Callable[..., Recipe]] = {
-    "average": Average, "worst": Worst, "alternating": Alternating
-}  # fmt: skip
 _STEPS = 7
 _CLEAN = _SHARE = 0.5
+_CALM, _BETA = ActivePGD.calm, TRADES.beta
 _STEPPING = ("pgd", "active", "mtl_ibp", *SEVERAL, "tabular", "trades")
 _PROVING = ("ibp", "crown_ibp", "mtl_ibp")
 _GROWTH = 0.2
@@ -94,6 +96,7 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
         "schedule": flat(_PROVING_FLAT) if proving else None,
         "start": asked.start,
         "guard": asked.guard,
+        "patience": asked.patience,
         "seed": asked.seed,
     }
     threat = threat_from(config, root)
@@ -111,12 +114,14 @@ def run_config(
     *,
     evaluated: bool = True,
     progress: Callable[[Progress], None] | None = None,
-) -> tuple[Hardened | Finetuned, Report | None, list[Path]]:
+) -> tuple[Hardened | Finetuned, list[Report], list[Path]]:
     """Train as configured, write everything into the folder, and evaluate on the configured data.
 
-    With a corpus the model is fine-tuned and checked for regressions; of the data, only what no
-    part of the corpus that was trained on is made from is then evaluated. Interrupted, the same
-    call goes on. Raises any WithstandError.
+    Of several norms there is a report of each, that of threat.region first and those of the others
+    in folders of their own, and union.json tells of all of them together. With a corpus the model
+    is fine-tuned and checked for regressions; of the data, only what no part of the corpus that was
+    trained on is made from is then evaluated. Interrupted, the same call goes on. Raises any
+    WithstandError.
     """
     setup = from_config(config, root)
     data = load_data(config.data, root)
@@ -132,29 +137,47 @@ def run_config(
         data = data.take([unseen(content_digest(row), KEPT_OUT) for row in data.x])
     files = hardened.save(folder)
     if isinstance(made, Finetuned):
-        told = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
-        files.append(write(folder / "finetune.json", told.encode()))
-    report = None
-    if evaluated:
-        settings = config.evaluate
+        content = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
+        files.append(write(folder / "finetune.json", content.encode()))
+    reports = []
+    settings = config.evaluate
+    for name, threat in _threats(config, root).items() if evaluated else ():
         report = evaluate(
             hardened.model,
             data,
-            threat_from(config, root),
+            threat,
             preset=settings.preset,
             seed=settings.seed,
             budget=Budget(seconds=settings.seconds),
             batch_size=settings.batch_size or 64,
             severity=settings.severity,
-            checkpoint=folder / "checkpoint-evaluation",
+            checkpoint=folder / f"checkpoint-evaluation{name}",
             progress=progress,
         )
-        files += report.save(folder)
+        report = replace(report, training=training_cost(told(hardened.cost)))
+        files += report.save(folder / name)
+        reports.append(report)
+    if len(reports) > 1:
+        content = json.dumps(union_of(reports), indent=2, allow_nan=False) + "\n"
+        files.append(write(folder / "union.json", content.encode()))
     saved.unlink(missing_ok=True)
-    return made, report, files
+    return made, reports, files
+
+
+def _threats(config: Config, root: Path) -> dict[str, Threat]:
+    """The threat, and the same in each further ball of a recipe, by the name of its folder."""
+    threat = threat_from(config, root)
+    names = ["", *(f"{ball.norm}-{ball.eps:g}" for ball in config.harden.norms)]
+    regions = _regions(config.harden, threat.region)
+    return {name: replace(threat, region=part) for name, part in zip(names, regions, strict=True)}
 
 
 def _recipe(asked: HardenConfig, region: Region, goal: Goal | None = None) -> Recipe:
+    recipe, awp = _attack(asked, region, goal or Untargeted()), asked.awp
+    return recipe if awp is None else AWP(recipe=recipe, gamma=awp.gamma, start=awp.start)
+
+
+def _attack(asked: HardenConfig, region: Region, goal: Goal) -> Recipe:
     steps = asked.steps or _STEPS
     if asked.steps is not None and asked.recipe not in _STEPPING:
         raise ConfigError(
@@ -174,11 +197,18 @@ def _recipe(asked: HardenConfig, region: Region, goal: Goal | None = None) -> Re
         case "nfgsm":
             return NFGSM(region=region)
         case "pgd":
-            return PGD(region=region, steps=steps)
+            return PGD(region=region, steps=steps, random_start=asked.random_start)
         case "active":
-            return ActivePGD(region=region, steps=steps)
+            return ActivePGD(
+                region=region,
+                steps=steps,
+                random_start=asked.random_start,
+                extra=asked.extra,
+                calm=_CALM if asked.calm is None else asked.calm,
+            )
         case "trades":
-            return TRADES(region=region, steps=steps)
+            beta = _BETA if asked.beta is None else asked.beta
+            return TRADES(region=region, steps=steps, beta=beta)
         case "noise":
             return NoiseAugmented(sigma=asked.sigma or 0.0)
         case "ibp":
@@ -189,11 +219,17 @@ def _recipe(asked: HardenConfig, region: Region, goal: Goal | None = None) -> Re
             share = _SHARE if asked.share is None else asked.share
             return MTLIBP(region=region, share=share, steps=asked.steps or 1)
         case "average" | "worst" | "alternating":
-            return _SEVERAL[asked.recipe](
-                recipes=[PGD(region=part, steps=steps) for part in _regions(asked, region)]
-            )
+            first, *further = _regions(asked, region)
+            recipes = [PGD(region=first, steps=steps, random_start=asked.random_start)]
+            for part, ball in zip(further, asked.norms, strict=True):
+                own = asked.random_start if ball.random_start is None else ball.random_start
+                one = PGD(region=part, steps=steps, step_size=ball.step_size, random_start=own)
+                recipes.append(one)
+            if asked.recipe == "alternating":
+                return Alternating(recipes=recipes, shares=asked.shares)
+            return (Average if asked.recipe == "average" else Worst)(recipes=recipes)
         case "tabular":
-            return Tabular(threat=Threat(region=region, goal=goal or Untargeted()), steps=steps)
+            return Tabular(threat=Threat(region=region, goal=goal), steps=steps)
 
 
 def _regions(asked: HardenConfig, region: Region) -> list[Region]:

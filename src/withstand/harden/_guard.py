@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..threat import Region
-from ._contract import Moment
+from ._contract import Moment, Proving, Recipe
+from ._several import Alternating, Average, Worst
 from ._watch import withstood
 
 _STEPS = 5
@@ -41,6 +42,19 @@ def checks(batches: int) -> int:
 def watched(samples: int) -> int:
     """How many training samples are looked at: enough to see a fall, and cheap beside an epoch."""
     return min(256, max(64, samples // 50))
+
+
+def watches(recipe: Recipe) -> bool:
+    """Whether the guard can tell overfitting from learning: of points made in one region.
+
+    Of several regions, the one last drawn says nothing about all; bounds are of no points.
+    """
+    inside: Any = recipe
+    while hasattr(within := getattr(inside, "recipe", None), "loss"):
+        inside = within
+    return len(recipe.regions) == 1 and not isinstance(
+        inside, Average | Worst | Alternating | Proving
+    )
 
 
 class Guard:

@@ -26,6 +26,7 @@ from ..threat import Box, Threat
 from ._batches import Batches, held, judged
 from ._contract import Moment, Proving, Recipe
 from ._crafting import around, crafting, faced
+from ._guard import watches
 from ._identity import identity, shown
 from ._result import Hardened
 from ._schedule import Schedule, adam, cyclic, restarted
@@ -55,7 +56,8 @@ def harden(
     smoothing: float = 0.0,
     growth: float = 0.0,
     start: float = 0.0,
-    guard: bool = True,
+    guard: bool | None = None,
+    patience: int | None = None,
     seed: int = 0,
     domain: Sequence[float] | Box = (0.0, 1.0),
     preprocess: Callable[[Tensor], Tensor] | None = None,
@@ -72,16 +74,19 @@ def harden(
     share of a data set, or other samples, that the weights are chosen by; ema: decay of the
     averaged weights, 0 for none; growth: share of the steps in which the radius grows; start: share
     before which the training is standard (Gupta et al. 2020); guard: watch for catastrophic
-    overfitting; callbacks: called with each epoch and the net, and one that returns True ends the
-    training; checkpoint: interrupted, the same call goes on from that file and comes to the same
-    weights, and when all is done it gives the result at once. Raises DataError, ModelError,
-    ThreatError or CheckpointError.
+    overfitting, where not given if the recipe trains on points of one region; patience: epochs at
+    the full radius without a better robust accuracy of what is held out (clean, where there is no
+    attacker) after which the training ends, None for all epochs; callbacks: called with each epoch
+    and the net, and one that returns True ends the training; checkpoint: interrupted, the same call
+    goes on from that file and comes to the same weights, and when all is done it gives the result
+    at once. Raises DataError, ModelError, ThreatError or CheckpointError.
     """
     if isinstance(net, TorchModel):
         domain, preprocess, net = net.domain, net.preprocess, net.net
     limits = {
         "epochs": (epochs, 1, None),
         "batch_size": (batch_size, 1, None),
+        "patience": (1 if patience is None else patience, 1, None),
         "ema": (ema, 0, 1),
         "smoothing": (smoothing, 0, 1),
         "growth": (growth, 0, 1),
@@ -110,7 +115,8 @@ def harden(
         smoothing=smoothing,
         growth=growth,
         start=start,
-        guard=guard,
+        guard=watches(recipe) if guard is None else guard,
+        patience=patience,
         seed=seed,
         domain=domain,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ class Epoch:
     recipe, scale: that of its last step, and its share of the radius; loss, accuracy: of the points
     that were trained on; clean, robust: shares of held-out samples that are right, and that
     withstand PGD of 10 steps (an upper bound; None where there was no attacker yet), with these
-    weights: the last, or their average.
+    weights: the last, or their average; factor: times the seconds of standard training, from the
+    first epoch on.
     """
 
     number: int
@@ -35,6 +36,8 @@ class Epoch:
     clean: float
     robust: float | None
     weights: str
+    # A time is never the same twice.
+    factor: float | None = field(compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
-from ..stats import Interval
+from ..evaluate import Report, cost_words, training_cost, union
+from ..stats import Interval, clopper_pearson
+from ._cost import told
 from ._finetune import Finetuned
 from ._result import Hardened
 
@@ -13,8 +18,12 @@ from ._result import Hardened
 def _hardened(hardened: Hardened, console: Console) -> None:
     """The epochs, the alarms, and what it cost."""
     table = Table(box=None, pad_edge=False, title="Training", title_justify="left")
-    for name in ("epoch", "recipe", "loss", "right of those", "held out: clean", "robust at most"):
-        table.add_column(name, justify="left" if name == "recipe" else "right")
+    names = ("epoch", "recipe", "loss", "right of those", "held out: clean", "robust at most")
+    for name in (*names, "cost"):
+        justify: JustifyMethod = "left" if name == "recipe" else "right"
+        # An interval broken over two lines is not read as one.
+        table.add_column(name, justify=justify, no_wrap=name in ("recipe", "robust at most"))
+    n = hardened.clean.n
     for epoch in hardened.history:
         table.add_row(
             str(epoch.number),
@@ -22,18 +31,18 @@ def _hardened(hardened: Hardened, console: Console) -> None:
             f"{epoch.loss:.3f}",
             f"{100 * epoch.accuracy:.1f} %",
             f"{100 * epoch.clean:.1f} %",
-            "" if epoch.robust is None else f"{100 * epoch.robust:.1f} %",
+            "" if epoch.robust is None else str(clopper_pearson(round(n * epoch.robust), n)),
+            "" if epoch.factor is None else f"{epoch.factor:.1f} x",
         )
     console.print(table)
     for alarm in hardened.alarms:
         console.print(f"alarm, {alarm}", style="yellow", highlight=False, soft_wrap=True)
     if hardened.certified is not None:
         console.print(f"held out, proven: at least {hardened.certified}", highlight=False)
-    cost = hardened.cost
+    robust = "" if hardened.robust is None else f", robust at most {hardened.robust}"
     console.print(
-        f"chosen: the {hardened.weights} weights of epoch {hardened.epoch}; cost: "
-        f"{cost.factor:.2f} times standard training ({cost.seconds:.1f} s for "
-        f"{cost.standard_seconds:.1f} s), {cost.passes:.2f} gradient passes a sample, checks "
+        f"chosen: the {hardened.weights} weights of epoch {hardened.epoch}, held out: clean "
+        f"{hardened.clean}{robust}; cost: {cost_words(training_cost(told(hardened.cost)))}, checks "
         "included",
         highlight=False,
         soft_wrap=True,
@@ -66,6 +75,32 @@ def _finetuned(tuned: Finetuned, console: Console) -> None:
         )
     console.print(table)
     console.print(f"outcome: {tuned.outcome}", highlight=False)
+
+
+def union_of(reports: Sequence[Report]) -> dict[str, Any]:
+    """Robust accuracy in each region, and in all of them together, as plain values."""
+    regions = {report.threat["region"]: report for report in reports}
+    cost = reports[0].training
+    return {
+        "robust_accuracy": {name: one.robust_accuracy.to_dict() for name, one in regions.items()},
+        "union": union(regions).to_dict(),
+        "training": None if cost is None else vars(cost),
+    }
+
+
+def show_union(reports: Sequence[Report], console: Console) -> None:
+    """Robust accuracy in each region, in all of them together, and what the training cost."""
+    table = Table(box=None, pad_edge=False, title="All norms", title_justify="left")
+    for name in ("region", "robust accuracy, at most", "trust"):
+        table.add_column(name)
+    for report in reports:
+        region, trust = report.threat["region"], report.trust.verdict
+        table.add_row(region, str(report.robust_accuracy), trust)
+    regions = {report.threat["region"]: report for report in reports}
+    table.add_row("all of them (union)", str(union(regions)), "")
+    console.print(table)
+    if reports[0].training is not None:
+        console.print(f"training: {cost_words(reports[0].training)}", highlight=False)
 
 
 def _points(change: Interval) -> str:

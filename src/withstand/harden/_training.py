@@ -47,6 +47,7 @@ class Settings:
     growth: float
     start: float
     guard: bool
+    patience: int | None
     seed: int
     domain: Box
 
@@ -82,6 +83,9 @@ class Training:
         self.history: list[Epoch] = []
         self.alarms: list[Alarm] = []
         self.best: dict[str, Any] = {}
+        # What the best epoch at the full radius reached, and the epochs since.
+        self.reached: list[int] = []
+        self.stale = 0
         self.good = self.learner.now()
         self._tally = Tally(self.device)
         self._tallied: list[list[float]] = []
@@ -102,7 +106,7 @@ class Training:
             self.meter.counting(*self.learner.nets.values()),
         ):
             ended = False
-            while self.learner.step < self.total and not ended:
+            while self.learner.step < self.total and not ended and not self._stalled:
                 self._epoch(checkpoint, progress)
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(self.content())
@@ -112,6 +116,12 @@ class Training:
         self.net.load_state_dict(self.best["net"])
         lay(self.net, torch.contiguous_format)
         self.net.eval()
+
+    @property
+    def _stalled(self) -> bool:
+        """Whether so many epochs have brought nothing better that the training ends."""
+        patience = self.settings.patience
+        return patience is not None and self.stale >= patience
 
     def _told(self, callbacks: Sequence[Callback]) -> bool:
         """Whether a callback ends the training; they see the net laid out as usual."""
@@ -226,16 +236,21 @@ class Training:
     def _judge(self, number: int) -> Epoch:
         """How well the net does on what was held out; the best weights are kept.
 
-        Proofs count first where the recipe makes any. The average is nearly always the better one,
-        so that the last weights are looked at too only at the end.
+        Proofs count first where the recipe makes any. The average is nearly always the better one:
+        before the end the last weights are looked at too only where that adds at most a tenth of a
+        gradient pass for each sample trained on.
         """
         x, y = self.judged
         attacked = bool(self._last.regions or withstanding(self._last))
         regions = self.recipe.regions if attacked else ()
         nets = self.learner.nets
-        if self.learner.average is not None and self.learner.step < self.total:
+        looks = len(self.recipe.regions) + len(withstanding(self.recipe))
+        looks += isinstance(self.recipe, Proving)
+        asked = sum(n for *_, n in self._tallied)
+        dear = 10 * _STEPS * looks * len(x) > asked
+        if dear and self.learner.average is not None and self.learner.step < self.total:
             del nets["last"]
-        found = {}
+        found, standings = {}, []
         for name, net in nets.items():
             at = replace(self._at("judge"), scale=1.0)
             seen = withstood(net, x, y, regions, at, steps=_STEPS)
@@ -247,10 +262,11 @@ class Training:
             if attacked and isinstance(self.recipe, Proving):
                 proven = int(self.recipe.proven(net, x, y, at).sum())
             standing = [int(attacked), proven, *found[name]]
+            standings.append(standing)
             if not self.best or standing >= self.best["standing"]:
                 state = deepcopy(net.state_dict())
                 self.best = {"standing": standing, "epoch": number, "weights": name, "net": state}
-        asked = sum(n for *_, n in self._tallied)
+        self._wait(max(standings))
         loss, own = (sum(row[i] * row[2] for row in self._tallied) / asked for i in (0, 1))
         self._tallied = []
         name = max(found, key=lambda name: found[name])
@@ -263,7 +279,21 @@ class Training:
             clean=found[name][1] / len(x),
             robust=found[name][0] / len(x) if attacked else None,
             weights=name,
+            factor=self.meter.factor,
         )
+
+    def _wait(self, standing: list[int]) -> None:
+        """Count the epochs since a better one, of those at the full radius if there is one."""
+        attacked, proven, robust, clean = standing
+        if attacked and self._scale < 1:
+            return
+        if not attacked and (self.recipe.regions or withstanding(self.recipe)):
+            return
+        reached = [proven, robust] if attacked else [clean]
+        if reached > self.reached:
+            self.reached, self.stale = reached, 0
+        else:
+            self.stale += 1
 
     def _seed(self, seed: int) -> None:
         """Seed what a net draws from."""
@@ -282,6 +312,7 @@ class Training:
             "now": self.learner.now(),
             "good": self.good,
             "best": self.best,
+            "patience": [self.reached, self.stale],
             "rescue": [self.rescue, self.until],
             "history": [asdict(epoch) for epoch in self.history],
             "alarms": [asdict(alarm) for alarm in self.alarms],
@@ -294,6 +325,7 @@ class Training:
         self.learner.go_back(content["now"])
         self.learner.step = content["now"]["step"]
         self.good, self.best = content["good"], content["best"]
+        self.reached, self.stale = content["patience"]
         self.rescue, self.until = content["rescue"]
         self.history = [Epoch(**epoch) for epoch in content["history"]]
         self.alarms = [Alarm(**alarm) for alarm in content["alarms"]]
