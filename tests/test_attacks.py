@@ -1,5 +1,6 @@
 """The engine against closed forms, and the properties it promises."""
 
+import re
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -527,3 +528,28 @@ def test_whoever_is_fooled_by_an_attack_s_own_draws_alone_is_not_let_go(
     assert bool((model.scores(found.x_adv).argmax(1) == 1).float().mean() > 0.5)
     capped = attacks.run(attack, model, x, y, threat, budget=Budget(forwards=5))
     assert int(capped.ledger.forwards.max()) <= 5
+    assert attacks.Status.WITHSTOOD not in capped.status
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: attacks.PGD(steps=0), "steps of PGD is 0; give a whole number of at least 1"),
+        (lambda: attacks.DDN(steps=-3), "steps of DDN is -3"),
+        (lambda: attacks.DDN(steps=float("nan")), "steps of DDN is nan"),  # type: ignore[arg-type]
+        (lambda: attacks.PGD(steps=2.5), "steps of PGD is 2.5"),  # type: ignore[arg-type]
+        (lambda: attacks.CGBA(queries=0), "queries of CGBA is 0"),
+        (lambda: attacks.APGD(restarts=0), "restarts of APGD is 0"),
+        (lambda: attacks.PGD(step_size=-1.0), "step_size of PGD is -1; give a finite number"),
+        (lambda: attacks.SparseRS(alpha=float("inf")), "alpha of SparseRS is inf"),
+        (lambda: attacks.TransferPGD(steps=0), "steps of TransferPGD is 0"),
+        (
+            lambda: attacks.FAB(targets=-1),
+            "targets of FAB is -1; give a whole number of at",
+        ),
+    ],
+)
+def test_settings_that_make_no_attack_are_refused(make: Any, words: str) -> None:
+    with pytest.raises(WithstandError, match=re.escape(words)):
+        make()
+    assert attacks.PGD(steps=np.int64(3)).steps == 3

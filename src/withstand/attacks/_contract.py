@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import fields
+from math import inf
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
+from .._errors import ThreatError
 from ..models import Model, Objective
 from ..threat import ACCESS, Access, Threat
 from ..threat.tabular import Capability
@@ -70,6 +74,23 @@ class Attack(ABC):
     minimum_norm: ClassVar[bool] = False
     refines: ClassVar[bool] = False
     tables: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for one in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, one.name)
+            if one.type == "int":
+                # What may be none at all is none by default.
+                least = 0 if one.default == 0 else 1
+                if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+                    raise ThreatError(
+                        f"{one.name} of {type(self).__name__} is {value!r}; give a whole number of "
+                        f"at least {least}"
+                    )
+            elif isinstance(value, float) and not 0 <= value < inf:
+                raise ThreatError(
+                    f"{one.name} of {type(self).__name__} is {value:g}; give a finite number of at "
+                    "least 0"
+                )
 
     @property
     def lanes(self) -> int:

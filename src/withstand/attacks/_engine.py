@@ -177,7 +177,7 @@ class _Run:
                 self.waiting = (~self.wrong).nonzero()[:, 0]
                 self.waiting_lane = torch.zeros_like(self.waiting)
                 self.begun = torch.ones_like(self.begun)
-            for _ in range(_TRIES):
+            for left in reversed(range(_TRIES)):
                 self._attack()
                 # A success is what the stored example does, not what was seen on the way to it. A
                 # black box is not asked again: the finding query, which was counted, was its word.
@@ -185,7 +185,7 @@ class _Run:
                 lost = self.harvest.check(self.batch, hit, further=self.asker.drawn)
                 if not self.asker.drawn or not len(lost):
                     break
-                self.ended[lost] = True
+                self.ended[lost] = left == 0
                 self.waiting, self.waiting_lane = lost, torch.zeros_like(lost)
             return self._judged()
         except (ModelError, BudgetError):

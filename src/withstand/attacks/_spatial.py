@@ -45,6 +45,7 @@ class Spatial(Attack):
     norms: ClassVar = ("linf", "l2", "l1", "l0")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.rotation <= 180 or not 0 <= self.translation < 1:
             raise ThreatError(
                 f"rotation is {self.rotation} and translation {self.translation}; give 0 to 180 "

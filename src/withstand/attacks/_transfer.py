@@ -60,6 +60,7 @@ class TransferPGD(Attack):
     norms: ClassVar = ("linf", "l2")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.momentum >= 0 and 0 <= self.diversity <= 1 and self.variance >= 0):
             raise ThreatError(
                 f"momentum, diversity and variance are {self.momentum:g}, {self.diversity:g} and "
