@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -378,8 +379,13 @@ def test_rows_without_datatypes_go_on_as_they_were_read(form: Any, content: Any)
 def test_numbers_that_json_does_not_have_are_named(number: bytes) -> None:
     with pytest.raises(RequestError, match="has no NaN and no Infinity"):
         read_rows(b'{"instances": [[' + number + b"]]}", "v1", LIMITS)
-    with pytest.raises(RequestError, match=r"not JSON$"):
-        read_rows(b'{"instances": [[', "v1", LIMITS)
+    for other in (
+        b'{"instances": [[',
+        b'{"instances": [["NaN", 1]',
+        b'{"instances": [1], "NaNo": }',
+    ):
+        with pytest.raises(RequestError, match=r"not JSON$"):
+            read_rows(other, "v1", LIMITS)
 
 
 def test_a_frame_of_records_goes_on_as_a_split_one() -> None:
@@ -396,6 +402,17 @@ def test_a_frame_of_records_goes_on_as_a_split_one() -> None:
     few = replace(LIMITS, elements=3)
     with pytest.raises(RequestError, match="more than 3 elements"):
         read_rows(body, "mlflow", few)
+
+
+@pytest.mark.parametrize("record", [b"{}", b'{"a":1}', b"1"])
+def test_megabytes_of_small_records_do_not_hold_others_up(record: bytes) -> None:
+    many = 8 * 2**20 // (len(record) + 1)
+    body = b'{"dataframe_records":[' + b",".join([record] * many) + b"]}"
+    began = time.process_time()
+    with pytest.raises(RequestError):
+        read_rows(body, "mlflow", LIMITS)
+    # Of which simdjson takes most.
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

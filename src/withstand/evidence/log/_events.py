@@ -55,6 +55,7 @@ def event_schema() -> dict[str, Any]:
         "request_id": text,
         "done": {"type": ["array", "string"]},
         "would": {"type": ["array", "string"]},
+        "habit": {"type": ["object", "string"]},
         "ms": {"type": ["array", "string"]},
         "input": digest,
         "input_lost": {"enum": ["no room", "vault"]},

@@ -63,7 +63,9 @@ class Range:
         if inside:
             return named
         if self.outside == "refuse":
-            where = "of its features" if isinstance(low, np.ndarray) else f"{low:g} to {high:g}"
+            where = (
+                "of its features" if isinstance(low, np.ndarray) else f"{low:.12g} to {high:.12g}"
+            )
             raise RequestError(
                 400, "range", f"input {named.name!r} has values outside the range {where}"
             )

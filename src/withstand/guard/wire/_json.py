@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import prod
 from typing import Any
 
@@ -13,6 +14,8 @@ from ._error import RequestError
 
 Array = NDArray[Any]
 
+# As a value: after a bracket, a comma or a colon.
+_ODD = re.compile(rb"[\[,:]\s*-?(NaN|Infinity)\s*[\],}]")
 _BRACKET = ord("[")
 _FEW = 16
 _SPARE, _SHORT = 4, 65_536
@@ -37,8 +40,7 @@ class Text:
                 raise RequestError(
                     400, "data", "a whole number beyond 64 bits; write it with an exponent"
                 ) from None
-            odd = b"NaN" in text or b"Infinity" in text
-            why = ", which has no NaN and no Infinity" if odd else ""
+            why = ", which has no NaN and no Infinity" if _ODD.search(text) else ""
             raise RequestError(400, "not_json", f"the body is not JSON{why}") from None
         self._text, self._brackets = text, 0
         self._lists: list[tuple[Any, int]] = []

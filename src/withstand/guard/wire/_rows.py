@@ -10,13 +10,15 @@ import orjson
 from ._canonical import Forwarded
 from ._error import RequestError
 from ._inference import Array, Inference, Limits, Named
-from ._json import Text, members
+from ._json import Text, is_list, members
 
 RowFormat = Literal["v1", "mlflow"]
 _KEYS = {
     "v1": ("instances",),
     "mlflow": ("inputs", "instances", "dataframe_split", "dataframe_records"),
 }
+# To read a record takes as long as so many elements of a list.
+_RECORD = 8
 _FRAME = frozenset(("columns", "data", "index"))
 
 
@@ -38,7 +40,7 @@ def read_rows(body: bytes, form: RowFormat, limits: Limits) -> Inference:
     ((key, told),) = content.items()
     columns: tuple[str, ...] = ()
     if key == "dataframe_records":
-        key, columns, values = "dataframe_split", *_records(text, told, limits)
+        key, columns, values = "dataframe_split", *_records(told, limits)
     else:
         if key == "dataframe_split":
             columns, told = _split(text, told)
@@ -76,13 +78,19 @@ def _split(text: Text, told: Any) -> tuple[tuple[str, ...], Any]:
     return tuple(columns), found.get("data")
 
 
-def _records(text: Text, told: Any, limits: Limits) -> tuple[tuple[str, ...], Array]:
-    rows = [members(one, "a record") for one in text.elements(told) or ()]
-    if not rows or not rows[0] or any(row.keys() != rows[0].keys() for row in rows):
+def _records(told: Any, limits: Limits) -> tuple[tuple[str, ...], Array]:
+    count = len(told) if is_list(told) else 0
+    rows: list[dict[str, Any]] = []
+    # One by one: what is refused is refused before all of it has been read.
+    for one in told if count else ():
+        rows.append(members(one, "a record"))
+        if not rows[0] or rows[-1].keys() != rows[0].keys():
+            raise RequestError(400, "form", "records must be objects with the same columns")
+        if count * (len(rows[0]) + _RECORD) > limits.elements:
+            raise _too_large(limits)
+    if not rows:
         raise RequestError(400, "form", "records must be objects with the same columns")
     columns = tuple(rows[0])
-    if len(rows) * len(columns) > limits.elements:
-        raise RequestError(413, "too_large", f"the rows have more than {limits.elements} elements")
     flat = [row[column] for row in rows for column in columns]
     # A truth value is no number here, though it is one in Python.
     if not all(type(value) in (int, float) for value in flat):
@@ -105,8 +113,12 @@ def _numbers(text: Text, told: Any, limits: Limits) -> Array:
             400, "data", "the rows must be numbers, all of the same length"
         ) from None
     if found.ndim > limits.axes or found.size > limits.elements:
-        raise RequestError(
-            413, "too_large",
-            f"the rows have more than {limits.elements} elements or {limits.axes} axes",
-        )  # fmt: skip
+        raise _too_large(limits)
     return found
+
+
+def _too_large(limits: Limits) -> RequestError:
+    return RequestError(
+        413, "too_large",
+        f"the rows have more than {limits.elements} elements or {limits.axes} axes",
+    )  # fmt: skip
