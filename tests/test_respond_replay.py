@@ -443,6 +443,24 @@ def test_what_is_called_benign_later_is_not_trained_on(desk: Desk) -> None:
     assert (corpus.versions(), corpus.verify()) == (versions, ())
 
 
+def test_what_is_called_benign_is_not_trained_on_by_another_request_of_it(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    kept(tmp_path, [{"x": [0.1, 0.2]}] * 2)
+    attacked(tmp_path, keys=("k1",))
+    Responder(path).step()
+    desk, corpus = Desk(path), Corpus(tmp_path / "corpus")
+    for name in ("f0", "f1"):
+        review(desk, name, "adversarial", who="ann", label=1)
+    incident = desk.incidents.get(1)
+    assert add_to_corpus(desk, incident).new == 1
+    # Its only entry came by the other request.
+    review(desk, "f1", "benign", who="bob")
+    assert (add_to_corpus(desk, incident).released, list(corpus.entries())) == (1, [])
+    versions = corpus.versions()
+    add_to_corpus(desk, incident)
+    assert corpus.versions() == versions
+
+
 def test_a_class_given_to_several_rows_is_that_of_none(tmp_path: Path) -> None:
     path = configured(tmp_path)
     kept(tmp_path, [{"rows": [[0.1, 0.2], [0.3, 0.4]]}, {"x": [0.5, 0.6]}])

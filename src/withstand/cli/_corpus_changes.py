@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ._corpus_folder import Config, Folder, opened
+from ._evidence_folder import place_of
 
 _By = Annotated[str | None, typer.Option("--by", help="Who says so; your user name if not given.")]
 _Default = Path("withstand.yaml")
@@ -28,10 +29,10 @@ def add(
     """Add the inputs that a guard flagged or refused; each names the record it comes from."""
     from .._errors import EvidenceError
     from ..evidence import collect
-    from ..evidence.log import Query, Vault
+    from ..evidence.log import Query, Vault, is_vault
 
-    place = evidence / "vault" if vault is None else vault
-    if not any(evidence.glob("*.log")) or not place.is_dir():
+    place = place_of(evidence, vault)
+    if not any(evidence.glob("*.log")) or not is_vault(place):
         raise EvidenceError(f"{evidence} holds no evidence with inputs; give a guard's folder")
     here = opened(config, folder, new=True)
     inputs = Vault(place, _master(secrets))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._evidence_changes import erase, export, import_, retain
-from ._evidence_folder import Folder, Inputs, there, vault_of
+from ._evidence_folder import Folder, Inputs, place_of, there
 from ._streams import put
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def verify(
     if (anchor is None) != (key is None):
         raise ConfigError("--anchor and --key belong together; give both or neither")
     heads = [] if anchor is None or key is None else checkpoints_at(anchor, key)
-    found = verified(there(folder), [one.head for one in heads], vault_of(folder, vault))
+    found = verified(there(folder), [one.head for one in heads], place_of(folder, vault))
     if json:
         _print({"sound": not found.faults, **asdict(found), "head": found.head._asdict()})
     else:

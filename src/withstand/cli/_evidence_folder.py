@@ -25,9 +25,17 @@ def there(folder: Path) -> Path:
     return folder
 
 
-def vault_of(folder: Path, given: Path | None) -> Vault | None:
-    """The inputs of a log, without the key that opens them; None where there are none."""
-    from ..evidence.log import Vault
+def place_of(folder: Path, given: Path | None) -> Path:
+    """Where the inputs of a log are, if it has any."""
+    return folder / "vault" if given is None else given
 
-    place = folder / "vault" if given is None else given
-    return Vault(place) if given is not None or place.is_dir() else None
+
+def vault_of(folder: Path, given: Path | None) -> Vault | None:
+    """The inputs of a log, without the key that opens them; None where there are none.
+
+    Raises EvidenceError where the folder that is given is no vault.
+    """
+    from ..evidence.log import Vault, is_vault
+
+    place = place_of(folder, given)
+    return Vault(place) if given is not None or is_vault(place) else None

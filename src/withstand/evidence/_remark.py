@@ -91,7 +91,9 @@ def read_remarks(folder: Path, count: int) -> list[Remark]:
     try:
         with path.open(encoding="utf-8") as lines:
             found = [known(Remark, json.loads(line)) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(text, str) for one in found for text in (one.entry, one.imported)):
+            raise TypeError("entry or imported is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, error) from None
     if len(found) != count:
         raise CorpusError(f"{path} has {len(found)} remarks of {count}; restore the corpus")

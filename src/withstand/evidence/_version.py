@@ -48,7 +48,9 @@ class Version:
                     for row, line in enumerate(lines):
                         place = {"version": self.number, "shard": shard.name, "row": row}
                         yield known(Entry, {**json.loads(line), **place, "origin": shard.origin})
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (
+                OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+            ) as error:  # fmt: skip
                 raise damaged(path, error) from None
 
 

@@ -177,9 +177,13 @@ class Incidents:
 
     def watched(self, now: float) -> float:
         """When all alerts that had ended were taken (seconds since 1970); `now` the first time."""
-        with self._store.writing() as file:
-            file.execute("INSERT OR IGNORE INTO watched VALUES (1, ?)", (now,))
-            return float(file.execute("SELECT until FROM watched").fetchone()["until"])
+        asked = "SELECT until FROM watched"
+        rows = self._store.rows(asked)
+        if not rows:
+            with self._store.writing() as file:
+                file.execute("INSERT OR IGNORE INTO watched VALUES (1, ?)", (now,))
+            rows = self._store.rows(asked)
+        return float(rows[0]["until"])
 
     def watch(self, until: float) -> None:
         """Note that all alerts that had ended by then are taken."""

@@ -22,6 +22,7 @@ WHO = "responder"
 _ALERTS = 100_000
 # Seconds after which the monitor has surely written down that an alert has ended.
 _LATE = 300.0
+_SELDOM = 60.0
 
 
 class Responder:
@@ -91,7 +92,10 @@ class Responder:
             taken = self.desk.incidents.take(alert, self._group(alert), _title(alert), WHO)
             if taken is not None and taken[1]:
                 found.append(taken[0])
-        self.desk.incidents.watch(min(now, max(since, now - _LATE)))
+        until = min(now, max(since, now - _LATE))
+        # Not at every pass: to take an alert again changes nothing.
+        if not since <= until < since + _SELDOM:
+            self.desk.incidents.watch(until)
         return found
 
     def _wanted(self, alert: Alert) -> bool:

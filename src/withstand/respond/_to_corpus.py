@@ -58,6 +58,7 @@ def add_to_corpus(desk: Desk, incident: Incident) -> Added:
     remarks: list[Remark] = []
     counts = dict.fromkeys(("proven", "confirmed", "unlabelled", "released", "left"), 0)
     said = {remark.entry for remark in _said(corpus)}
+    there = {entry.digest for entry in corpus.entries() if entry.lineage}
     inputs = inputs_of(desk, incident).inputs
     several = {one.record.seq for one in inputs if one.row}
     for one in inputs:
@@ -67,6 +68,12 @@ def add_to_corpus(desk: Desk, incident: Incident) -> Added:
         told = proven.get((one.record.seq, one.row))
         entry, kind = _entry(incident, one, review, told)
         counts[kind] += 1
+        if kind == "released" and review is not None:
+            # The same content may be there by another request of its.
+            digest = content_digest(one.values)
+            if digest in there and digest not in said:
+                remarks.append(Remark(by=review.who, entry=digest, verdict="benign"))
+                said.add(digest)
         if entry is None:
             continue
         rows.append(one.values)
@@ -76,7 +83,7 @@ def add_to_corpus(desk: Desk, incident: Incident) -> Added:
             if digest not in said:
                 remarks.append(Remark(by=review.who, entry=digest, verdict="attack"))
                 said.add(digest)
-    if entries:
+    if entries or remarks:
         corpus.add(rows, entries, remarks)
     new = (corpus.head.total if corpus.head else 0) - before
     return Added(**counts, new=new)
@@ -92,7 +99,11 @@ def tell_corpus(desk: Desk, review: Review) -> None:
     mine = {
         entry.digest
         for entry in corpus.entries(distrusted=True)
-        if entry.lineage and entry.lineage.get("fingerprint") == review.fingerprint
+        if entry.lineage
+        and (
+            entry.lineage.get("fingerprint") == review.fingerprint
+            or entry.lineage.get("record") == review.seq
+        )
     }
     if mine:
         corpus.add([], [], [Remark(by=review.who, entry=one, verdict=verdict) for one in mine])

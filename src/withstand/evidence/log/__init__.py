@@ -12,7 +12,7 @@ from ._retention import Retained, Retention, retain
 from ._s3 import S3Anchor, read_bucket
 from ._segment import Break, Place, read
 from ._tensors import Tensor, fingerprinted, octets, pack, unpack
-from ._vault import Vault
+from ._vault import Vault, is_vault
 from ._verify import Verified, verify
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "event_schema",
     "fingerprinted",
     "indexed",
+    "is_vault",
     "octets",
     "order",
     "pack",

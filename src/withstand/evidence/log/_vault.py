@@ -19,11 +19,16 @@ from ._crypto import cryptography
 
 _NONCE, _KEY = 12, 32
 _REFERENCE = re.compile(r"[0-9a-f]{64}")
-_PACKS = "packs"
+_PACKS, _KEYS = "packs", "keys.sqlite"
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS keys (reference TEXT PRIMARY KEY, wrapped BLOB, wall REAL, "
     "pack TEXT, begin INTEGER, size INTEGER)"
 )
+
+
+def is_vault(folder: str | Path) -> bool:
+    """Whether a vault is there; reading must not make one."""
+    return (Path(folder) / _KEYS).is_file()
 
 
 class _Kept(NamedTuple):
@@ -39,20 +44,23 @@ class Vault:
     AES-256-GCM under a random key for each, and that key under `master` (32 bytes). To erase an
     input is to destroy its key: what lies there may stay, in backups too, and the log that names it
     still verifies. Inputs that are put together share a file, which goes with the last of them.
-    Without the master key nothing can be put or got, only erased and looked after. Raises
-    EvidenceError for a folder that cannot be written or a master key that is none.
+    Without the master key nothing can be put or got, only erased and looked after, and none is made
+    where there is none. Raises EvidenceError for a folder that cannot be written, that is no vault,
+    or a master key that is none.
     """
 
     def __init__(self, folder: str | Path, master: bytes | None = None) -> None:
         if master is not None and len(master) != _KEY:
             raise EvidenceError(f"the master key has {len(master)} bytes; give {_KEY} random ones")
         self.folder = Path(folder)
+        if master is None and not is_vault(self.folder):
+            raise EvidenceError(f"{folder} is no vault; give the folder of a log's inputs")
         self._cipher = cryptography("hazmat.primitives.ciphers.aead").AESGCM
         self._given = master
         self._lock = threading.Lock()
         try:
             (self.folder / _PACKS).mkdir(parents=True, exist_ok=True)
-            self._keys = sqlite3.connect(self.folder / "keys.sqlite", check_same_thread=False)
+            self._keys = sqlite3.connect(self.folder / _KEYS, check_same_thread=False)
             with self._keys:
                 # Deleted keys are overwritten, and no journal keeps a copy of them.
                 self._keys.execute("PRAGMA secure_delete = ON")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ._record import Head
 from ._segment import Break, beginning, read, segments
-from ._vault import Vault
+from ._vault import Vault, is_vault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,13 @@ class Verified:
 
 
 def verify(
-    folder: str | Path, anchors: Iterable[Head] = (), vault: Vault | None = None
+    folder: str | Path, anchors: Iterable[Head] = (), vault: Vault | Path | None = None
 ) -> Verified:
     """Read a log and say what is wrong with it; raises EvidenceError where it cannot be read.
 
     anchors: heads that were kept elsewhere, which the log must still contain. vault: where the
     inputs are that records name under `input`; each must be there as it was, or be told as erased.
+    None: inputs are not looked at.
     """
     named: dict[str, int] = {}
     erased: set[str] = set()
@@ -92,13 +94,16 @@ def verify(
             for seq, digests in wanted.items()
             if seq > start.seq or (seq == start.seq and digests != {start.hash})
         ]
-    for reference, seq in named.items() if vault is not None else ():
-        assert vault is not None
-        why = vault.fault(reference)
-        if not why and vault.erased(reference) and reference not in erased:
-            why = "it was erased, and no record says so"
-        if why:
-            faults.append(f"input {reference[:16]}… of record {seq}: {why}")
+    if isinstance(vault, Vault):
+        faults += _of_inputs(named, erased, vault)
+    elif vault is not None and is_vault(vault):
+        with closing(Vault(vault)) as opened:
+            faults += _of_inputs(named, erased, opened)
+    elif vault is not None and (lost := named.keys() - erased):
+        faults.append(
+            f"{len(lost):,} inputs that records name are not there: {vault} is no vault; restore "
+            "it, or give the folder of the log's inputs"
+        )
     return Verified(
         head=head,
         purged=start.seq,
@@ -109,3 +114,12 @@ def verify(
         erased=len(erased),
         faults=tuple(faults),
     )
+
+
+def _of_inputs(named: dict[str, int], erased: set[str], vault: Vault) -> Iterator[str]:
+    for reference, seq in named.items():
+        why = vault.fault(reference)
+        if not why and vault.erased(reference) and reference not in erased:
+            why = "it was erased, and no record says so"
+        if why:
+            yield f"input {reference[:16]}… of record {seq}: {why}"

@@ -78,6 +78,7 @@ def _span(record: Record, trace: str, parent: str) -> dict[str, Any]:
     end = int(record.wall * 1e9)
     # Redaction may have left something else of any of them.
     times, signals, status = told.get("ms"), told.get("signals"), told.get("status")
+    done = told.get("done")
     seconds = float(times[0]) / 1e3 if isinstance(times, list) and times else 0.0
     flagged = [str(one[0]) for one in signals if one[3]] if isinstance(signals, list) else []
     texts = {
@@ -85,7 +86,7 @@ def _span(record: Record, trace: str, parent: str) -> dict[str, Any]:
         "withstand.model": told.get("model", ""),
         "withstand.decision": told.get("decision", ""),
         "withstand.arm": told.get("arm", ""),
-        "withstand.actions": " ".join(told.get("done", ())),
+        "withstand.actions": " ".join(map(str, done)) if isinstance(done, list) else "",
         "withstand.flagged_by": " ".join(flagged),
         "withstand.experiment": told.get("experiment", ""),
     }
