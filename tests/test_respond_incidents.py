@@ -200,6 +200,22 @@ def test_what_ends_between_two_looks_is_an_incident_once_and_the_long_past_is_no
     assert Desk(path).incidents.watched(0.0) == pytest.approx(clock[0] - 300)
 
 
+def test_what_was_over_before_anybody_looked_was_no_longer_for_that(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    first = attacked(tmp_path)
+    responder = Responder(path)
+    responder.step()
+    desk = responder.desk
+    campaign = desk.campaign(desk.incidents.get(1))
+    assert campaign is not None
+    desk.alerts.put_campaign(replace(campaign, open=False))
+    desk.alerts.resolve(first.fingerprint, first.starts + 7)
+    responder.step()
+    (found,) = desk.observations.of("M9")
+    assert found.value == pytest.approx(7)
+    assert desk.incidents.get(1).mitigated == first.starts + 7
+
+
 def test_a_page_after_the_mitigation_opens_the_incident_again(tmp_path: Path) -> None:
     path = configured(tmp_path)
     first = attacked(tmp_path)

@@ -140,14 +140,22 @@ class Responder:
         if waiting:
             return
         now = time.time()
-        recovered(self.desk, incident, now)
+        alert = first_alert(self.desk, incident)
+        began = incident.opened if alert is None else alert.starts
+        # Nobody may have looked for long.
+        ends = [
+            one.ends for one in self.desk.alerts.ended(began)
+            if one.ends is not None and one.fingerprint in incident.alerts
+        ]  # fmt: skip
+        ended = min(now, max(ends, default=now))
+        recovered(self.desk, incident, ended)
         self.desk.incidents.advance(
             incident.id,
             Entry(wall=now, who=WHO, kind="over",
                   text="all its alerts have ended, and no step is left"),
             Act(who=WHO, role="system", action="mitigated", about=f"incident:{incident.id}"),
             state="mitigated",
-            mitigated=now,
+            mitigated=ended,
         )  # fmt: skip
 
 
