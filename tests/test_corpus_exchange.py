@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from withstand.evidence import (
     trust,
     write_exchange,
 )
-from withstand.evidence.log import Log, Query, Tensor, Vault, order, pack
+from withstand.evidence.log import Break, Log, Query, Tensor, Vault, order, pack, read
 
 MASTER = bytes(range(32))
 TIME = "2026-01-01T00:00:00+00:00"
@@ -120,11 +121,14 @@ def guarded(folder: Path) -> dict[str, str]:
     }
     references = dict(zip(kept, vault.put([pack(one) for one in kept.values()]), strict=True))
     vault.close()
+    # The last is what redaction by `hash` leaves.
+    answers: dict[str, Any] = {"batch": [[[7, 0.9], [1, 0.1]]], "other": "7" * 64}
     with Log(folder) as log:
         for name, reference in references.items():
             signals = [["maha", 9.0, 5.0, True, ""], ["rate", 0.1, 1.0, False, ""]]
             content = {
-                "tenant": "other" if name == "other" else "acme", "weights": "w" * 64,
+                "tenant": "other" if name == "other" else "acme", "model": "m",
+                "weights": "" if name == "other" else "w" * 64, "answered": answers.get(name, []),
                 "decision": "pass" if name == "passed" else "flag", "input": reference,
                 "signals": signals,
             }  # fmt: skip
@@ -148,7 +152,19 @@ def test_what_a_guard_flagged_comes_with_its_lineage(tmp_path: Path) -> None:
     assert lineage is not None
     assert (lineage["record"], lineage["row"], lineage["sensors"]) == (2, 1, ["maha"])
     assert (lineage["input"], len(lineage["hash"])) == (references["batch"], 64)
-    assert entries[1].origin.model == "w" * 64
+    # The record tells the answer of one row alone, and the model's name where it has no digest.
+    assert [one.answer for one in entries] == [7, None, None]
+    assert [one.origin.model for one in entries] == ["w" * 64, "w" * 64, "m"]
+    walls = {
+        place.record.seq: place.record.wall
+        for place in read(tmp_path / "log")
+        if not isinstance(place, Break)
+    }
+    for one in entries:
+        assert one.lineage is not None
+        when = datetime.fromisoformat(one.lineage["time"]).timestamp()
+        assert 0 <= walls[one.lineage["record"]] - when < 1
+    assert "| m | 1 |" in card(corpus)
     assert corpus.verify() == ()
     vault.close()
 
@@ -368,7 +384,7 @@ def test_the_command_line_goes_the_whole_way(tmp_path: Path) -> None:
     assert "no master key" in cli(*evidence, *ours, "--secrets", str(tmp_path / "no"))[1]
     code, told = cli(*evidence, *ours, WITHSTAND_MASTER=MASTER.hex())
     assert (code, told.splitlines()[0]) == (0, "added: 3 new of 3 inputs in 4 requests")
-    assert "2 requests are left out: they hold text" in told
+    assert "2 requests are left out: they hold text or image files (BYTES) or several" in told
     digest = json.loads(cli("show", *ours, "--json")[1])[0]["digest"]
     labelled = ("label", digest[:10], *ours, "--by", "ann")
     assert "give --label" in cli(*labelled)[1]

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import hashlib
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -217,6 +219,46 @@ def test_what_waits_for_its_half_is_bounded() -> None:
     assert late.counts.alone == 1
 
 
+def test_a_lone_event_is_written_when_its_time_is_over_though_no_other_comes() -> None:
+    kept = Kept()
+    imports = Imports(kept, patience=0.2)
+    imports.take(event("a", "request", b"x"))
+    imports.take(event("b", "response", b"x"))
+    assert imports.counts.waiting == 2
+    end = time.monotonic() + 20
+    while imports.counts.alone < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert [one["id"] for one in kept.contents] == ["a", "b"]
+    # It looks again for those that come later.
+    imports.take(event("c", "request", b"x"))
+    while imports.counts.alone < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert (imports.counts.alone, imports.counts.waiting) == (3, 0)
+    imports.close()
+    # Who keeps them is closing: nothing may wait any more.
+    imports.take(event("d", "request", b"x"))
+    assert (imports.counts.alone, imports.counts.waiting) == (4, 0)
+
+
+def test_closing_waits_for_what_is_being_written() -> None:
+    writing, go, kept = threading.Event(), threading.Event(), Kept()
+
+    def slow(content: dict[str, Any], asked: Inference | None) -> bool:
+        writing.set()
+        return go.wait(20) and kept(content, asked)
+
+    imports = Imports(slow, patience=0.0)
+    imports.take(event("a", "request", b"x"))
+    assert writing.wait(20)
+    closing = threading.Thread(target=imports.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    go.set()
+    closing.join(20)
+    assert (imports.counts.alone, len(kept.contents)) == (1, 1)
+
+
 def test_a_cluster_can_send_its_events(tmp_path: Path) -> None:
     vault = Vault(tmp_path / "vault", bytes(32))
     journal = EvidenceJournal(Log(tmp_path), vault, inputs="all")
@@ -241,8 +283,11 @@ def test_a_cluster_can_send_its_events(tmp_path: Path) -> None:
             urlopen(url, timeout=10)
         refused.value.close()
         assert post(v2_body(X), ce_id="alone") == 202
-    assert sink.refused == 3
-    sink.close()
+        assert sink.refused == 3
+        assert (sink.counts.pairs, sink.counts.waiting) == (1, 1)
+        sink.close()
+        assert post(v2_body(X), ce_id="late") == 503
+    assert (sink.counts.alone, sink.counts.waiting) == (1, 0)
     journal.close()
     record, alone = [one for one in records(tmp_path) if one.kind == "imported"]
     assert (alone.content["id"], "response" in alone.content) == ("alone", False)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from withstand._errors import ConfigError
 from withstand.cli._main import app
 from withstand.evidence.log import Break, Index, Log, Query, Record, indexed, read, verify
 
@@ -136,6 +137,30 @@ def show(folder: Path, *words: str) -> list[dict[str, Any]]:
     assert told.exit_code == 0, told.output
     found: list[dict[str, Any]] = json.loads(told.stdout)
     return found
+
+
+def test_a_key_is_found_by_its_beginning_with_and_without_it(tmp_path: Path) -> None:
+    keys = ["a1" * 32, "a1" * 4 + "b" * 56, "a1" * 3 + "c" * 58, "a1" * 3, None, 7]
+    with Log(tmp_path) as log:
+        for key in keys:
+            log.append({"key": key})
+
+    def found() -> list[list[Any]]:
+        asked = ("a1" * 32, "a1" * 8, "a1" * 4, "a1" * 3, "a1" * 3 + "a", "b" * 8)
+        return [[one["content"]["key"] for one in show(tmp_path, "--key", key)] for key in asked]
+
+    # Less than 8 characters are a whole key, or none.
+    wanted = [keys[:1], keys[:1], keys[:2], ["a1" * 3], [], []]
+    assert found() == wanted
+    assert CliRunner().invoke(app, ["evidence", "index", str(tmp_path)]).exit_code == 0
+    assert found() == wanted
+
+
+def test_a_decision_that_no_record_has_is_refused(tmp_path: Path) -> None:
+    folder = written(tmp_path)
+    told = CliRunner().invoke(app, ["evidence", "show", str(folder), "--decision", "bogus"])
+    assert isinstance(told.exception, ConfigError)
+    assert str(told.exception) == "--decision is 'bogus'; it is pass, flag or refuse"
 
 
 def test_the_command_line_shows_the_same_with_and_without_it(tmp_path: Path) -> None:

@@ -549,6 +549,43 @@ def cli(*words: str) -> tuple[int, str]:
     return told.exit_code, told.stdout
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_a_vault_that_is_gone_is_a_fault_and_is_not_made(tmp_path: Path, left: str) -> None:
+    folder, place = tmp_path / "log", tmp_path / "log" / "vault"
+    vault = Vault(place, MASTER)
+    references = vault.put([b"one", b"two", b"three"])
+    vault.close()
+    with Log(folder) as log:
+        for reference in references:
+            log.append({"input": reference})
+        log.append({"inputs": [references[0]], "why": "asked for"}, kind="erased")
+    shutil.rmtree(place)
+    if left == "an empty folder":
+        place.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, told = cli("verify", str(folder), "--json")
+    (fault,) = json.loads(told)["faults"]
+    assert code == 1
+    assert fault.startswith(f"2 inputs that records name are not there: {place} is no vault")
+    code, told = cli("verify", str(folder), "--vault", str(tmp_path / "nope"))
+    assert (code, told.count("\n"), "nope is no vault" in told) == (1, 1, True)
+    for verb, *words in (("erase", references[1], "--why", "x"), ("retain", "--inputs", "1d")):
+        told = cli(verb, str(folder), *words, "--vault", str(tmp_path / "nope"))[1]
+        assert "nope is no vault; give" in told
+    assert sorted(tmp_path.rglob("*")) == before
+    # Without the vault being asked for, the chain alone is looked at.
+    assert verify(folder).faults == ()
+    with pytest.raises(EvidenceError, match="is no vault"):
+        Vault(place)
+
+
+def test_a_log_that_names_no_input_needs_no_vault(tmp_path: Path) -> None:
+    with Log(tmp_path) as log:
+        log.append({"decision": "pass"})
+    assert cli("verify", str(tmp_path))[0] == 0
+    assert not (tmp_path / "vault").exists()
+
+
 def test_the_command_line_verifies_shows_exports_and_erases(tmp_path: Path) -> None:
     folder, anchor = tmp_path / "log", tmp_path / "anchor.jsonl"
     vault = Vault(folder / "vault", MASTER)
@@ -575,7 +612,13 @@ def test_the_command_line_verifies_shows_exports_and_erases(tmp_path: Path) -> N
     assert cli("export", str(folder), "--output", str(part), "--from", "2", "--to", "3")[0] == 0
     assert part.read_bytes() in last(folder).read_bytes()
     assert part.read_bytes().count(b"\n") == 2
-    assert "no record from 9" in cli("export", str(folder), "--output", str(part), "--from", "9")[1]
+    kept, export = part.read_bytes(), ("export", str(folder), "--output", str(part))
+    assert "part.jsonl is already there; use --force" in cli(*export)[1]
+    assert "no record from 9 on; see" in cli(*export, "--from", "9", "--force")[1]
+    assert "no record from 9 to 10; see" in cli(*export, "--from=9", "--to=10", "--force")[1]
+    assert part.read_bytes() == kept
+    assert cli(*export, "--force")[0] == 0
+    assert part.read_bytes() == last(folder).read_bytes()
 
     assert cli("erase", str(folder), reference, "--why", "asked for")[0] == 0
     assert "was it erased before" in cli("erase", str(folder), reference, "--why", "again")[1]

@@ -26,7 +26,7 @@ from withstand.config import (
     load_guard,
     template,
 )
-from withstand.evidence.log import Break, read, verify
+from withstand.evidence.log import Break, event_schema, read, verify
 from withstand.guard import ACTIONS, Answer, Keys, Mode, Secrets, openapi
 from withstand.guard.access._secrets import NAMES
 from withstand.guard.plan._parts import Parts
@@ -83,6 +83,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "not a mapping": ({"models": 3}, "models is 3; give a mapping by name"),
     "detectors": ({"detectors": [{"folder": "a/x"}, {"folder": "b/x"}]}, "are called x, x; give"),
     "redaction": ({"evidence": {"folder": "e", "redact": [{"field": "key"}]}}, "e.g. how: hash"),
+    "redacted field": (
+        {"evidence": {"folder": "e", "redact": [{"field": "tenent", "how": "drop"}]}},
+        r"redact\[0\].field is 'tenent'; give inputs.NAME or one of tenant, key, model,",
+    ),
+    "what makes a record": (
+        {"evidence": {"folder": "e", "redact": [{"field": "decision", "how": "drop"}]}},
+        "is 'decision'; give inputs.NAME",
+    ),
+    "redacted nothing": (
+        {"evidence": {"folder": "e", "redact": [{"field": "inputs.", "how": "drop"}]}},
+        "is 'inputs.'; give inputs.NAME",
+    ),
 }
 
 
@@ -93,6 +105,30 @@ def test_a_mistake_in_the_file_is_one_line_with_its_fix(tmp_path: Path, name: st
         load_guard(written(tmp_path, **keys))
     assert "\n" not in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+def test_an_input_that_is_redacted_must_be_one_where_they_are_given(tmp_path: Path) -> None:
+    (tmp_path / "table.yaml").write_text("features: {age: {integer: true, lower: 0, upper: 120}}")
+    x = {"name": "x", "datatype": "FP32", "shape": [-1, 1]}
+    text = {"name": "t", "datatype": "BYTES", "shape": [-1]}
+
+    def served(field: str, **keys: Any) -> None:
+        redact = [{"field": "tenant", "how": "drop"}, {"field": field, "how": "drop"}]
+        Server(written(tmp_path, evidence={"folder": "e", "redact": redact}, **keys))._release()
+
+    # What a server tells of its inputs may change, and then any name may come.
+    served("inputs.zzz")
+    served("inputs.zzz", models={"a": {"inputs": [x]}, "b": {}})
+    served("inputs.x", models={"a": {"inputs": [x]}, "b": {"inputs": [x, text]}})
+    served("inputs.dataframe_split", inputs=[x])
+    served("inputs.age", inputs=[{**x, "table": "table.yaml"}])
+    for keys, words in (
+        ({"inputs": [x, text]}, "are x, t$"), ({"inputs": [text]}, "are t$"),
+        ({"inputs": [x]}, "are x, instances, inputs, dataframe_split$"),
+        ({"inputs": [{**x, "table": "table.yaml"}]}, "are x, age, instances,"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"redact\[1\].field is 'inputs.zzz'; .*" + words):
+            served("inputs.zzz", **keys)
 
 
 def test_the_section_alone_is_read_and_a_misspelt_one_is_named(tmp_path: Path) -> None:
@@ -121,6 +157,34 @@ def test_the_schema_speaks_of_what_the_guard_has() -> None:
     assert set(get_args(_tensor.Datatype)) == {*DATATYPES, "BYTES"}
     assert set(TensorConfig.model_fields) >= {"name", "datatype", "shape", "range"}
     assert set(LineConfig.model_fields) >= {"mode", "upstream", "inputs", "detectors"}
+
+
+def test_every_field_of_a_record_can_be_redacted(tmp_path: Path) -> None:
+    from withstand.config import _guard
+
+    async def work(guard: Running) -> None:
+        trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "x_request_id": "r"}
+        assert (await guard.infer(**trace)).status == 200
+        assert (await guard.send(request(b"{}"))).status == 400
+        told = {"specversion": "1.0", "source": "/logger", "id": "1"}
+        for kind, data in (("request", {"instances": [[1]]}), ("response", {"predictions": [1]})):
+            event = {**told, "type": f"org.kubeflow.serving.inference.{kind}", "data": data}
+            found = await guard.admin(
+                "/events", "POST", json.dumps(event).encode(),
+                authorization=f"Bearer {guard.service.token}",
+                content_type="application/cloudevents+json",
+            )  # fmt: skip
+            assert found.status == 202
+
+    serving(tmp_path, work, evidence={"folder": "evidence", "inputs": "all"})
+    found = [place.record for place in read(tmp_path / "evidence") if not isinstance(place, Break)]
+    noted = [one.content for one in found if one.kind in ("decision", "imported")]
+    assert len(noted) == 3
+    decided = event_schema()["then"]["properties"]["data"]["properties"]["content"]["properties"]
+    fixed = {"id", "decision", "input", "input_lost"}
+    assert set(decided).union(*noted) - fixed <= set(_guard.FIELDS)
+    for name in fixed:
+        assert name not in _guard.FIELDS
 
 
 def test_the_template_has_the_section(tmp_path: Path) -> None:
@@ -337,6 +401,29 @@ def test_metrics_come_in_both_forms(tmp_path: Path) -> None:
         assert (await guard.admin("/openapi.json")).json == openapi()
 
     serving(tmp_path, work, models={"m": {}}, evidence={"folder": "evidence"})
+
+
+def test_what_a_cluster_sends_is_counted_and_written_at_the_end(tmp_path: Path) -> None:
+    async def work(guard: Running) -> None:
+        token = f"Bearer {guard.service.token}"
+        told = {"specversion": "1.0", "source": "/logger", "data": {}}
+        for identity, kind in (("1", "request"), ("1", "response"), ("2", "request")):
+            kind = f"org.kubeflow.serving.inference.{kind}"
+            body = json.dumps({**told, "id": identity, "type": kind}).encode()
+            media = "application/cloudevents+json"
+            found = await guard.admin(
+                "/events", "POST", body, authorization=token, content_type=media
+            )
+            assert found.status == 202
+        figures = ("pairs_total", "alone_total", "repeated_total", "lost_total", "waiting")
+        counts = [guard.counted(f"evidence_imported_{name}") for name in figures]
+        # Without evidence there is nowhere to write it, and that is told.
+        assert counts == ([1, 0, 0, 0, 1] if "evidence" in guard.config else [0, 0, 0, 1, 1])
+
+    serving(tmp_path, work)
+    serving(tmp_path, work, evidence={"folder": "evidence"})
+    found = [place.record for place in read(tmp_path / "evidence") if not isinstance(place, Break)]
+    assert [one.content["id"] for one in found if one.kind == "imported"] == ["1", "2"]
 
 
 def test_reloading_under_load_drops_nothing_and_forgets_nothing(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def add(
     if done.erased:
         _say(f"{done.erased:,} requests are left out: their inputs were erased")
     if done.unfit:
-        _say(f"{done.unfit:,} requests are left out: they hold text or several tensors")
+        _say(
+            f"{done.unfit:,} requests are left out: they hold text or image files (BYTES) or "
+            "several tensors, and a corpus keeps one tensor of numbers for each"
+        )
     if done.stale:
         _say(
             f"{done.stale:,} entries in {here.path} hold inputs that were erased from the evidence "

@@ -72,7 +72,12 @@ def show(
     tenant: Annotated[
         str | None, typer.Option(help="Only this tenant's, whatever else is asked for.")
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Only of this API key, by its id.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Only of this API key, by its id or 8 or more characters of its beginning."
+        ),
+    ] = None,
     decision: Annotated[str | None, typer.Option(help="pass, flag or refuse.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Only of this very input.")] = None,
     since: Annotated[
@@ -83,8 +88,11 @@ def show(
     json: _Json = False,
 ) -> None:
     """Show records, the newest last, one on a line; quickly where there is an index."""
+    from .._errors import ConfigError
     from ..evidence.log import Query
 
+    if decision not in (None, "pass", "flag", "refuse"):
+        raise ConfigError(f"--decision is {decision!r}; it is pass, flag or refuse")
     query = Query(
         kind=kind,
         tenant=tenant,

@@ -21,13 +21,16 @@ def export(
         str | None,
         typer.Option(metavar="SOURCE", help="As CloudEvents, with this source, e.g. /guard/eu-1."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a range of records to a file, byte for byte, so that their hashes can be checked."""
     import json
 
-    from .._errors import EvidenceError
+    from .._errors import EvidenceError, OutputError
     from ..evidence.log import Break, cloud_event, read
 
+    if output.exists() and not force:
+        raise OutputError(f"{output} is already there; use --force to overwrite it")
     part = output.with_name(f".{output.name}.part")
     count = 0
     try:
@@ -45,7 +48,8 @@ def export(
                         segment.seek(place.begin)
                         out.write(segment.read(place.end - place.begin))
         if not count:
-            raise EvidenceError(f"{folder} has no record from {begin} to {end}; see `show`")
+            upto = "on" if end is None else f"to {end}"
+            raise EvidenceError(f"{folder} has no record from {begin} {upto}; see `show`")
         part.replace(output)
     except OSError as error:
         raise EvidenceError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema, model_validator
@@ -10,6 +11,14 @@ from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema, model_v
 from ._line import LineConfig, RateConfig
 from ._section import Section, wrong
 from ._values import Count, Index, Positive, Share
+
+# Of a record of a decision or of what another logger saw, less what makes it what it is.
+FIELDS = (
+    "tenant", "key", "model", "version", "weights", "policy", "mode", "status", "done", "would",
+    "ms", "reason", "arm", "request_id", "traceparent", "experiment", "probe", "fingerprint",
+    "tensors", "trace", "signals", "habit", "answered", "attributes", "request", "response",
+    "unread", "labels",
+)  # fmt: skip
 
 
 def _address(value: object) -> str:
@@ -74,10 +83,27 @@ class LimitsConfig(Section):
     )
 
 
+def _field(value: object) -> str:
+    if not isinstance(value, str) or not (value in FIELDS or re.fullmatch(r"inputs\..+", value)):
+        raise ValueError(f"give inputs.NAME or one of {', '.join(FIELDS)}")
+    return value
+
+
+RecordField = Annotated[
+    str,
+    BeforeValidator(_field),
+    WithJsonSchema({"type": "string", "pattern": rf"^({'|'.join(FIELDS)}|inputs\..+)$"}),
+]
+
+
 class RedactionConfig(Section):
     """What is taken out of one field of a record, or of one input, before it is kept."""
 
-    field: str = Field(description="field of a record, or inputs.NAME", examples=["inputs.age"])
+    field: RecordField = Field(
+        description="field of a record, or inputs.NAME, an input or a column of a data frame; "
+        "where the guard's `inputs` are given, one of them or a column of their tables",
+        examples=["inputs.age"],
+    )
     how: Literal["drop", "hash", "truncate"] = Field(
         description="left out, replaced by a keyed digest, or cut", examples=["hash"]
     )

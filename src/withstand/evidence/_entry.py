@@ -52,8 +52,9 @@ def known(kind: type[T], content: dict[str, Any]) -> T:
 class Origin:
     """Where entries come from: digests of model and data, the threat, the tool and the time.
 
-    model and data are empty where they have no digest, as behind an endpoint. imported: the digest
-    of the exchange that brought them, empty for our own.
+    model and data are empty where they have no digest, as behind an endpoint; the model of what a
+    guard flagged is then its name. imported: the digest of the exchange that brought them, empty
+    for our own.
     """
 
     model: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ class Collected:
     """What became of the flagged requests in an evidence log.
 
     requests: with an input in the vault; inputs: rows of them that are in the corpus now; new: that
-    were not before. erased: requests whose input was erased; unfit: whose input is text or several
-    tensors, which a corpus cannot hold. stale: entries in the corpus whose input was erased since.
+    were not before. erased: requests whose input was erased; unfit: whose input is
+    of type BYTES (text, image files) or not one tensor, which a corpus cannot hold. stale: entries
+    in the corpus whose input was erased since.
     """
 
     requests: int
@@ -39,9 +41,10 @@ def collect(
 ) -> Collected:
     """Add the inputs that a guard flagged or refused, each row as an entry of kind flagged.
 
-    Each entry names its record in `lineage`. query: only those decisions. What another logger saw,
-    records of kind imported, is left out. Raises EvidenceError for a log that was changed, and
-    CorpusError.
+    Each entry names its record in `lineage`, with its time, and has the model's answer where the
+    record tells it, as it does of the first rows; its model is the digest of the weights, or the
+    model's name without one. query: only those decisions. What another logger saw, records of kind
+    imported, is left out. Raises EvidenceError for a log that was changed, and CorpusError.
     """
     requests = erased = unfit = inputs = 0
     before = corpus.head.total if corpus.head else 0
@@ -57,7 +60,8 @@ def collect(
             unfit += 1
             continue
         rows = np.atleast_1d(tensors[0].values)
-        origin = Origin(model=str(record.content.get("weights", "")), time=time)
+        content = record.content
+        origin = Origin(model=str(content.get("weights") or content.get("model", "")), time=time)
         waiting += [(x, _entry(record, reference, number, origin)) for number, x in enumerate(rows)]
         inputs += len(rows)
         size += rows.nbytes
@@ -106,13 +110,23 @@ def _entry(record: Record, reference: str, row: int, origin: Origin) -> Entry:
         "hash": record.hash,
         "input": reference,
         "row": row,
+        "time": datetime.fromtimestamp(record.wall, UTC).isoformat(timespec="seconds"),
         "decision": content["decision"],
         "sensors": [one[0] for one in signals if isinstance(one, list) and one[3]],
     }
     return Entry(
-        original=None, label=None, answer=None, attack="guard", origin=origin, kind="flagged",
-        lineage=lineage,
+        original=None, label=None, answer=_answer(content.get("answered"), row), attack="guard",
+        origin=origin, kind="flagged", lineage=lineage,
     )  # fmt: skip
+
+
+def _answer(answered: Any, row: int) -> int | None:
+    """The model's class for a row, of the highest scores that a record has of the first rows."""
+    try:
+        return int(answered[row][0][0]) if isinstance(answered, list) else None
+    except (IndexError, KeyError, TypeError, ValueError):
+        # Redaction may have left something else.
+        return None
 
 
 def _add(corpus: Corpus, waiting: list[tuple[Array, Entry]]) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._errors import EvidenceError, OperationError, WithstandError
-from ..evidence.log import Index, Query, Record, Tensor, Vault, Verified, unpack, verify
+from ..evidence.log import (
+    Index,
+    Query,
+    Record,
+    Tensor,
+    Vault,
+    Verified,
+    is_vault,
+    unpack,
+    verify,
+)
 
 _FRESH = _SOON = 1.0
 
@@ -109,7 +119,10 @@ class Inputs:
     def _opened(self) -> Vault:
         with self._lock:
             if self._vault is None:
-                self._vault = Vault(self.folder / "vault", self._master())
+                place = self.folder / "vault"
+                if not is_vault(place):
+                    raise EvidenceError(f"{place} is no vault, so that inputs cannot be shown")
+                self._vault = Vault(place, self._master())
             return self._vault
 
     def _master(self) -> bytes:

@@ -15,6 +15,7 @@ from ._segment import Break, Place, beginning, name_of, number_of, segments, wal
 
 NAME = "index.sqlite"
 _FIELDS = ("tenant", "key", "decision", "fingerprint")
+_PREFIX = 8
 _TABLE = f"""
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY, hash TEXT, segment INTEGER, begin INTEGER, end INTEGER,
@@ -31,7 +32,8 @@ _EACH = "".join(
 class Query:
     """Which records are asked for: those with all the values that are not None.
 
-    since, until: seconds since 1970, of the wall clock, the latter not included.
+    key: 8 or more characters of its beginning are enough. since, until: seconds since 1970, of the
+    wall clock, the latter not included.
     """
 
     kind: str | None = None
@@ -49,7 +51,7 @@ class Query:
             and (self.since is None or record.wall >= self.since)
             and (self.until is None or record.wall < self.until)
             and all(
-                wanted is None or record.content.get(name) == wanted
+                wanted is None or _fits(name, wanted, record.content.get(name))
                 for name, wanted in self._wanted()
             )
         )
@@ -57,12 +59,28 @@ class Query:
     def where(self) -> tuple[str, list[Any]]:
         """The same for SQLite: a condition and its values."""
         asked = [("kind = ?", self.kind), ("wall >= ?", self.since), ("wall < ?", self.until)]
-        asked += [(f"{name} = ?", wanted) for name, wanted in self._wanted()]
+        for name, wanted in self._wanted():
+            if _begins(name, wanted):
+                # What begins so sorts between the two.
+                asked += [(f"{name} >= ?", wanted), (f"{name} < ?", f"{wanted}{chr(0x10FFFF)}")]
+            else:
+                asked.append((f"{name} = ?", wanted))
         given = [(text, value) for text, value in asked if value is not None]
         return " AND ".join(["TRUE", *(text for text, _ in given)]), [one for _, one in given]
 
     def _wanted(self) -> list[tuple[str, str | None]]:
         return [(name, getattr(self, name)) for name in _FIELDS]
+
+
+def _begins(name: str, wanted: str | None) -> bool:
+    """Whether the beginning of a value is enough."""
+    return name == "key" and wanted is not None and len(wanted) >= _PREFIX
+
+
+def _fits(name: str, wanted: str, found: Any) -> bool:
+    if _begins(name, wanted) and isinstance(found, str):
+        return found.startswith(wanted)
+    return bool(found == wanted)
 
 
 class Index:

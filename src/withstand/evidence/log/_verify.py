@@ -99,9 +99,9 @@ def verify(
     elif vault is not None and is_vault(vault):
         with closing(Vault(vault)) as opened:
             faults += _of_inputs(named, erased, opened)
-    elif vault is not None and (lost := named.keys() - erased):
+    elif vault is not None and (gone := named.keys() - erased):
         faults.append(
-            f"{len(lost):,} inputs that records name are not there: {vault} is no vault; restore "
+            f"{len(gone):,} inputs that records name are not there: {vault} is no vault; restore "
             "it, or give the folder of the log's inputs"
         )
     return Verified(

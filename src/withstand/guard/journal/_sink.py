@@ -8,14 +8,14 @@ from ..._errors import EvidenceError
 from .._asgi import Receive, Scope, Send
 from .._message import Answer, refusal
 from ._event import event_of_http
-from ._imports import Imports
+from ._imports import ImportCounts, Imports
 
 
 class EventSink:
     """An ASGI application that takes KServe's CloudEvents by POST: a service's `logger.url`.
 
     body: bytes of one; most: at one time, beyond which it answers 503; patience: seconds for a
-    body. It checks no credentials: whoever mounts it does.
+    body. It checks no credentials: whoever mounts it does. After `close` it answers 503, too.
     """
 
     def __init__(
@@ -23,10 +23,17 @@ class EventSink:
     ) -> None:
         self._imports, self._body, self._most, self._patience = imports, body, most, patience
         self._now = 0
+        self._closed = False
         self.refused = 0
+
+    @property
+    def counts(self) -> ImportCounts:
+        """What became of the events so far."""
+        return self._imports.counts
 
     def close(self) -> None:
         """Write down the events that still wait for their other half."""
+        self._closed = True
         self._imports.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +48,7 @@ class EventSink:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         if scope["method"] != "POST":
             return refusal(405, "send events by POST", [(b"allow", b"POST")])
-        if self._now >= self._most:
+        if self._closed or self._now >= self._most:
             return refusal(503, "try again later", [(b"retry-after", b"1")])
         self._now += 1
         try:

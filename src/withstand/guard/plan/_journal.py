@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from ...config import EvidenceConfig
+from ..._errors import ConfigError, listed
+from ...config import EvidenceConfig, LineConfig, load_table
 from ...evidence.log import Log, Retention, Signer, Vault, anchor_at
 from ..access import Secrets
 from ..journal import EvidenceJournal, Redaction
+from ..rules import ROWS
 
 _DAY = 86_400.0
+
+
+def check_redacted(told: EvidenceConfig, lines: Iterable[LineConfig], folder: Path) -> None:
+    """Raise ConfigError where an input that is redacted is none that the lines have.
+
+    Where the inputs of a line are not given, any name may come.
+    """
+    known: dict[str, None] = {}
+    for line in lines:
+        if not line.inputs:
+            return
+        for one in line.inputs:
+            known[one.name] = None
+            if one.table is not None:
+                known |= dict.fromkeys(load_table(folder / one.table).features)
+        if len(line.inputs) == 1 and line.inputs[0].datatype != "BYTES":
+            known |= dict.fromkeys(ROWS)
+    for number, redaction in enumerate(told.redact):
+        name = redaction.field.removeprefix("inputs.")
+        if name != redaction.field and name not in known:
+            raise ConfigError(
+                f"guard.evidence.redact[{number}].field is {redaction.field!r}; the guard's inputs "
+                f"and the columns of their tables are {listed(known, 20)}"
+            )
 
 
 def journal_of(told: EvidenceConfig, folder: Path, secrets: Secrets) -> EvidenceJournal:

@@ -21,7 +21,7 @@ from ..canary import Rollouts
 from ..upstream import Declared, Patience, upstream_of
 from ..wire import Limits
 from ._canary import canary_of, identity_of
-from ._journal import journal_of
+from ._journal import check_redacted, journal_of
 from ._parts import Parts, stamp
 from ._rules import rules_of
 from ._sensors import sensors_of
@@ -155,6 +155,7 @@ class Plan:
         told = self.config.evidence
         if told is None:
             return NoJournal()
+        check_redacted(told, map(self.config.line, self.names()), self.folder)
         return self.parts.get("evidence", told, lambda: journal_of(told, self.folder, self.secrets))
 
 

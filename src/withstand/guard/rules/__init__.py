@@ -6,8 +6,8 @@ was changed; `Rule(name="range", apply=Range(...))` puts it on a line.
 
 from ._images import Images
 from ._range import Range
-from ._schema import Input, Schema
+from ._schema import ROWS, Input, Schema
 from ._table import Rows
 from ._text import Text
 
-__all__ = ["Images", "Input", "Range", "Rows", "Schema", "Text"]
+__all__ = ["ROWS", "Images", "Input", "Range", "Rows", "Schema", "Text"]

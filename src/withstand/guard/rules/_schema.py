@@ -10,7 +10,7 @@ from typing import Any
 from ..._errors import ConfigError
 from ..wire import DATATYPES, Inference, Named, RequestError
 
-_ROWS = ("instances", "inputs", "dataframe_split")
+ROWS = ("instances", "inputs", "dataframe_split")
 _NUMBERS = ("FP64", "INT64")
 
 
@@ -92,7 +92,7 @@ class Schema:
         for named in asked.inputs:
             wanted = known.get(named.name)
             if wanted is None:
-                if not (self.rows and named.name in _ROWS and named.datatype in _NUMBERS):
+                if not (self.rows and named.name in ROWS and named.datatype in _NUMBERS):
                     raise _unfit(f"the model has no input {named.name!r}")
                 wanted = self.inputs[0]
             elif wanted.datatype != named.datatype:
@@ -121,7 +121,7 @@ def _checked(named: Named, wanted: Input) -> int:
             right = right and (size == real or size == -1)
         if not right:
             raise _unfit(f"input {named.name!r} must have shape {list(shape)}, -1 for any size")
-    if named.parameters and not (named.name in _ROWS and set(named.parameters) == {"columns"}):
+    if named.parameters and not (named.name in ROWS and set(named.parameters) == {"columns"}):
         _check_parameters(f"input {named.name!r}", named.parameters, wanted.parameters)
     return found[0] if shape[0] == -1 else 0
 

@@ -77,7 +77,9 @@ class Service:
             "loop_lag_seconds": lambda: self.lag,
             "unchecked": lambda: sum(line.unchecked for line in self.guard.lines.values()),
         }
-        self.metrics.registry.register(EvidenceFigures(lambda: self.guard.journal))
+        self.metrics.registry.register(
+            EvidenceFigures(lambda: self.guard.journal, lambda: self.events.counts)
+        )
         self.metrics.registry.register(self.canaries)
         self.metrics.registry.register(DriftFigures(lambda: self.guard.lines))
         ProcessCollector(registry=self.metrics.registry)
