@@ -712,7 +712,7 @@ def test_scores_alone_and_labels_alone(parts: Parts) -> None:
 
 def test_radii_are_scaled_part_by_part() -> None:
     threat = scaled(Threat(region=Linf(0.2) & L2(1.0)), 0.5)
-    assert [part.eps for part in threat.region] == [0.1, 0.5]
+    assert [(part.name, part.eps) for part in threat.region] == [("l2", 0.5), ("linf", 0.1)]
 
 
 def test_the_command_ends_with_3_where_nothing_is_shown(

@@ -253,6 +253,25 @@ def test_what_was_not_searched_for_is_no_robustness(
     assert (finding.verdict, report.trust.verdict) == ("red", "red")
 
 
+@pytest.mark.parametrize("preset", ["standard", "thorough"])
+def test_queries_that_run_out_are_no_sign_of_hidden_gradients(preset: Any, digits: Any) -> None:
+    threat = Threat(region=Linf(0.1), queries=300 if preset == "standard" else 1000)
+    report = evaluate(digits.model, digits.data.head(30), threat, preset=preset)
+    told = {f.check: f.verdict for f in report.trust.findings}
+    assert told.get("never fooled", "green") == told.get("curve plateau", "green") == "green"
+
+
+@pytest.mark.parametrize("other", [L2(0.6), L1(4.0)])
+def test_balls_may_come_in_any_order(other: Any, digits: Any) -> None:
+    region = Linf(0.2) & other
+    assert (other & Linf(0.2)).describe() == region.describe()
+    threat = Threat(region=region)
+    report = evaluate(digits.model, digits.data.head(16), threat, preset="standard")
+    assert threat.norm == other.name
+    assert region.contains(report.x, report.x_adv).all()
+    assert report.robust_accuracy.value < report.clean_accuracy.value
+
+
 def test_an_estimator_and_its_groups_and_costs() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(200, 4))

@@ -45,7 +45,6 @@ class Spatial(Attack):
     norms: ClassVar = ("linf", "l2", "l1", "l0")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 <= self.rotation <= 180 or not 0 <= self.translation < 1:
             raise ThreatError(
                 f"rotation is {self.rotation} and translation {self.translation}; give 0 to 180 "
@@ -56,6 +55,7 @@ class Spatial(Attack):
                 f"angles, shifts and width are {self.angles}, {self.shifts} and {self.width}; "
                 "give at least 1 each"
             )
+        super().__post_init__()
 
     def init(self, problem: Problem) -> _State:
         if problem.x.ndim != 4:

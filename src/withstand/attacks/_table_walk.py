@@ -72,9 +72,9 @@ class TableWalk(Attack):
     refines: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.aim not in AIMS:
             raise ThreatError(f"aim is {self.aim!r}; it is one of {', '.join(AIMS)}")
+        super().__post_init__()
 
     @property
     def lanes(self) -> int:

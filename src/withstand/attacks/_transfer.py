@@ -60,7 +60,6 @@ class TransferPGD(Attack):
     norms: ClassVar = ("linf", "l2")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not (self.momentum >= 0 and 0 <= self.diversity <= 1 and self.variance >= 0):
             raise ThreatError(
                 f"momentum, diversity and variance are {self.momentum:g}, {self.diversity:g} and "
@@ -68,6 +67,7 @@ class TransferPGD(Attack):
             )
         if self.smoothing < 0 or (self.smoothing and self.smoothing % 2 == 0):
             raise ThreatError(f"smoothing is {self.smoothing}; give an odd width, or 0 for none")
+        super().__post_init__()
 
     def init(self, problem: Problem) -> _State:
         if (self.diversity or self.smoothing) and problem.x.ndim != 4:

@@ -18,7 +18,10 @@ class Region:
     """A set of inputs around each x; regions combine with `&` (all of them must hold)."""
 
     def __and__(self, other: Region) -> Region:
-        return _All(parts=(*self, *other))
+        parts = (*self, *other)
+        # Beside another ball Linf is a box: the other one says which norm distances are told in.
+        balls = iter(sorted((one for one in parts if isinstance(one, _Ball)), key=_is_linf))
+        return _All(parts=tuple(next(balls) if isinstance(one, _Ball) else one for one in parts))
 
     def __iter__(self) -> Iterator[Region]:
         """The elementary regions this one is the intersection of."""
@@ -254,3 +257,7 @@ class Frozen(Region):
 
     def describe(self) -> str:
         return f"{len(self.columns)} features are frozen"
+
+
+def _is_linf(ball: _Ball) -> bool:
+    return isinstance(ball, Linf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...attacks import APGD, CGBA, RayS, run
 from ...stats import mcnemar, wilson
@@ -124,11 +125,21 @@ def _single_step(case: Case) -> float | None:
     return None if fooled is None else fooled / case.right
 
 
+def _cut_short(case: Case) -> Tensor:
+    """Whose smallest change was not looked for to the end: time or queries were over (N,)."""
+    ended = case.found.unfinished.cpu()
+    if case.threat.queries is None:
+        return ended
+    # A step may ask for more than is left.
+    return ended | (case.found.forwards.cpu() > 0.9 * case.threat.queries)
+
+
 def _never(case: Case) -> float | None:
     """Share of the right that no change at all was found to fool, beyond what chance explains."""
     if not case.swept or case.restless:
         return None
-    share = int((torch.isinf(case.found.distance) & case.correct.cpu()).sum()) / case.right
+    never = torch.isinf(case.found.distance) & case.correct.cpu() & ~_cut_short(case)
+    share = int(never.sum()) / case.right
     chance = 1 / max(case.classes, 2)
     return share if share > chance + 3 * (chance * (1 - chance) / case.n) ** 0.5 else 0.0
 
@@ -154,6 +165,8 @@ def _plateau(case: Case) -> float | None:
     if not case.swept or not bool(torch.isfinite(case.eps).all()):
         return None
     distance, eps = case.found.distance, case.eps.cpu()
+    if bool((_cut_short(case) & torch.isinf(distance)).any()):
+        return None
     here = float((distance > eps).float().mean())
     twice = float((distance > 2 * eps).float().mean())
     clean = float(case.correct.float().mean())
