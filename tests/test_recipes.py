@@ -46,6 +46,7 @@ from withstand.harden import (
     slope,
     withstood,
 )
+from withstand.harden._crafting import around
 from withstand.harden._from_config import _recipe
 from withstand.harden._penalties import spectral_norm
 from withstand.harden._trades import divergence
@@ -174,6 +175,15 @@ def test_crafted_points_stay_in_the_region_and_the_domain(name: str, region: Any
     assert made.max() <= torch.tensor(0.9)
     half = recipe.craft(conv(), x, y, replace(now(domain=domain), scale=0.5))
     assert region.distance(x, half).max() <= region.eps / 2 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("region", [Linf(EPS), L2(0.5), L1(2.0), L0(3)])
+def test_a_step_of_nobody_is_none(region: Any) -> None:
+    """Whoever withstood is all gone: what watches a training asks for that."""
+    x, _ = batch()
+    nobody = x[:0]
+    ball = around(region, x, now(domain=Box(0, 1))).take(torch.zeros(0, dtype=torch.long))
+    assert ball.ascend(nobody, nobody, 0.5).shape == nobody.shape
 
 
 def test_divergence_is_summed_over_classes() -> None:

@@ -137,7 +137,7 @@ class Ball:
             edge = torch.where(gain > 0, edge, points)
             return self.project(_moved(points, edge, gain, max(size, 1.0)))
         steep = torch.where(edge == points, 0.0, gradient.abs())
-        count = ceil(_MOVED * points[0].numel())
+        count = ceil(_MOVED * points.shape[1:].numel())
         ahead = torch.add(points, gradient.sign(), alpha=size / count)
         return self.project(_moved(points, ahead, steep, count))
 
@@ -194,7 +194,7 @@ def uniform(x: Tensor, noise: torch.Generator) -> Tensor:
 
 def _moved(points: Tensor, to: Tensor, rank: Tensor, count: float) -> Tensor:
     """The points (B, ...) with their `count` features of highest rank replaced."""
-    most = min(ceil(count), points[0].numel())
+    most = min(ceil(count), points.shape[1:].numel())
     place = rank.flatten(1).topk(most, dim=1).indices
     moved = points.flatten(1).scatter(1, place, to.flatten(1).gather(1, place))
     return moved.reshape(points.shape)
