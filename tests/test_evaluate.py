@@ -289,6 +289,14 @@ def test_an_estimator_and_its_groups_and_costs() -> None:
     assert not report.curve
 
 
+def test_costs_that_do_not_cover_the_classes_are_told_before_the_attacks(
+    digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("withstand.evaluate._evaluate._Evaluation.attack", lambda self: 1 / 0)
+    with pytest.raises(WithstandError, match=r"severity has shape \(2, 2\); give a square matrix"):
+        evaluate(digits.model, digits.data, THREAT, preset="smoke", severity=[[0, 1], [5, 0]])
+
+
 def test_time_that_runs_out_is_said_and_counts_as_robust(digits: Any) -> None:
     report = evaluate(digits.model, digits.data, THREAT, budget=Budget(seconds=1e-4))
     finding = next(f for f in report.trust.findings if f.check == "unfinished samples")

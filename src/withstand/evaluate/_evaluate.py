@@ -27,6 +27,7 @@ from ._answers import Answers
 from ._cascade import PRESETS, RUGGED, SATURATED, again, cascade, crafted, sweep, weakest
 from ._doubts import Doubts
 from ._found import Found
+from ._measures import check_severity
 from ._memory import Memory
 from ._preflight import check_clean, check_domain
 from ._record import Record
@@ -84,6 +85,9 @@ def evaluate(
     running.progress = progress
     with counted(model, checkpoint), model.held(), running.model.held():
         running.begin(checkpoint)
+        if severity is not None:
+            # Attackers may find more classes; what is known now is said before they are run.
+            check_severity(severity, data.y, running.clean_answer.numpy())
         running.attack()
         report = summarise(running.facts(), severity)
     if running.record.checkpoint is not None:

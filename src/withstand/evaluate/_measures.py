@@ -59,18 +59,24 @@ def perceptibility(x: Tensor, x_adv: Tensor, span: float) -> tuple[Spread, ...]:
     return tuple(found)
 
 
-def severity_of(costs: Any, label: Array, clean: Array, adversarial: Array) -> Severity:
-    """Mean and worst cost of the answers; costs is (K, K), true class by answer.
+def check_severity(costs: Any, *answers: Array) -> Array:
+    """Costs as a matrix (K, K), true class by answer.
 
-    Raises DataError for a matrix that does not cover the classes.
+    Raises DataError for one that does not cover the classes of labels and answers (N,).
     """
     matrix = np.asarray(costs, np.float64)
-    classes = int(max(label.max(), clean.max(), adversarial.max())) + 1
+    classes = max(int(one.max()) for one in answers) + 1
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < classes:
         raise DataError(
             f"severity has shape {matrix.shape}; give a square matrix for {classes} classes, true "
             "class by answer"
         )
+    return matrix
+
+
+def severity_of(costs: Any, label: Array, clean: Array, adversarial: Array) -> Severity:
+    """Mean and worst cost of the answers; raises DataError as `check_severity`."""
+    matrix = check_severity(costs, label, clean, adversarial)
     under = matrix[label, adversarial]
     return Severity(
         clean_mean=float(matrix[label, clean].mean()),
