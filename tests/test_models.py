@@ -253,6 +253,22 @@ def test_adapters_live_where_their_model_does() -> None:
     assert Pipeline([], FunctionModel(lambda x: x)).device == torch.device("cpu")
 
 
+def test_the_same_weights_behind_another_activation_are_another_model() -> None:
+    """A certificate of the one must not be taken for the other's."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(2, 4), nn.Linear(4, 2)
+    relu, leaky, again = (
+        describe(TorchModel(nn.Sequential(first, change, last)))
+        for change in (nn.ReLU(), nn.LeakyReLU(0.02), nn.ReLU())
+    )
+    assert relu["digest"] == leaky["digest"]
+    assert relu != leaky
+    assert relu == again
+    net = nn.Sequential(first, nn.Dropout(0.5), last)
+    told = describe(TorchModel(net.train()))
+    assert told == describe(TorchModel(net.eval()))
+
+
 def test_a_model_that_works_in_place_does_not_reach_the_caller() -> None:
     x = torch.tensor([[-1.0, 2.0]])
     torch_model = TorchModel(nn.Sequential(nn.ReLU(inplace=True), linear()), domain=(-1, 2))

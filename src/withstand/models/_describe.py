@@ -22,7 +22,8 @@ def describe(model: Model) -> dict[str, Any]:
     """The model as plain values: kind, access, the class and size of a network, a digest.
 
     digest: sha256 (hex) of a network's weights, or of the file that an estimator or a graph came
-    from; an estimator or a function from code has none.
+    from; an estimator or a function from code has none. layers: what a network's modules are, by
+    the text that torch shows of them (16 hex digits).
     """
     inner = getattr(model, "model", None)
     told: dict[str, Any] = {"kind": type(model).__name__.lstrip("_"), "access": model.access}
@@ -31,6 +32,8 @@ def describe(model: Model) -> dict[str, Any]:
             "net": type(model.net).__name__,
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "digest": _digest(model),
+            # The same weights behind another activation are another model.
+            "layers": hashlib.sha256(repr(model.net).encode()).hexdigest()[:16],
         }
     if isinstance(model, FunctionModel) and model.estimator is not None:
         told["estimator"] = type(model.estimator).__name__
