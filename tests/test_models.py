@@ -269,6 +269,23 @@ def test_the_same_weights_behind_another_activation_are_another_model() -> None:
     assert told == describe(TorchModel(net.eval()))
 
 
+class Shown(nn.Identity):
+    """It shows a function of its own, with its address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = lambda: None
+
+    def extra_repr(self) -> str:
+        return repr(self.own)
+
+
+def test_addresses_tell_no_models_apart() -> None:
+    one, other = Shown(), Shown()
+    assert repr(one) != repr(other)
+    assert describe(TorchModel(one)) == describe(TorchModel(other))
+
+
 def test_a_model_that_works_in_place_does_not_reach_the_caller() -> None:
     x = torch.tensor([[-1.0, 2.0]])
     torch_model = TorchModel(nn.Sequential(nn.ReLU(inplace=True), linear()), domain=(-1, 2))

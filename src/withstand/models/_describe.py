@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from ._pipeline import Pipeline
 from ._protocol import Model
 from ._threshold import Thresholded
 from ._torch import TorchModel
+
+# Another in every process.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -33,7 +37,7 @@ def describe(model: Model) -> dict[str, Any]:
             "parameters": sum(p.numel() for p in model.net.parameters()),
             "digest": _digest(model),
             # The same weights behind another activation are another model.
-            "layers": hashlib.sha256(repr(model.net).encode()).hexdigest()[:16],
+            "layers": hashlib.sha256(_ADDRESS.sub("", repr(model.net)).encode()).hexdigest()[:16],
         }
     if isinstance(model, FunctionModel) and model.estimator is not None:
         told["estimator"] = type(model.estimator).__name__
