@@ -27,7 +27,7 @@ from withstand.evaluate.diagnosis import (
     traced,
 )
 from withstand.evaluate.diagnosis._trace import Path as Way
-from withstand.models import Detecting, FunctionModel, TorchModel
+from withstand.models import Detecting, FunctionModel, Randomized, TorchModel
 from withstand.stats import mcnemar
 from withstand.testing.planted import last_iterate, wrong_sign
 from withstand.threat import L0, L2, Linf, Threat
@@ -171,6 +171,21 @@ def test_a_trace_changes_nothing(digits: Any) -> None:
     paths = list(trace.paths)
     assert len(paths) >= int((~plain.success).sum())
     assert all(len(path.loss) <= 21 and max(path.reach) < 1.001 for path in paths)
+
+
+def test_draws_that_belong_to_a_batch_are_no_dependence_on_it() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn_like(x)
+
+    class Centred(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x - x.mean(0)
+
+    purse = Purse(left=10_000)
+    assert verdict("batch dependence", case(TorchModel(Centred()), purse=purse)) == "amber"
+    averaged = Randomized(TorchModel(Noisy()), draws=2)
+    assert verdict("batch dependence", case(averaged, purse=purse)) is None
 
 
 def test_training_mode_and_side_effects_are_seen_and_put_back() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from withstand import WithstandError
 from withstand.attacks import APGD, Examples, Square, run, sample_keys
-from withstand.evaluate import CHECKS, evaluate, fix
+from withstand.evaluate import CHECKS, check_same, evaluate, fix
 from withstand.evaluate._cascade import PRESETS
 from withstand.evaluate._fix import DONE, REMEDIES
 from withstand.evaluate._onward import Onward
 from withstand.evaluate._ways import Trial
-from withstand.evidence import Origin, content_digest
+from withstand.evidence import Corpus, Origin, content_digest
 from withstand.models import (
     Differentiable,
     Ensemble,
@@ -473,19 +474,30 @@ def test_a_defence_that_hides_the_gradient_falls_as_the_network_without_it(
     fooled = np.array([status == "fooled" for status in after.samples.status])
     assert bool((answers[fooled] != digits.data.y[fooled]).all())
     assert THREAT.region.contains(after.x, after.x_adv).all()
+    # What gradients were led through is beside the model, which is the same as before.
+    check_same(after.provenance, model, digits.data)
+    assert after.provenance["through"] != after.provenance["model"]
+    with pytest.raises(WithstandError, match="the model is not the one of the report"):
+        check_same(after.provenance, digits.model, digits.data)
 
 
-def test_whoever_fell_before_falls(digits: Any, whole: Any) -> None:
+def test_whoever_fell_before_falls(digits: Any, whole: Any, tmp_path: Path) -> None:
     told = tuple(
         replace(finding, verdict="red") if finding.check == "more steps help" else finding
         for finding in whole.trust.findings
     )
     before = replace(whole, trust=replace(whole.trust, findings=told))
-    fixed = fix(digits.model, digits.data, THREAT, before, preset="smoke")
+    fixed = fix(digits.model, digits.data, THREAT, before, preset="smoke", corpus=tmp_path)
+    kept = list(Corpus(tmp_path).entries())
+    fell = np.array([status == "fooled" for status in fixed.after.samples.status])
+    assert {entry.original for entry in kept} == {content_digest(x) for x in digits.data.x[fell]}
+    assert {entry.origin.model for entry in kept} == {whole.provenance["model"]["digest"]}
     replayed = [stage for stage in fixed.after.attacks if stage.name == "Replay"]
     assert [stage.fooled for stage in replayed] == [whole.samples.status.count("fooled")]
     assert fixed.after.robust_accuracy.value <= whole.robust_accuracy.value
     assert fixed.after.provenance["preset"] == "standard"
+    doubts = {finding.check for finding in fixed.after.trust.findings if finding.verdict != "green"}
+    assert {finding.check for finding in fixed.left} <= doubts
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from withstand import WithstandError
 from withstand.config import GateConfig, load_config, template
 from withstand.data import from_arrays
 from withstand.evaluate import Report, Setup, evaluate, read_report
+from withstand.evidence import Corpus
 from withstand.gate import (
     Baseline,
     Effort,
@@ -44,6 +45,7 @@ from withstand.gate import (
     save,
     save_examples,
 )
+from withstand.gate._measured import _worst
 from withstand.models import TorchModel
 from withstand.stats import Interval, Survey, difference, paired_difference, wilson
 from withstand.threat import Linf, Threat
@@ -92,15 +94,33 @@ def interval(low: float, high: float) -> Interval:
 def test_the_ends_of_the_interval_decide(
     limit: dict[str, float], low: float, high: float, outcome: str
 ) -> None:
-    (check,) = judge(measured(clean_accuracy=interval(low, high)), asked(clean_accuracy=limit))
+    metric = "clean_accuracy" if "min" in limit else "false_positive_rate"
+    (check,) = judge(measured(**{metric: interval(low, high)}), asked(**{metric: limit}))
     assert check.outcome == outcome
 
 
 @pytest.mark.parametrize("metric", ["certified_accuracy", "detection_rate", "robust_accuracy_drop"])
 def test_what_was_not_measured_is_inconclusive(metric: str) -> None:
-    check = judge(measured(), asked(**{metric: {"max": 1}}))[0]
+    check = judge(measured(), asked(**{metric: {"min": 0, "max": 1}}))[0]
     assert check.outcome == "inconclusive"
     assert check.words
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "words"),
+    [
+        ("robust_accuracy", {"max": 0.85}, "robust_accuracy has max and no min"),
+        ("worst_class_accuracy", {"max": 0.85}, "worst_class_accuracy has max and no min"),
+        ("detection_rate", {"max": 0.5}, "detection_rate has max and no min"),
+        ("fooling_rate", {"min": 0.05}, "fooling_rate has min and no max"),
+        ("clean_accuracy_drop", {"min": 0.01}, "clean_accuracy_drop has min and no max"),
+    ],
+)
+def test_a_limit_that_the_worst_model_would_meet_is_refused(
+    metric: str, limit: dict[str, float], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        asked(**{metric: limit})
 
 
 def _detection(folder: Path, **changes: Any) -> Path:
@@ -150,7 +170,7 @@ def test_a_detector_is_held_to_the_report_of_its_evaluation(
 def test_a_detector_whose_figures_cannot_be_believed_never_passes(
     tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
-    limits = {name: {"min": 0.0} for name in RATES}
+    limits = {name: {"min": 0.0, "max": 1.0} for name in RATES}
     told = asked(**limits, trust={"min": "green"})
     facts = measured().beside(read_detection(_detection(tmp_path, **changes), told, THREAT))
     for check in judge(facts, told)[:2]:
@@ -166,7 +186,7 @@ def test_a_detector_whose_figures_cannot_be_believed_never_passes(
 def test_a_detector_that_nobody_fooled_the_model_past_says_so(tmp_path: Path) -> None:
     none = {"value": None, "low": None, "high": None, "n": 0}
     verdict = {"level": "not shown", "words": "NOT SHOWN: no attack fooled", "tpr": none}
-    told = asked(**{name: {"min": 0.0} for name in RATES})
+    told = asked(**{name: {"min": 0.0, "max": 1.0} for name in RATES})
     found = read_detection(_detection(tmp_path, verdict=verdict), told, THREAT)
     checks = judge(measured().beside(found), told)
     assert [check.outcome for check in checks] == ["inconclusive", "pass"]
@@ -511,6 +531,33 @@ def test_a_report_is_judged_by_its_own_intervals(report: Report, folder: Path) -
     assert judge_report(told, asked(robust_accuracy={"min": 0.999})).exit_code == 1
 
 
+def test_the_worst_class_is_held_to_its_own_limit(report: Report, folder: Path) -> None:
+    told = read_report(folder)
+    parts = [part.robust_accuracy for part in report.classes]
+    found = from_report(told).figures["worst_class_accuracy"]
+    assert found.value == min(part.value for part in parts)
+    assert found.low == min(part.low for part in parts)
+    assert min(part.high for part in parts) < found.high < 1
+    for least, outcome in ((found.low - 0.001, "pass"), (found.high + 0.001, "fail")):
+        checks = judge_report(told, asked(worst_class_accuracy={"min": least}, **SURE)).checks
+        assert checks[0].outcome == outcome
+    groups = judge_report(told, asked(worst_group_accuracy={"min": 0}, **SURE)).checks[0]
+    assert (groups.outcome, groups.words) == ("inconclusive", "the report has no groups")
+    told["samples"]["status"][0] = "budget spent"
+    unsure = judge_report(told, asked(worst_class_accuracy={"min": 0}, **SURE)).checks[0]
+    assert (unsure.outcome, "ended early" in unsure.words) == ("inconclusive", True)
+
+
+def test_the_worst_of_many_equal_classes_fails_by_chance_in_few_gates() -> None:
+    rng = np.random.default_rng(5)
+    failed = 0
+    for counts in rng.binomial(100, 0.8, (400, 10)):
+        shares = [wilson(int(count), 100).to_dict() for count in counts]
+        parts = [{"robust_accuracy": share} for share in shares]
+        failed += _worst(parts).high < 0.8
+    assert failed <= 0.05 * 400
+
+
 def test_a_report_of_another_threat_is_refused(folder: Path) -> None:
     other = Threat(region=Linf(0.2))
     with pytest.raises(WithstandError, match="run `withstand evaluate` again"):
@@ -691,7 +738,7 @@ def mixed(report: Report) -> Gate:
     """One limit met, one missed, one open."""
     limits = asked(
         robust_accuracy={"min": 0.001},
-        clean_accuracy={"max": 0.1},
+        fooling_rate={"max": 0.0},
         detection_rate={"min": 0.9},
         trust={"min": "green"},
     )
@@ -726,14 +773,14 @@ def test_sarif_is_valid_and_names_the_catalogues(
     mixed: Gate, official: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "model: {}\ngate:\n  robust_accuracy: {min: 0.1}\n  clean_accuracy: {max: 0.1}\n"
+    text = "model: {}\ngate:\n  robust_accuracy: {min: 0.1}\n  fooling_rate: {max: 0.0}\n"
     Path("my gate.yaml").write_text(text)
     content = json.loads(sarif(mixed, "my gate.yaml"))
     official.validate(content)
     (run,) = content["runs"]
     levels = {r["ruleId"]: r["level"] for r in run["results"] if r["ruleId"].startswith("gate/")}
     assert levels == {
-        "gate/clean_accuracy": "error",
+        "gate/fooling_rate": "error",
         "gate/detection_rate": "warning",
         "gate/trust": "warning",
     }
@@ -875,9 +922,54 @@ def test_the_command_judges_a_report(project: Path) -> None:
     done = gated(project, limits, "gate", "--report", "report")
     assert done.returncode == 0, done.stderr
     assert "gate: pass" in done.stdout
+    assert (project / "withstand-gate" / "gate.md").exists()
     missing = gated(project, limits, "gate", "--report", "nowhere")
     assert missing.returncode == 2
     assert "run `withstand evaluate` first" in missing.stderr
+    # The verdict of another time is not left to be taken for that of this one.
+    assert list((project / "withstand-gate").iterdir()) == []
+
+
+def test_the_command_judges_no_report_of_another_model_or_of_other_data(project: Path) -> None:
+    limits = "{robust_accuracy: {min: 0.5}}"
+    assert gated(project, limits, "evaluate", "--output", "report").returncode == 0
+    (project / "model.py").write_text(MODEL.replace("[0.5, -0.5]", "[0.4, -0.4]"))
+    other = gated(project, limits, "gate", "--report", "report")
+    assert other.returncode == 2
+    assert "the model is not the one of the report" in other.stderr
+    (project / "model.py").write_text(MODEL)
+    data = ramp(299, 0.8).data
+    np.savez(project / "data.npz", x=data.x, y=data.y)
+    less = gated(project, limits, "gate", "--report", "report")
+    assert less.returncode == 2
+    assert "the data is not the one of the report" in less.stderr
+
+
+def test_the_gate_shows_the_corpus_first_and_adds_to_it(tmp_path: Path) -> None:
+    setup, limits = ramp(300, 0.7), asked(robust_accuracy={"min": 0.9})
+    first = gate(setup, limits, effort=SMOKE, corpus=tmp_path)
+    kept = Corpus(tmp_path)
+    assert first.gate.measured.basis["shown"] == 0
+    assert len(list(kept.entries())) == first.fooled.sum() > 0
+    again = gate(setup, limits, effort=SMOKE, corpus=kept)
+    told = again.gate.measured
+    assert told.basis["fell_to_shown"] == first.fooled.sum()
+    assert told.provenance["corpus"]["digest"] == kept.versions()[0].digest
+    assert again.gate.exit_code == 1
+    # What takes gradients is not shown in the name of an attacker without.
+    labels = setup._replace(threat=replace(setup.threat, access="labels"))
+    assert gate(labels, limits, effort=SMOKE, corpus=tmp_path).gate.measured.basis["shown"] == 0
+
+
+def test_the_command_uses_the_corpus_of_the_configuration(project: Path) -> None:
+    limits = "{robust_accuracy: {min: 0.9}}"
+    path = project / "withstand.yaml"
+    text = f"{CONFIG}gate: {limits}\n".replace("{preset: smoke}", "{preset: smoke, corpus: kept}")
+    path.write_text(text)
+    assert withstand("gate", folder=project).returncode == 1
+    assert list(Corpus(project / "kept").entries())
+    done = withstand("gate", "--json", folder=project)
+    assert json.loads(done.stdout)["basis"]["fell_to_shown"] > 0
 
 
 # What continuous integration and pre-commit run

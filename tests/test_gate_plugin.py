@@ -153,6 +153,8 @@ def test_the_count_is_the_same_on_several_processes(project: Path) -> None:
             marks=pytest.mark.slow,
         ),
         ("robust_accuracy=0.75", "robust_acuracy=0.75", "did you mean 'robust_accuracy'"),
+        (", eps=0.1", "", "error: robustness: eps is missing; write e.g."),
+        ("robust_accuracy=0.75, eps=0.1", "0.1", "0.1 has no name"),
         pytest.param("robust_accuracy=0.75, ", "", "asks for nothing", marks=pytest.mark.slow),
     ],
 )

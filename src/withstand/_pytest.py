@@ -73,11 +73,18 @@ def robustness(request: pytest.FixtureRequest) -> Callable[..., Any]:
         from withstand.gate import hold as held
 
         __tracebackhide__ = True
-        marks = [dict(mark.kwargs) for mark in request.node.iter_markers(_MARK)]
+        marks = list(request.node.iter_markers(_MARK))
         # The closest mark comes first, and what is said nearer to the test holds.
-        said = {key: value for mark in reversed(marks) for key, value in mark.items()}
+        said = {key: value for mark in reversed(marks) for key, value in mark.kwargs.items()} | more
+        unnamed = [value for mark in marks for value in mark.args]
+        if unnamed or "eps" not in said:
+            wrong = f"{unnamed[0]!r} has no name" if unnamed else "eps is missing"
+            pytest.fail(
+                f"error: {_MARK}: {wrong}; write e.g. {_MARK}(eps=0.03, robust_accuracy=0.8)",
+                pytrace=False,
+            )
         try:
-            report, gate = held(model, data, **said, **more)
+            report, gate = held(model, data, **said)
         except WithstandError as error:
             pytest.fail(f"error: {error}", pytrace=False)
         if gate.outcome != "pass":

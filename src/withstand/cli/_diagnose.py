@@ -61,7 +61,14 @@ def _fixed(run: Path, config: Path, folder: Path, quiet: bool) -> tuple[Fixed, l
     configured = load_config(config)
 
     # These take seconds to import: what is wrong with the configuration is said before.
-    from ..evaluate import check_same, check_writable, fix, from_config, load_report
+    from ..evaluate import (
+        check_same,
+        check_same_threat,
+        check_writable,
+        fix,
+        from_config,
+        load_report,
+    )
     from ..threat import Budget
     from ._progress import shown
 
@@ -69,7 +76,8 @@ def _fixed(run: Path, config: Path, folder: Path, quiet: bool) -> tuple[Fixed, l
     settings = configured.evaluate
     check_writable(folder)
     setup = from_config(configured, config.parent)
-    check_same(before, setup.model, setup.data, setup.threat)
+    check_same(before.provenance, setup.model, setup.data)
+    check_same_threat(before.threat, setup.threat)
     with shown(quiet) as progress:
         fixed = fix(
             setup.model,
@@ -81,6 +89,7 @@ def _fixed(run: Path, config: Path, folder: Path, quiet: bool) -> tuple[Fixed, l
             budget=Budget(seconds=settings.seconds),
             batch_size=before.provenance["batch_size"],
             severity=settings.severity,
+            corpus=None if settings.corpus is None else config.parent / settings.corpus,
             progress=progress,
         )
     return fixed, fixed.after.save(folder)

@@ -70,11 +70,15 @@ def gate(
 def _gated(path: Path, config: Config, report: Path | None, quiet: bool) -> tuple[Gate, list[Path]]:
     # These take seconds to import: what is wrong with the configuration is said before.
     from ..evaluate import check_writable, threat_from
-    from ..gate import read_baseline, read_coverage, read_detection, save
+    from ..gate import forget, read_baseline, read_coverage, read_detection, save
 
     root, asked = path.parent, config.gate
     folder = check_writable(root / asked.output)
-    before = None if asked.baseline is None else read_baseline(root / asked.baseline)
+    try:
+        before = None if asked.baseline is None else read_baseline(root / asked.baseline)
+    finally:
+        # The last gate's folder may be the baseline.
+        forget(folder)
     tests = read_coverage(root / asked.coverage)
     extra = {
         **({} if tests is None else {"adversarial_test_coverage": tests}),
@@ -86,7 +90,7 @@ def _gated(path: Path, config: Config, report: Path | None, quiet: bool) -> tupl
         ),
     }
     if report is not None:
-        found = _judged(config, path.parent, report, before, extra)
+        found = _judged(config, root, report, before, extra)
         return found, save(found, folder, config=path)
     found, examples = _attacked(config, root, folder, before, extra, quiet)
     return found, [*save(found, folder, config=path), examples]
@@ -95,16 +99,14 @@ def _gated(path: Path, config: Config, report: Path | None, quiet: bool) -> tupl
 def _judged(
     config: Config, root: Path, report: Path, before: Baseline | None, extra: Extra
 ) -> Gate:
-    from ..evaluate import read_report, threat_from
+    from ..evaluate import check_same, from_config, read_report
     from ..gate import judge_report
 
+    told = read_report(report)
+    setup = from_config(config, root)
+    check_same(told.get("provenance"), setup.model, setup.data)
     return judge_report(
-        read_report(report),
-        config.gate,
-        before,
-        extra,
-        threat=threat_from(config, root),
-        given=config.model.access,
+        told, config.gate, before, extra, threat=setup.threat, given=config.model.access
     )
 
 
@@ -131,7 +133,13 @@ def _attacked(
     )
     with shown(quiet) as progress:
         found = run(
-            setup, config.gate, baseline=before, extra=extra, effort=effort, progress=progress
+            setup,
+            config.gate,
+            baseline=before,
+            extra=extra,
+            effort=effort,
+            corpus=None if settings.corpus is None else root / settings.corpus,
+            progress=progress,
         )
     return found.gate, save_examples(found, setup.data.x, setup.data.y, folder)
 

@@ -135,6 +135,9 @@ class TrustLimit(Section):
     )
 
 
+_AT_MOST = ("fooling_rate", "clean_accuracy_drop", "robust_accuracy_drop", "false_positive_rate")
+
+
 class GateConfig(Section):
     """What a release must meet; a key that is absent is not asked for."""
 
@@ -148,6 +151,12 @@ class GateConfig(Section):
         default=None, description="share of correctly classified inputs that an attack fools"
     )
     certified_accuracy: Limit | None = Field(default=None, description="share proven robust")
+    worst_class_accuracy: Limit | None = Field(
+        default=None, description="robust accuracy of the worst class, in a report"
+    )
+    worst_group_accuracy: Limit | None = Field(
+        default=None, description="robust accuracy of the worst of data.group, in a report"
+    )
     clean_accuracy_drop: Limit | None = Field(
         default=None, description="by how much clean accuracy may be below the baseline's"
     )
@@ -184,6 +193,18 @@ class GateConfig(Section):
         "absent",
     )
     output: str = Field(default="withstand-gate", description="folder of the gate's files")
+
+    @model_validator(mode="after")
+    def _bounded_where_it_hurts(self) -> GateConfig:
+        for name, limit in self:
+            side = "max" if name in _AT_MOST else "min"
+            if isinstance(limit, Limit) and getattr(limit, side) is None:
+                other = "min" if side == "max" else "max"
+                raise wrong(
+                    name,
+                    f"has {other} and no {side}, so that the worst model would pass; give {side}",
+                )
+        return self
 
 
 class Config(Section):

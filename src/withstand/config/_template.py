@@ -108,6 +108,7 @@ gate:                             # what a release must meet; shares between 0 a
   robust_accuracy: {{min: 0.5}}     # share still classified correctly under attack: what you need
   # clean_accuracy: {{min: 0.9}}    # share classified correctly without attack
   # fooling_rate: {{max: 0.4}}      # share of correctly classified inputs that an attack fools
+  # worst_class_accuracy: {{min: 0.3}}  # robust accuracy of the worst class, with --report
   # certified_accuracy: {{min: 0.3}}  # share proven robust, by `withstand certify`
   # clean_accuracy_drop: {{max: 0.01}}       # below the last release's, as is robust_accuracy_drop
   # adversarial_test_coverage: {{min: 0.2}}  # share of the tests that are robustness tests

@@ -11,9 +11,10 @@ from ._html import page, render
 from ._layer import Layer
 from ._layers import Layers, evaluate_layers
 from ._preflight import check_clean, check_domain
+from ._replay import shown_first
 from ._report import Cost, Finding, Report, TrainingCost, Trust
 from ._sandwich import join, sandwich
-from ._saved import check_same, load_report, load_trust, read_report
+from ._saved import check_same, check_same_threat, load_report, load_trust, read_report
 from ._schema import report_schema, schema_of
 from ._setup import Setup, classes_of, from_config, in_order, setup_of, threat_from
 from ._show_layers import show_layers
@@ -46,6 +47,7 @@ __all__ = [
     "check_clean",
     "check_domain",
     "check_same",
+    "check_same_threat",
     "check_writable",
     "classes_of",
     "cost_words",
@@ -72,6 +74,7 @@ __all__ = [
     "show_fixed",
     "show_layers",
     "show_trust",
+    "shown_first",
     "sweep",
     "threat_from",
     "training_cost",

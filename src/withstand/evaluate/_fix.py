@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, cast
 
 import numpy as np
 import torch
 
+from .._errors import CorpusError
 from ..data import Dataset
 from ..evidence import Corpus, Entry, Origin, content_digest
 from ..models import Model, averaged
 from ..threat import Access, Budget, Targeted, Threat, Untargeted
 from ._cascade import PRESETS, weakest
 from ._evaluate import evaluate
+from ._files import check_writable
+from ._memory import digest_of
 from ._report import Finding, Report
 from ._stages import Progress
 from ._ways import Examples, Trial, pupil
@@ -74,7 +78,7 @@ class Remedy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fixed:
-    """An evaluation before and after its remedies; left: findings that none of them acts on.
+    """An evaluation before and after its remedies; left: findings after it that none acts on.
 
     after counts as robust only who withstood both: what fooled before is shown first. Where nothing
     was to be run again, it is before.
@@ -107,15 +111,20 @@ def fix(
     budget: Budget | None = None,
     batch_size: int = 64,
     severity: Sequence[Sequence[float]] | None = None,
+    corpus: Corpus | str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fixed:
     """Evaluate again with a remedy for what the report's findings say, as far as there is one.
 
-    report: of the same model, data and threat; the other arguments as in `evaluate`. What hides the
-    gradient is led through, rugged ground smoothed, randomness averaged, a weak attack made harder;
-    of several ways to a gradient the one that fools most in a short trial is taken. Answers and
-    successes stay the model's own. Raises what `evaluate` raises.
+    report: of the same model, data and threat; corpus: takes what both evaluations found; the other
+    arguments as in `evaluate`. What hides the gradient is led through, rugged ground smoothed,
+    randomness averaged, a weak attack made harder; of several ways to a gradient the one that fools
+    most in a short trial is taken. Answers and successes stay the model's own. Raises what
+    `evaluate` raises.
     """
+    stays = Corpus(corpus) if isinstance(corpus, str | Path) else corpus
+    if stays is not None:
+        check_writable(stays.path)
     fired = [finding for finding in report.trust.findings if finding.verdict != "green"]
     remedies: list[Remedy] = []
     surrogates: list[Model] = []
@@ -167,7 +176,7 @@ def fix(
         )
     after = report
     if remedies:
-        with _kept(report, data, found) as corpus:
+        with _kept(report, data, found) as kept:
             after = evaluate(
                 model,
                 data,
@@ -175,15 +184,22 @@ def fix(
                 preset=preset,
                 seed=seed,
                 surrogates=surrogates,
-                corpus=corpus,
+                corpus=kept,
                 budget=budget,
                 batch_size=batch_size,
                 severity=severity,
                 progress=progress,
             )
+            if not random:
+                # What leads gradients through it gives the same answers: it is the same model.
+                told = {**after.provenance, "model": report.provenance["model"]}
+                after = replace(after, provenance={**told, "through": after.provenance["model"]})
+            if stays is not None:
+                after = replace(after, notes=(*after.notes, *_add(kept, stays, after)))
     done = [Remedy(action=DONE[name], checks=(name,)) for name in names if name in DONE]
     acted = {check for remedy in (*remedies, *done) for check in remedy.checks}
-    left = tuple(finding for finding in fired if finding.check not in acted)
+    doubts = (finding for finding in after.trust.findings if finding.verdict != "green")
+    left = tuple(finding for finding in doubts if finding.check not in acted)
     return Fixed(before=report, after=after, remedies=(*remedies, *done), left=left)
 
 
@@ -250,3 +266,14 @@ def _kept(report: Report, data: Dataset, found: Examples | None) -> Iterator[Cor
         if found is not None:
             corpus.add(list(found.x_adv), found.entries(origin))
         yield corpus
+
+
+def _add(kept: Corpus, stays: Corpus, report: Report) -> tuple[str, ...]:
+    """Add what is kept to a corpus that stays, and return notes: a fault there costs no report."""
+    digest = digest_of(report.provenance["model"])
+    entries = [replace(e, origin=replace(e.origin, model=digest)) for e in kept.entries()]
+    try:
+        stays.add(kept.read(entries), entries)
+    except CorpusError as error:
+        return (f"What was found here is not kept: {error}",)
+    return ()

@@ -54,7 +54,7 @@ class Memory:
         replayed = [i for i, name in enumerate(names) if name == Replay.__name__]
         old = torch.isin(found.made, torch.tensor(replayed, dtype=torch.long))
         rows = (found.fooled & ~old).nonzero()[:, 0]
-        origin = Origin(model=_digest(model), data=data, threat=_plain(stages.threat.describe()))
+        origin = Origin(model=digest_of(model), data=data, threat=_plain(stages.threat.describe()))
         entries = self._entries(stages, rows, origin)
         stages.record.asked += sum(entry.survives_8bit is not None for entry in entries)
         try:
@@ -101,7 +101,7 @@ def eight_bit(x: Tensor, domain: Box) -> Tensor:
     return (lower + levels * span / 255).to(x.dtype)
 
 
-def _digest(model: dict[str, Any]) -> str:
+def digest_of(model: dict[str, Any]) -> str:
     """The digest of a described model's weights, or else of the description itself."""
     told = json.dumps(model, sort_keys=True, default=str)
     return str(model.get("digest") or hashlib.sha256(told.encode()).hexdigest())

@@ -120,6 +120,15 @@ def stored(replay: Replay, corpus: Corpus, x: Tensor, threat: Threat) -> list[li
     return [[entry for _, entry in known] for known in found]
 
 
+def shown_first(corpus: Corpus, x: Tensor, threat: Threat) -> list[list[Array]]:
+    """For each sample x (N, ...) the values of the kept examples that a replay would show.
+
+    The threat's region is cut to the model's domain, its access is the attacker's.
+    """
+    kept = stored(Replay.of(corpus, threat.access), corpus, x, threat)
+    return [corpus.read(entries) for entries in kept]
+
+
 def show(
     replay: Replay,
     corpus: Corpus,

@@ -18,6 +18,7 @@ from ..stats import Interval
 from ..threat import Threat
 from ._report import HIDDEN, SCHEMA, Report, Trust
 
+_OF_ACCESS = ("access", "note")
 _ENDS = ("low", "high", "value")
 
 
@@ -110,22 +111,44 @@ def _made(kind: Any, value: Any) -> Any:
     return np.inf if kind is float and value is None else value
 
 
-def check_same(report: Report, model: Model, data: Dataset, threat: Threat) -> None:
-    """Raise ConfigError where a report is of another model, of other data or another threat."""
-    told, region = report.provenance, report.threat
-    now = threat.describe()
-    pairs = (
-        ("model", told["model"], describe(model)),
-        ("data", told["data"]["digest"], data.provenance.digest),
-        ("threat", {name: region[name] for name in now}, now),
-    )
+def check_same(provenance: Any, model: Model, data: Dataset) -> None:
+    """Raise ConfigError where a report's provenance is that of another model or of other data.
+
+    What the model gives away may differ: that is the threat's.
+    """
+    try:
+        pairs = (
+            ("model", provenance["model"], describe(model)),
+            ("data", provenance["data"]["digest"], data.provenance.digest),
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"the report does not say what was evaluated ({one_line(error)}); evaluate again"
+        ) from None
     for name, then, given in pairs:
-        if _plainly(then) != _plainly(given):
+        if _itself(then) != _itself(given):
             raise ConfigError(
                 f"the {name} is not the one of the report; give the configuration that was "
                 "evaluated, or evaluate again"
             )
 
 
+def check_same_threat(told: dict[str, Any], threat: Threat) -> None:
+    """Raise ConfigError where a report's threat is another one."""
+    now = threat.describe()
+    if _plainly({name: told[name] for name in now}) != _plainly(now):
+        raise ConfigError(
+            "the threat is not the one of the report; give the configuration that was evaluated, "
+            "or evaluate again"
+        )
+
+
 def _plainly(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
+
+
+def _itself(told: Any) -> Any:
+    """A description without what only tells how much a model gives away."""
+    if isinstance(told, dict):
+        return {key: _itself(item) for key, item in told.items() if key not in _OF_ACCESS}
+    return [_itself(item) for item in told] if isinstance(told, list | tuple) else _plainly(told)

@@ -3,7 +3,7 @@
 from ._baseline import Baseline, read_baseline
 from ._coverage import read_coverage
 from ._detection import read_detection
-from ._files import save, save_examples
+from ._files import forget, save, save_examples
 from ._hold import hold
 from ._judge import Check, Gate, judge
 from ._junit import junit
@@ -21,6 +21,7 @@ __all__ = [
     "Gate",
     "Live",
     "Measured",
+    "forget",
     "from_report",
     "gate",
     "hold",

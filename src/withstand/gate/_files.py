@@ -18,6 +18,19 @@ from ._live import Live
 from ._sarif import sarif
 from ._show import markdown
 
+_VERDICT = ("gate.json", "gate.md", "junit.xml", "gate.sarif")
+
+
+def forget(folder: str | Path) -> None:
+    """Remove an earlier gate's verdict, which must not be taken for that of one that fails."""
+    for name in _VERDICT:
+        try:
+            (Path(folder) / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{Path(folder) / name} cannot be replaced: {error.strerror}; give another folder"
+            ) from None
+
 
 def save(gate: Gate, folder: str | Path, *, config: str | Path = "withstand.yaml") -> list[Path]:
     """Write gate.json, gate.md, junit.xml and gate.sarif, all or none; raises OutputError.
@@ -27,12 +40,8 @@ def save(gate: Gate, folder: str | Path, *, config: str | Path = "withstand.yaml
     """
     folder = check_writable(folder)
     story = markdown(gate)
-    contents = {
-        folder / "gate.json": gate.to_json().encode(),
-        folder / "gate.md": story.encode(),
-        folder / "junit.xml": junit(gate),
-        folder / "gate.sarif": sarif(gate, config).encode(),
-    }
+    made = (gate.to_json().encode(), story.encode(), junit(gate), sarif(gate, config).encode())
+    contents = {folder / name: content for name, content in zip(_VERDICT, made, strict=True)}
     try:
         together(contents)
     except OSError as error:

@@ -10,11 +10,11 @@ from .._errors import ConfigError
 from .._version import __version__
 from ..config import GateConfig, Limit
 from ..stats import Interval
-from ._measured import Measured
+from ._measured import WORST, Measured
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 
-ATTACKED = ("robust_accuracy", "fooling_rate", "robust_accuracy_drop")
+ATTACKED = ("robust_accuracy", "fooling_rate", "robust_accuracy_drop", *WORST)
 EXIT: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 SCHEMA = "urn:withstand:gate:1"
 TRUST = ("red", "amber", "green")
@@ -25,6 +25,9 @@ _ABSENT = {
     "--robustness-coverage`",
     "certified_accuracy": "nothing was certified; run `withstand certify` and judge its report "
     "with --report",
+    **dict.fromkeys(
+        WORST, "classes and groups are counted by `withstand evaluate`; judge its report, --report"
+    ),
     "detection_rate": _UNDETECTED,
     "false_positive_rate": _UNDETECTED,
 }

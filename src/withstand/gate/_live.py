@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from .._version import __version__
 from ..config import GateConfig
-from ..evaluate import Cost, Progress, Setup, evaluate
+from ..evaluate import Cost, Progress, Setup, check_writable, evaluate, shown_first, weakest
+from ..evidence import Corpus
 from ..models import describe
 from ..threat import ACCESS, Budget, techniques
 from ._baseline import Array, Baseline
@@ -52,16 +54,19 @@ def gate(
     baseline: Baseline | None = None,
     extra: Extra | None = None,
     effort: Effort | None = None,
+    corpus: Corpus | str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Live:
     """Attack in random order until the limits are decided, at a false pass rate of at most 5 %.
 
     baseline: the last release, whose examples all samples are shown first, at 1 forward each.
+    corpus: examples of earlier runs, shown as well, and what is found here is added.
     extra: figures from elsewhere, such as test coverage. Raises a WithstandError for what cannot be
     evaluated.
     """
     limits_of(asked)
-    return _Run(setup, asked, baseline, extra or {}, effort or Effort(), progress).through()
+    kept = Corpus(corpus) if isinstance(corpus, str | Path) else corpus
+    return _Run(setup, asked, baseline, extra or {}, effort or Effort(), kept, progress).through()
 
 
 @dataclass
@@ -71,6 +76,7 @@ class _Run:
     baseline: Baseline | None
     extra: Extra
     effort: Effort
+    corpus: Corpus | None
     progress: Callable[[Progress], None] | None
     began: float = field(default_factory=time.monotonic)
     cpu: float = field(default_factory=time.process_time)
@@ -102,11 +108,18 @@ class _Run:
         return self._ended(checks)
 
     def _known(self) -> list[list[Array]]:
-        """The baseline's examples, unless their attacker saw more of the model than this one."""
-        baseline, access = self.baseline, self.setup.threat.access
-        if baseline is None or ACCESS.index(baseline.access or access) < ACCESS.index(access):
-            return [[] for _ in range(len(self.setup.data))]
-        return baseline.of(self.setup.data.x)
+        """The examples of baseline and corpus whose attacker saw no more than this one."""
+        model, data, threat = self.setup.model, self.setup.data, self.setup.threat
+        baseline, access = self.baseline, threat.access
+        known: list[list[Array]] = [[] for _ in range(len(data))]
+        if baseline and ACCESS.index(baseline.access or access) >= ACCESS.index(access):
+            known = baseline.of(data.x)
+        if self.corpus is not None:
+            check_writable(self.corpus.path)
+            shown = replace(threat.within(model.domain), access=weakest(model.access, access))
+            kept = shown_first(self.corpus, torch.from_numpy(data.x), shown)
+            known = [[*before, *more] for before, more in zip(known, kept, strict=True)]
+        return known
 
     def _judged(self) -> tuple[Check, ...]:
         return judge(self._measured(), self.asked)
@@ -168,6 +181,7 @@ class _Run:
             preset=self.effort.preset,
             seed=self.effort.seed,
             surrogates=setup.surrogates,
+            corpus=self.corpus,
             budget=Budget(seconds=left),
             batch_size=self.effort.batch_size,
             progress=self._tell(len(rows)),
@@ -204,10 +218,12 @@ class _Run:
 
     def _provenance(self) -> dict[str, Any]:
         data = self.setup.data.provenance
+        head = None if self.corpus is None else self.corpus.head
         return {
             "model": describe(self.setup.model),
             "surrogates": {name: describe(m) for name, m in self.setup.surrogates.items()},
             "data": {**vars(data), "shape": list(data.shape)},
+            "corpus": None if head is None else {"version": head.number, "digest": head.digest},
             "preset": self.effort.preset,
             "seed": self.effort.seed,
             "batch_size": self.effort.batch_size,

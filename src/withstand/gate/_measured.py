@@ -17,6 +17,7 @@ Array = NDArray[Any]
 Extra = Mapping[str, Interval | str]
 """Figures from elsewhere by metric, and for those that are missing the reason."""
 
+WORST = {"worst_class_accuracy": "classes", "worst_group_accuracy": "groups"}
 DROPS = ("clean_accuracy_drop", "robust_accuracy_drop")
 OTHER_THREAT = (
     "the baseline was attacked under another threat; evaluate the last release under this one"
@@ -94,6 +95,11 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
         if isinstance(value, dict) and value.keys() == {"value", "low", "high", "n"}
     }
     absent: dict[str, str] = {}
+    for metric, parts in WORST.items():
+        if report[parts]:
+            figures[metric] = _worst(report[parts])
+        else:
+            absent[metric] = f"the report has no {parts}"
     before = None if baseline is None or baseline.report is None else Side.of(baseline.report)
     now, unsure = Side.of(report), np.asarray(report["samples"]["status"]) == "budget spent"
     worst = _all_fooled(now, unsure)
@@ -103,6 +109,9 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
             "robust_accuracy": replace(figures["robust_accuracy"], low=worst.withstands.low),
             "fooling_rate": replace(figures["fooling_rate"], high=wilson(fooled, right).high),
         }
+        for metric in WORST:
+            figures.pop(metric, None)
+            absent[metric] = f"{int(unsure.sum())} attacks were ended early; give them more time"
     if before is None:
         absent |= dict.fromkeys(DROPS, NO_BASELINE)
     else:
@@ -123,6 +132,26 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
             "samples": figures["robust_accuracy"].n,
             "how": _HOW[bool(unsure.any())].format(n=int(unsure.sum())),
         },
+    )
+
+
+def _worst(parts: list[dict[str, Any]]) -> Interval:
+    """The least robust accuracy of classes or groups; both ends are of the worst of them all.
+
+    The lower end holds of all parts if it holds of each. So that the upper one does too, the parts
+    share its 2.5 %.
+    """
+    found = [figure(part["robust_accuracy"]) for part in parts]
+    found = [one for one in found if one.n]
+    shared = 1 - 0.05 / max(len(found), 1)
+    least = min(found, key=lambda one: one.value, default=wilson(0, 0))
+    return Interval(
+        value=least.value,
+        low=min((one.low for one in found), default=nan),
+        high=min(
+            (wilson(round(one.value * one.n), one.n, shared).high for one in found), default=nan
+        ),
+        n=least.n,
     )
 
 

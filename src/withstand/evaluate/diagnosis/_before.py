@@ -78,10 +78,11 @@ def _restless(case: Case) -> float | None:
 def _alone(case: Case) -> float | None:
     """Largest relative difference of a row's scores alone and among others; 1 for a flip.
 
-    None where equal calls differ already.
+    None where equal calls differ already, and where each draw belongs to a whole batch by design.
     """
     places = case.sample(16, 3)
-    if len(places) < 2 or not case.clean.is_floating_point():
+    random = isinstance(case.model, Randomized)
+    if random or len(places) < 2 or not case.clean.is_floating_point():
         return None
     x = case.x[places]
     together = case.scores(x)
