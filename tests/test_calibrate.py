@@ -565,6 +565,12 @@ def test_command_reads_tables_without_a_configuration(
     values = json.loads(capsys.readouterr().out)
     assert values["judgement"] is None
     assert [f["moved"] for f in values["features"]] == [True, True, True, False]
+    text = Path("suspected.csv").read_text().replace("country", "land")
+    Path("suspected.csv").write_text(text)
+    assert _run("--benign", "benign.csv", "--suspected", "suspected.csv", "--json") == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["features"]) == 3
+    assert told.err == "not compared, as only one table has it: country, land\n"
 
 
 @pytest.mark.parametrize(

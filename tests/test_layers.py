@@ -7,17 +7,20 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from processes import withstand
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from withstand import evaluate as room
 from withstand._errors import ModelError, ThreatError
+from withstand.data import load_sklearn
 from withstand.evaluate import Layer, Layers, evaluate, evaluate_layers, show_layers
 from withstand.evaluate._cascade import PRESETS
 from withstand.evaluate._layers import _surrogates
@@ -395,3 +398,61 @@ def test_what_the_room_offers_is_sorted() -> None:
     names = sorted(constants) + sorted(set(room.__all__) - set(constants))
     assert room.__all__ == names
     assert all(hasattr(room, name) for name in names)
+
+
+MODEL = """
+import torch
+
+
+def build():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    net.load_state_dict(torch.load("net.pt", weights_only=True))
+    return net
+"""
+CONFIG = """
+model: {kind: torch, factory: "model.py:build", domain: [0, 1]}
+data: {kind: npz, path: data.npz}
+threat: {region: {norm: linf, eps: 0.05}}
+evaluate: {preset: smoke, seconds: 60}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    train = load_sklearn("digits")
+    x, y = torch.from_numpy(train.x[:1200]), torch.from_numpy(train.y[:1200])
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    (tmp_path / "model.py").write_text(MODEL)
+    last = {"x": train.x[1700:1720], "y": train.y[1700:1720]}
+    np.savez(tmp_path / "data.npz", **last, x_train=train.x[:1200], y_train=train.y[:1200])
+    return tmp_path
+
+
+def test_the_command_takes_off_the_files_defences_and_its_detector(project: Path) -> None:
+    path = project / "withstand.yaml"
+    path.write_text(CONFIG)
+    none = withstand("evaluate", "--layers", folder=project)
+    assert (none.returncode, "there are 0 layers to take off" in none.stderr) == (2, True)
+    assert not (project / "withstand-report").exists()
+    path.write_text(
+        CONFIG + "defences: [{name: bit_depth, bits: 3}]\ndetect: {methods: [confidence]}\n"
+    )
+    unfitted = withstand("evaluate", "--layers", folder=project)
+    assert unfitted.returncode == 2, unfitted.stderr
+    assert unfitted.stderr.count("\n") == 1
+    assert withstand("detect", "fit", folder=project).returncode == 0
+    done = withstand("evaluate", "--layers", folder=project)
+    assert done.returncode == 0, done.stderr
+    assert "without detector" in done.stdout
+    told = json.loads((project / "withstand-report" / "layers.json").read_text())
+    assert [layer["kind"] for layer in told["layers"]] == ["transform", "detector"]
+    assert told["whole"]["threat"]["goal"] != told["without"]["detector"]["threat"]["goal"]
+    path.write_text(path.read_text().replace("preset: smoke", "preset: smoke, corpus: kept"))
+    idle = withstand("evaluate", "--layers", folder=project)
+    assert (idle.returncode, "no use for evaluate.corpus" in idle.stderr) == (2, True)

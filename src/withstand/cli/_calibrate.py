@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .._errors import listed
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def calibrate(
         path, settings = _settings(config, norm, write or evaluate or report is not None)
         way, files = _way(given)
         samples = _read(files, scale, _names(columns), _names(categories))
+        if samples.lone and not quiet:
+            typer.echo(f"not compared, as only one table has it: {listed(samples.lone)}", err=True)
         found = _calibrated(way, samples, coverage)
         judged = None
         chosen = norm if settings is None else norm or settings.threat.region.norm

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._layers import layered
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ def evaluate(
     corpus: Annotated[
         Path | None, typer.Option(help="Folder of kept examples, shown first and added to.")
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Also without each of the defences and the detector."),
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")
     ] = False,
@@ -37,7 +42,7 @@ def evaluate(
     """Find out how easily the configured model is fooled.
 
     Writes report.json, report.html, adversarial.npz and, of a table, adversarial.csv. Interrupted,
-    the same command goes on where it was.
+    the same command goes on where it was. With --layers, it writes layers.json instead.
     """
     given = {
         "preset": preset,
@@ -47,6 +52,10 @@ def evaluate(
         "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
         "corpus": None if corpus is None else str(corpus.absolute()),
     }
+    if layers:
+        with interruptible("nothing is kept; start it again"):
+            put(layered(config, given, json=json, quiet=quiet))
+        return
     with interruptible("the same command goes on from its checkpoint"):
         report, files = _evaluated(config, given, quiet)
         put(report.to_json() if json else _story(report))

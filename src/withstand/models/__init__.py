@@ -17,7 +17,7 @@ from ._http import HttpModel, HttpSettings
 from ._http_tally import counted
 from ._input_transform import InputTransform, input_transform
 from ._jpeg import Jpeg
-from ._load import load_model, with_defences
+from ._load import defended, load_model, with_defences
 from ._median import Median
 from ._onnx import OnnxScores, load_onnx
 from ._physical import (
@@ -81,6 +81,7 @@ __all__ = [
     "averaged",
     "counted",
     "defences_of",
+    "defended",
     "describe",
     "differentiable",
     "distilled",

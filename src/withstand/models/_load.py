@@ -106,6 +106,11 @@ def _loaded(spec: ModelConfig, root: Path, table: Table | None) -> Model:
 
 def with_defences(model: Model, specs: Sequence[DefenceConfig]) -> Model:
     """The model behind the defences of a configuration; raises ModelError for settings unfit."""
+    return defended(model, specs).model
+
+
+def defended(model: Model, specs: Sequence[DefenceConfig]) -> Defended:
+    """The same, as layers that can be taken off."""
     for spec in specs:
         if spec.name == "distilled":
             model = Declared(model, distilled(**spec.settings))
@@ -114,7 +119,7 @@ def with_defences(model: Model, specs: Sequence[DefenceConfig]) -> Model:
         if spec.name != "distilled":
             step = input_transform(spec.name, spec.settings, domain=model.domain)
             steps[f"{place}: {step.name}"] = step
-    return Defended(members=model, transforms=steps).model if steps else model
+    return Defended(members=model, transforms=steps)
 
 
 def _served(spec: ModelConfig, domain: Box) -> HttpModel:

@@ -16,12 +16,16 @@ Array = NDArray[Any]
 
 
 class Samples(NamedTuple):
-    """Two samples in the form that `calibrate_pairs` and `calibrate_samples` take."""
+    """Two samples in the form that `calibrate_pairs` and `calibrate_samples` take.
+
+    lone: columns that only one of both tables has, which are not compared.
+    """
 
     first: Array
     second: Array
     names: tuple[str, ...] | None
     kinds: tuple[Kind, ...] | None
+    lone: tuple[str, ...] = ()
 
 
 def read_pairs(path: str | Path, *, scale: float = 1.0) -> Samples:
@@ -61,6 +65,7 @@ def read_samples(
         np.stack([part[1] for part in parts], 1),
         names,
         tuple(part[2] for part in parts),
+        () if columns else tuple(sorted(a.keys() ^ b.keys())),
     )
     return _scaled(found, scale)
 
