@@ -326,6 +326,13 @@ def rewritten(old: str, new: str, name: str = "entries.jsonl") -> Any:
      (rewritten('"original": null', '"original": 5'), "an entry that is none"),
      (rewritten('"survives_8bit": null', '"survives_8bit": "x"'), "an entry that is none"),
      (rewritten('"threat": {"norm": "linf"}', '"threat": 1'), "an entry that is none"),
+     (rewritten('"threat": {"norm": "linf"}', '"threat": {"eps": NaN}'), "an entry that is none"),
+     (rewritten('"label": null', '"label": NaN'), "an entry that is none"),
+     (rewritten('"label": null', '"label": 9223372036854775808'), "an entry that is none"),
+     (rewritten('"label": null', '"label": {"a": 1}'), "an entry that is none"),
+     (rewritten('"label": null', '"label": [[1]]'), "an entry that is none"),
+     (rewritten('"verdict": ""', '"verdict": "sure"'), "an entry that is none"),
+     (rewritten('"time": "2', '"time": "x'), "an entry that is none"),
      (rewritten('"format": 1', '"format": 9', "manifest.json"), "reads up to 1; update")],
 )  # fmt: skip
 def test_a_signature_is_no_leave_to_do_anything(tmp_path: Path, change: Any, words: str) -> None:

@@ -395,6 +395,28 @@ def test_a_message_that_is_never_taken_holds_up_no_other(tmp_path: Path) -> None
     assert left.alert == TICKET
 
 
+def test_an_alert_that_an_alertmanager_never_takes_holds_up_none_of_its_group(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    third = replace(PAGE, labels={**PAGE.labels, "slo": "t"})
+    with hook(400, 400, 200, 200) as taken:
+        told = receivers(tmp_path, clock, am={"alertmanager": taken.url})
+        told.put([TICKET], NOW)
+        told.put([PAGE, third], NOW + 1)
+        # All three, the first alone, the other two, and then halves no more.
+        assert told.deliver() == 2
+        assert "status 400" in told.errors["am"]
+        assert [len(body) for body in taken.bodies()] == [3, 1, 2]
+        (left,) = Outbox(Store(tmp_path / "store")).due("am", clock.now, again=False)
+        assert left.alert == TICKET
+        # What is wrong with the receiver is not asked message by message.
+        taken.answers = [401]
+        clock.now += 700
+        assert told.deliver() == 0
+    assert len(taken.taken) == 4
+
+
 def test_what_holds_is_told_an_alertmanager_again_as_soon_as_it_can_be(tmp_path: Path) -> None:
     clock = Clock()
     with hook(200, 503) as taken:

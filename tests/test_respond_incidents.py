@@ -380,6 +380,31 @@ def test_only_runbooks_that_are_named_begin_by_themselves(tmp_path: Path, guard:
         Responder(configured(tmp_path, automatic=["mabye"]))
 
 
+def test_what_begins_by_itself_begins_again_where_the_attack_is_back(
+    tmp_path: Path, guard: FakeGuard
+) -> None:
+    step = {"name": "x", "action": "block", "with": {"keys": "{campaign.keys}"}}
+    runbook(tmp_path, "yes", step, when={"campaign": "client"})
+    first = attacked(tmp_path)
+    responder = Responder(configured(tmp_path, guard.port, automatic=["yes"]))
+    responder.step()
+    over(tmp_path, first)
+    responder.step()
+    before = responder.desk.incidents.get(1)
+    assert (before.state, len(responder.desk.incidents.steps(1))) == ("mitigated", 1)
+    again = alert(tmp_path, labels=first.labels, campaign="c", starts=time.time())
+    for _ in range(3):
+        responder.step()
+    assert [one.state for one in responder.desk.incidents.steps(1)] == ["done", "done"]
+    # Both times count as a recovery, each from its own page.
+    time.sleep(0.01)
+    responder.desk.alerts.resolve(again.fingerprint, again.starts + 0.007)
+    responder.step()
+    first_time, second = responder.desk.observations.of("M9")
+    assert second.value == pytest.approx(0.007, abs=1e-4)
+    assert first_time.source != second.source
+
+
 def test_a_person_notes_and_reviews_and_is_written_down(tmp_path: Path) -> None:
     path = configured(tmp_path)
     attacked(tmp_path)

@@ -22,6 +22,7 @@ from withstand.config import ReplayConfig
 from withstand.evidence import Corpus, card, content_digest
 from withstand.evidence.log import Log, Tensor, Vault, pack
 from withstand.guard import Secrets
+from withstand.harden._replay import examples
 from withstand.monitor import Alerts, Campaign, Store
 from withstand.respond import (
     Desk,
@@ -33,6 +34,7 @@ from withstand.respond import (
     run_runbook,
     write_postmortem,
 )
+from withstand.threat import Box
 
 # Two classes, told apart by the first number alone.
 SAMPLES = np.array([[0.2, 0.5, 0.5, 0.5], [0.8, 0.5, 0.5, 0.5]], np.float32)
@@ -232,6 +234,38 @@ def test_without_recorded_inputs_there_is_nothing_to_replay(tmp_path: Path) -> N
     Responder(path).step()
     with pytest.raises(WithstandError, match=r"no recorded inputs \(without an input: 1 no room"):
         replay(Desk(path), 1)
+
+
+def test_every_copy_of_the_evidence_is_kept_beside_the_next(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    runbook(tmp_path, "s", {"name": "keep", "action": "snapshot_evidence"})
+    kept(tmp_path, [{"input_lost": "no room"}])
+    attacked(tmp_path, keys=("k1",))
+    Responder(path).step()
+    desk = Desk(path)
+    for again in (False, True, True):
+        assert run_runbook(desk, 1, "s", who="ann", again=again)[-1].state == "done"
+    manifests = list(desk.folder(1).glob("manifest*.json"))
+    assert len({json.loads(one.read_text())["taken"] for one in manifests}) == 3
+    assert len(list(desk.folder(1).glob("evidence*.jsonl"))) == 3
+    (desk.folder(1) / "manifest.json").write_text("{")
+    assert run_runbook(desk, 1, "s", who="ann", again=True)[-1].state == "done"
+
+
+def test_a_class_that_was_corrected_is_the_one_that_is_trained_on(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    kept(tmp_path, [{"x": [0.1, 0.2]}, {"x": [0.1, 0.3]}])
+    attacked(tmp_path, keys=("k1",))
+    Responder(path).step()
+    desk = Desk(path)
+    for print_, label in (("f0", 1), ("f1", 1), ("f0", 2)):
+        review(desk, print_, "adversarial", who="ann", label=label)
+        add_to_corpus(desk, desk.incidents.get(1))
+    found = examples(Corpus(desk.root / "corpus"), (2,), Box(0, 1), None)
+    rows = {tuple(x): y for x, y in zip(found.x.tolist(), found.y.tolist(), strict=True)}
+    assert len(found) == 2
+    assert sorted(rows.values()) == [1, 2]
+    assert rows[tuple(np.float32([0.1, 0.2]).tolist())] == 2
 
 
 def test_only_what_is_proven_or_confirmed_goes_into_the_corpus(desk: Desk) -> None:
@@ -489,7 +523,7 @@ def test_a_later_snapshot_leaves_an_earlier_one_as_it_was(tmp_path: Path) -> Non
     shutil.rmtree(tmp_path / "evidence")
     kept(tmp_path, [])
     run_runbook(desk, 1, "s", who="ann", again=True)
-    mark = json.loads(before[1])["sha256"][:12]
+    mark = hashlib.sha256(before[1]).hexdigest()[:12]
     names = (f"evidence-{mark}.jsonl", f"manifest-{mark}.json")
     assert [(place / name).read_bytes() for name in names] == before
     now = json.loads((place / "manifest.json").read_text())

@@ -6,7 +6,9 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from itertools import groupby
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,12 @@ def _entry(record: dict[str, Any], imported: str, folder: Path) -> Entry:
             raise ValueError
         if entry.distance is not None and not _is_distance(entry.distance):
             raise ValueError
+        if entry.verdict not in ("", "attack", "benign"):
+            raise ValueError
+        if not all(_is_answer(one) for one in (entry.label, entry.answer, entry.answer_8bit)):
+            raise ValueError
+        datetime.fromisoformat(origin.time)
+        json.dumps(origin.threat, allow_nan=False)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorpusError(
             f"{folder} has an entry that is none ({type(error).__name__}); ask its sender"
@@ -183,6 +191,17 @@ def _entry(record: dict[str, Any], imported: str, folder: Path) -> Entry:
     if entry.kind not in ("adversarial", "flagged"):
         raise CorpusError(f"{folder} has an entry of kind {entry.kind!r}; update withstand")
     return entry
+
+
+def _is_answer(value: Any) -> bool:
+    """Whether it is a class or its name, an output, a list of them, or nothing."""
+    if isinstance(value, list):
+        return all(not isinstance(one, list) and _is_answer(one) for one in value)
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    if type(value) is float:
+        return isfinite(value)
+    return value is None or isinstance(value, bool | str)
 
 
 def _is_distance(value: Any) -> bool:

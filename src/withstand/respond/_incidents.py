@@ -41,7 +41,8 @@ class Incident:
     """What somebody works on; times are seconds since 1970, None where it has not come so far.
 
     alerts: fingerprints of the alerts that it groups. mitigated: the attack has no effect any more;
-    resolved: nothing is left to do, and the postmortem is written. lead: who works on it.
+    reopened: since when it has had one again; resolved: nothing is left to do, and the postmortem
+    is written. lead: who works on it.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Incident:
     alerts: tuple[str, ...] = ()
     state: State = "open"
     mitigated: float | None = None
+    reopened: float | None = None
     resolved: float | None = None
     lead: str = ""
 
@@ -155,7 +157,7 @@ class Incidents:
                 alerts = tuple(dict.fromkeys((*found.alerts, alert.fingerprint)))
                 found = replace(found, alerts=alerts, severity=severity)
                 if _has_effect_again(found, alert):
-                    found = replace(found, state="open", mitigated=None)
+                    found = replace(found, state="open", mitigated=None, reopened=alert.starts)
                     text += ", and the incident is open again"
                 self._put(file, found)
             file.execute(

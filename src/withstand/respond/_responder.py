@@ -23,6 +23,7 @@ _ALERTS = 100_000
 # Seconds after which the monitor has surely written down that an alert has ended.
 _LATE = 300.0
 _SELDOM = 60.0
+_UNDER_WAY = ("running", "approval", "pending")
 
 
 class Responder:
@@ -114,8 +115,16 @@ class Responder:
         return f"labels:{','.join(labels)}"
 
     def _begin(self, incident: Incident) -> None:
-        """Begin the runbooks that may begin by themselves and are for this incident, once."""
-        begun = {step.runbook for step in self.desk.incidents.steps(incident.id)}
+        """Begin the runbooks that may begin by themselves and are for this incident, once.
+
+        And once more where the incident was opened again after they had ended.
+        """
+        since = incident.reopened or 0.0
+        begun = {
+            step.runbook
+            for step in self.desk.incidents.steps(incident.id)
+            if step.state in _UNDER_WAY or (step.ended or 0.0) >= since
+        }
         alert, campaign = first_alert(self.desk, incident), self.desk.campaign(incident)
         for name in self.desk.config.respond.automatic:
             if name in begun or is_over(self.desk, incident):
@@ -123,8 +132,9 @@ class Responder:
             if self._runbooks[name].when.fits(incident, campaign, alert):
                 try:
                     run_runbook(
-                        self.desk, incident.id, name, who=WHO, role="system", tell=self._tell
-                    )
+                        self.desk, incident.id, name, who=WHO, role="system", since=since,
+                        tell=self._tell,
+                    )  # fmt: skip
                 except OperationError:
                     # Another responder has it in hand.
                     continue
@@ -135,7 +145,7 @@ class Responder:
             return
         waiting = [
             step for step in self.desk.incidents.steps(incident.id)
-            if step.state in ("running", "approval", "pending")
+            if step.state in _UNDER_WAY
         ]  # fmt: skip
         if waiting:
             return

@@ -61,12 +61,14 @@ def run_runbook(
     who: str,
     role: str = "responder",
     again: bool = False,
+    since: float = 0.0,
     tell: Tell | None = None,
 ) -> list[Step]:
     """Begin a runbook on an incident, or go on with it, as far as it goes; its steps.
 
     It goes as far as the first step that waits: for approval, for a job, or for a guard that does
-    not answer. again: from the beginning where it has come to its end. Raises OperationError.
+    not answer. again: from the beginning where it has come to its end; since: so too where that was
+    before this time (seconds since 1970). Raises OperationError.
     """
     runbook = _runbook(desk, name)
     with _alone(desk, identity):
@@ -76,7 +78,9 @@ def run_runbook(
         before = desk.incidents.steps(identity)
         mine = [step for step in before if step.runbook == name]
         last = [step for step in mine if step.run == mine[-1].run]
-        if not last or (again and all(step.state in _ENDED for step in last)):
+        over = all(step.state in _ENDED for step in last)
+        old = all((step.ended or 0.0) < since for step in last)
+        if not last or (over and (again or old)):
             last = _planned(runbook, len(before))
             desk.incidents.advance(
                 identity,
@@ -263,10 +267,14 @@ def recovered(desk: Desk, incident: Incident, now: float) -> None:
     """Write down M9: the seconds from the page to when the attack had no effect any more."""
     alert = first_alert(desk, incident)
     began = incident.opened if alert is None else alert.starts
+    source = f"incident:{incident.id}:mitigated"
+    if incident.reopened is not None:
+        # Each time that it had an effect is one to recover from.
+        began, source = incident.reopened, f"{source}:{incident.reopened}"
     desk.observations.add(
         [
             Observation(
-                sli="M9", wall=now, source=f"incident:{incident.id}:mitigated",
+                sli="M9", wall=now, source=source,
                 value=max(0.0, now - began), model=incident.model,
             )
         ]

@@ -18,6 +18,13 @@ _SECONDS = 10.0
 _METADATA = ("100.100.100.200", "fd00:ec2::254", "168.63.129.16")
 
 
+_UNFIT = (400, 413, 422)
+
+
+class UnfitError(OperationError):
+    """The receiver is there, and does not take this message."""
+
+
 def post(
     url: str, body: bytes, headers: dict[str, str], *, ca: Path | None = None,
     seconds: float = _SECONDS,
@@ -49,7 +56,8 @@ def post(
         why = getattr(error, "strerror", None) or type(error).__name__
         raise OperationError(f"{name} was not reached ({why}); see that it runs") from None
     if not 200 <= answer.status < 300:
-        raise OperationError(f"{name} answered with status {answer.status}; see its log")
+        kind = UnfitError if answer.status in _UNFIT else OperationError
+        raise kind(f"{name} answered with status {answer.status}; see its log")
 
 
 def trusted(ca: Path | None) -> ssl.SSLContext:

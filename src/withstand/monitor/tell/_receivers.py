@@ -18,7 +18,7 @@ from ...config import ReceiverConfig
 from ..store import Alert, Store
 from ._messages import alertmanager_body, signature, webhook_body
 from ._outbox import Message, Outbox
-from ._post import post, trusted
+from ._post import UnfitError, post, trusted
 
 _log = logging.getLogger("withstand.monitor")
 _FIRST, _LONGEST = 1.0, 300.0
@@ -83,22 +83,33 @@ class Receivers:
             return 0
         due = self._outbox.due(name, now, again=told.alertmanager is not None)
         groups = [due] if told.alertmanager is not None and due else [[one] for one in due]
-        taken = 0
-        for group in groups:
+        taken, failed = 0, ""
+        while groups:
+            group = groups.pop(0)
             try:
                 self._send(name, told, group, now)
             except WithstandError as error:  # Its secret may be gone for a moment, too.
-                standing.failures += 1
-                pause = min(_LONGEST, _FIRST * 2 ** min(standing.failures - 1, 20))
-                standing.again = self._clock() + pause * random.uniform(0.5, 1.5)
-                if standing.error != str(error):
-                    _log.warning("receiver %s: %s", name, error)
-                standing.error = str(error)
+                middle = len(group) // 2
+                if middle and isinstance(error, UnfitError):
+                    # One message that it never takes holds up none that came with it.
+                    groups[:0] = [group[:middle], group[middle:]]
+                    continue
+                failed = str(error)
                 self._outbox.later(group, now)
-                break
-            self._outbox.done(group, now)
+                if not (groups and isinstance(error, UnfitError) and told.alertmanager):
+                    break
+            else:
+                self._outbox.done(group, now)
+                taken += len(group)
+        if failed:
+            standing.failures += 1
+            pause = min(_LONGEST, _FIRST * 2 ** min(standing.failures - 1, 20))
+            standing.again = self._clock() + pause * random.uniform(0.5, 1.5)
+            if standing.error != failed:
+                _log.warning("receiver %s: %s", name, failed)
+            standing.error = failed
+        elif taken:
             standing.failures, standing.again, standing.error = 0, 0.0, ""
-            taken += len(group)
         return taken
 
     def run(self, stop: threading.Event, *, every: float = 1.0) -> list[threading.Thread]:

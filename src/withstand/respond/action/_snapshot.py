@@ -28,8 +28,8 @@ class Snapshot(Action[Around]):
 
     Records are copied byte for byte, so that their hashes can be checked; inputs stay in the vault,
     so that they can still be erased. The whole chain is verified, and manifest.json, which comes
-    last, holds the result and the digests. An earlier copy is kept beside, with its digest's
-    beginning in the names.
+    last, holds the result and the digests. An earlier copy is kept beside, its manifest's digest in
+    the names.
     """
 
     name = "snapshot_evidence"
@@ -85,10 +85,11 @@ class Snapshot(Action[Around]):
 
 def _set_aside(folder: Path) -> None:
     """Keep an earlier copy, which may hold records that were purged since."""
-    try:
-        mark = json.loads((folder / "manifest.json").read_text())["sha256"][:12]
-    except FileNotFoundError:
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
         return
+    # Its own, as two copies of the same records were taken at different times.
+    mark = digest(manifest)[:12]
     # The manifest goes last: a copy that has one is never written over, whoever is killed.
     for name, kind in (("evidence", "jsonl"), ("manifest", "json")):
         with suppress(FileNotFoundError):
