@@ -435,8 +435,13 @@ def test_truncated_binary_is_told() -> None:
 @pytest.mark.parametrize(
     ("later", "words"),
     [
-        (v2(np.ones((4, 5))), "were 3 of type FP32, now they are 5 of type FP32"),
+        (v2(np.ones((4, 5))), "were 3 of type FP32 in output 'out', now they are 5 of type FP32"),
         (v2(np.ones((4, 3)), "INT64"), "now they are 3 of type INT64"),
+        (
+            {**v2(np.ones((4, 3))), "model_version": "2"},
+            "now they are 3 of type FP32 in output 'out' of version 2",
+        ),
+        (v2(np.ones((4, 3)), name="z"), "in output 'z'"),
     ],
 )
 def test_drift_in_the_middle(later: Any, words: str) -> None:

@@ -60,7 +60,7 @@ class Client:
         self.sent = self.reserved = 0
         self.tally: Tally | None = None
         self.left: dict[Path, int] = {}
-        self.form: tuple[int, str | None] | None = None
+        self.form: _Form | None = None
         self.session: aiohttp.ClientSession | None = None
         self.slots = asyncio.Semaphore(settings.connections)
         self.turn = asyncio.Lock()
@@ -109,7 +109,7 @@ class Client:
             self.reserved -= hold.left
         if answers:
             return np.concatenate(answers)
-        columns = self.form[0] if self.form else 1
+        columns = self.form.columns if self.form else 1
         return np.zeros((0, columns) if self.access == "scores" else 0)
 
     def _check_cap(self, rows: int) -> None:
@@ -276,20 +276,34 @@ class Client:
             )
         if not labels:
             values = values.reshape(rows, -1)
-        form = (1 if labels else values.shape[1], reply.datatype)
-        if self.form is None and not labels and form[0] == 1 and reply.whole:
+        columns = 1 if labels else values.shape[1]
+        form = _Form(columns, reply.datatype, reply.output, reply.version)
+        if self.form is None and not labels and columns == 1 and reply.whole:
             raise ModelError(
                 f"{self.place} answered with one whole number for each input, which looks like "
                 "labels; set model.access: labels, or serve scores with decimals"
             )
         if self.form is not None and self.form != form:
-            was, now = (f"{n} of type {kind or 'number'}" for n, kind in (self.form, form))
             raise ModelError(
-                f"{self.place} changed in the middle: values for each input were {was}, now they "
-                f"are {now}; serve one version of the model during the attack"
+                f"{self.place} changed in the middle: values for each input were {self.form}, now "
+                f"they are {form}; serve one version of the model during the attack"
             )
         self.form = form
         return values
+
+
+class _Form(NamedTuple):
+    """What all answers of one model have in common."""
+
+    columns: int
+    datatype: str | None
+    output: str | None
+    version: str | None
+
+    def __str__(self) -> str:
+        words = f"{self.columns} of type {self.datatype or 'number'}"
+        words += f" in output {self.output!r}" if self.output else ""
+        return words + (f" of version {self.version}" if self.version else "")
 
 
 def _place(address: str, target: _Target) -> str:

@@ -31,11 +31,16 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The numbers of a reply, float64; whole: written without decimals; datatype: if it tells."""
+    """The numbers of a reply, float64; whole: written without decimals.
+
+    datatype, output, version: the type and name of what was read and the model's version, if told.
+    """
 
     values: Any
     whole: bool
     datatype: str | None = None
+    output: str | None = None
+    version: str | None = None
 
 
 class Wire(Protocol):
@@ -104,7 +109,11 @@ class V2:
                 f"answered without the output {self.output!r}; it gives {listed(parts)}: correct "
                 "model.http.output"
             )
-        return _tensor(chosen)
+        version = content.get("model_version")
+        return _tensor(chosen)._replace(
+            output=one_line(str(chosen.get("name")), 40),
+            version=one_line(str(version), 40) if isinstance(version, str | int) else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
