@@ -32,7 +32,7 @@ from withstand.config import GateConfig, load_config
 from withstand.data import Dataset, from_arrays
 from withstand.evaluate import Report, evaluate, join, sandwich
 from withstand.gate import judge_report
-from withstand.models import TorchModel, describe
+from withstand.models import Ensemble, FunctionModel, Model, TorchModel, describe
 from withstand.threat import L2, Linf, Threat
 
 ROOT = Path(__file__).parents[1]
@@ -314,6 +314,32 @@ def test_certificates_of_something_else_do_not_count(
     for report, told, words in cases:
         with pytest.raises(DataError, match=words):
             sandwich(report, told)
+
+
+def test_certificates_of_other_answers_are_of_another_model(
+    attacked: Report, by_bounds: Certificates
+) -> None:
+    """What a forward calls by itself, such as F.relu, is in no digest."""
+    place = attacked.samples.status.index("withstood")
+    other = 1 - int(DATA.y[place])
+    told = forged(by_bounds, place, answer=other, outcome="wrong", radius=0.0)
+    words = (
+        f"^the certificates are of another model .* sample {place} with {1 - other}, and {other}"
+    )
+    with pytest.raises(DataError, match=words) as caught:
+        sandwich(attacked, told)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_nothing_is_said_of_a_model_without_a_digest(several: bool) -> None:
+    bare: Model = FunctionModel(lambda x: MODEL.scores(torch.from_numpy(x)).numpy())
+    model = SmoothedClassifier(Ensemble([MODEL, bare]) if several else bare, sigma=0.25, draws=8)
+    report = evaluate(model, DATA.head(4), replace(EUCLID, access="scores", queries=9))
+    told = certify.certify(model, DATA.head(4), EUCLID, VOTES)
+    with pytest.raises(DataError, match="has no digest to tell it from another") as caught:
+        sandwich(report, told, model)
+    assert "\n" not in str(caught.value)
 
 
 def test_votes_that_were_fooled_are_asked_again(smoothed: Report, by_votes: Certificates) -> None:

@@ -261,7 +261,12 @@ def test_what_was_decided_is_not_decided_again(
 
 def test_certified_and_robust_accuracy_hold_the_truth_between_them(told: Certificates) -> None:
     report = evaluate(MODEL, ROWS, THREAT, preset="smoke")
-    joined = sandwich(report, told)
+    with pytest.raises(DataError, match="no digest to tell it from another"):
+        sandwich(report, told)
+    others = sklearn_model(clone(FITTED).set_params(max_depth=2).fit(X, Y), domain=(0, 4))
+    with pytest.raises(DataError, match="of other trees"):
+        sandwich(report, told, others)
+    joined = sandwich(report, told, MODEL)
     truth = 1 - np.mean(fooled(MODEL, THREAT))
     assert joined.certified_accuracy is not None
     assert joined.certified_accuracy.value == pytest.approx(truth)
@@ -270,7 +275,7 @@ def test_certified_and_robust_accuracy_hold_the_truth_between_them(told: Certifi
     rows = list(told.certificates)
     rows[place] = replace(rows[place], outcome="certified", radius=4.0, witness=None)
     with pytest.raises(CertificateError, match=f"sample {place} was certified within 4"):
-        sandwich(report, replace(told, certificates=tuple(rows)))
+        sandwich(report, replace(told, certificates=tuple(rows)), MODEL)
 
 
 def test_what_is_no_ensemble_of_trees_is_refused() -> None:

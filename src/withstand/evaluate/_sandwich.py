@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .._errors import CertificateError, DataError, listed
 from ..certify import Certificate, Certificates, SmoothedClassifier, proven_share
+from ..certify.trees import digest_of, forest_of
 from ..data import Dataset
 from ..evidence import content_digest
 from ..models import Model
@@ -30,13 +31,15 @@ def sandwich(report: Report, told: Certificates, model: Model | None = None) -> 
     """The report with the certified accuracy of its inputs, a lower bound of the truth.
 
     Certificates count for the inputs, the model and the norm that they are of, and for at most
-    their radius. model: the attacked `SmoothedClassifier`; where its few votes were fooled on a
-    certified input, many fresh ones decide. Raises DataError for certificates of something else,
+    their radius. model: the attacked one; where the few votes of a `SmoothedClassifier` were fooled
+    on a certified input, many fresh ones decide, and trees without a file are known by their own
+    digest. Raises DataError for certificates of something else and for a model without a digest,
     and CertificateError where an attack fooled what was proven.
     """
-    _check(report, told)
+    inputs = [content_digest(row) for row in report.x]
+    _check(report, told, inputs, model)
     known = {c.input: c for c in told.certificates if c.answer == c.label}
-    found = [known.get(content_digest(row)) for row in report.x]
+    found = [known.get(name) for name in inputs]
     eps = np.broadcast_to(np.asarray(report.threat["eps"], float), len(found))
     radius = np.asarray([0.0 if c is None else c.radius for c in found])
     label = [None if c is None else c.label for c in found]
@@ -69,7 +72,7 @@ def join(folder: str | Path, told: Certificates, model: Model, data: Dataset) ->
     return joined
 
 
-def _check(report: Report, told: Certificates) -> None:
+def _check(report: Report, told: Certificates, inputs: list[str], model: Model | None) -> None:
     """Raise DataError where certificates say nothing of what was attacked."""
     attacked, certified = report.provenance["model"], told.model
     while attacked.get("kind") == "Adapted":
@@ -89,6 +92,8 @@ def _check(report: Report, told: Certificates) -> None:
         attacked = attacked["model"]
     if _plainly(attacked) != _plainly(certified):
         raise DataError("the certificates are of another model than the report; certify again")
+    if not _has_digest(certified):
+        _check_trees(report, told, model)
     if told.threat["goal"] != report.threat["goal"] or told.threat["norm"] != report.threat["norm"]:
         raise DataError(
             f"the certificates are for {told.threat['goal']} in {told.threat['norm']}, the report "
@@ -100,9 +105,36 @@ def _check(report: Report, told: Certificates) -> None:
             f"the certificates hold only where {listed(limits)}, and the report's attacker is not "
             "limited so; certify again"
         )
-    known = {c.input for c in told.certificates}
-    if not any(content_digest(row) in known for row in report.x):
+    answers = {c.input: c.answer for c in told.certificates}
+    if not any(name in answers for name in inputs):
         raise DataError("the certificates are of other inputs than the report; certify again")
+    # The votes of a smoothed classifier differ by chance: an attack on its own decides there.
+    clean = () if told.method == "smoothing" else report.samples.clean_answer
+    for place, (name, answer) in enumerate(zip(inputs, clean, strict=False)):
+        if answers.get(name, answer) != answer:
+            raise DataError(
+                f"the certificates are of another model than the report: it answers sample {place} "
+                f"with {answer}, and {answers[name]} was certified; certify again"
+            )
+
+
+def _check_trees(report: Report, told: Certificates, model: Model | None) -> None:
+    """Raise DataError where the model, which came from no file, is not known by its trees."""
+    forest = told.engine.get("forest")
+    if forest is None or model is None:
+        raise DataError(
+            f"the model, a {told.model['kind']}, has no digest to tell it from another, so that "
+            "nothing is said of attacks and proofs together; give it as a file, of kind torch, "
+            "onnx or sklearn"
+        )
+    if forest != digest_of(forest_of(model, report.x)):
+        raise DataError("the certificates are of other trees than the model's; certify again")
+
+
+def _has_digest(told: dict[str, Any]) -> bool:
+    """Whether all that a described model is made of can be told from something else."""
+    parts = [*told.get("models", ()), *([told["model"]] if "model" in told else [])]
+    return all(_has_digest(part) for part in parts) if parts else bool(told.get("digest"))
 
 
 def _limits(region: str) -> list[str]:
