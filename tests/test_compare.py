@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from withstand import WithstandError, workflows
 from withstand.attacks import Spatial
+from withstand.certify import Bounds, Smoothing, certify
 from withstand.cli._main import app
 from withstand.config import load_config
 from withstand.data import from_arrays
@@ -135,6 +136,7 @@ def test_the_page_and_the_console_say_it(found: Comparison, tmp_path: Path) -> N
         assert "upper bound" in told
         assert "spatial: turns of up to 30 degrees" in told
         assert "no entry is shown to withstand more" in told or "withstands most" in told
+    assert "certified, at least" not in html
     assert "://" not in html
     assert "<script" not in html
     assert html.count("<circle") == 4 + 2 * (html.count("<svg") - 2)
@@ -172,6 +174,27 @@ def test_certified_accuracy_has_a_column_and_is_none_where_nothing_is(found: Com
     assert told[0]["certified_accuracy"]["value"] == 0.25
     assert told[1]["certified_accuracy"] is None
     assert "25.0" in comparison_page(shown)
+
+
+def test_entries_are_certified_where_that_is_asked_for(
+    digits: Any, entries: dict[str, Entry], tmp_path: Path
+) -> None:
+    data, small = digits.data.head(6), Threat(region=Linf(0.01))
+    given: dict[str, Any] = {"preset": "smoke", "unseen": {}, "checkpoint": tmp_path / "done"}
+    given["method"] = Bounds(bound="ibp")
+    first, squeezed = compare(entries, data, small, **given).rows
+    proven = certify(digits.model, data, small, given["method"]).certified_accuracy
+    assert first.report.certified_accuracy == proven
+    assert proven.value > 0
+    assert first.not_certified is None
+    told = squeezed.to_dict()
+    assert told["certified_accuracy"] is None
+    assert "cannot be traced" in told["not_certified"]
+    given["method"] = Smoothing(sigma=0.25, draws=500)
+    shown = compare(entries, data, small, **given)
+    assert ["SmoothedClassifier" in str(row.not_certified) for row in shown.rows] == [True, True]
+    assert "squeezed was not certified: smoothing" in comparison_page(shown)
+    assert "certified, at least" in comparison_page(shown)
 
 
 def test_it_goes_on_behind_what_was_done(
@@ -223,9 +246,10 @@ def test_the_command_writes_both_files(
     (tmp_path / "model.py").write_text(MODEL)
     torch.save(digits.net.state_dict(), tmp_path / "weights.pt")
     config = tmp_path / "withstand.yaml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + "certify: {method: bounds}\n")
     done = CliRunner().invoke(app, ["compare", "--config", str(config), "--json"])
     assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["entries"][0]["certified_accuracy"]["n"] == 4
     told = json.loads(done.stdout)
     assert [entry["name"] for entry in told["entries"]] == ["undefended", "squeezed"]
     names = sorted(file.name for file in (tmp_path / "withstand-compare").iterdir())

@@ -3,6 +3,7 @@
 from ._certificate import Certificate, Certificates, load_certificates, proven_share
 from ._certify import Bounds, certify
 from ._classifier import Prediction, SmoothedClassifier
+from ._from_config import from_config
 from ._rows import Trees
 from ._schema import certificates_schema
 from ._show import show
@@ -19,6 +20,7 @@ __all__ = [
     "Trees",
     "certificates_schema",
     "certify",
+    "from_config",
     "load_certificates",
     "proven_share",
     "show",

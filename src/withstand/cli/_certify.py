@@ -10,7 +10,7 @@ import typer
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
-    from ..certify import Bounds, Certificates, Smoothing, Trees
+    from ..certify import Certificates
     from ..config import CertifyConfig, Config
     from ..evaluate import Setup
 
@@ -76,6 +76,7 @@ def _certified(
     quiet: bool,
 ) -> tuple[Certificates, str]:
     from ..certify import certify as run
+    from ..certify import from_config as method_of
     from ..evaluate import check_writable, from_config
     from ._progress import counted
 
@@ -86,31 +87,12 @@ def _certified(
             setup.model,
             setup.data,
             setup.threat,
-            _method(asked, seed),
+            method_of(asked, seed),
             checkpoint=checkpoint or folder / "certify-checkpoint",
             progress=progress,
         )
     file = told.save(folder / _FILE)
     return told, _joined(f"written: {file}", root / configured.evaluate.output, told, setup)
-
-
-def _method(asked: CertifyConfig, seed: int | None) -> Smoothing | Bounds | Trees:
-    from ..certify import Bounds, Smoothing, Trees
-
-    if asked.method == "trees":
-        return Trees(seconds=asked.seconds)
-    if asked.method == "bounds" or asked.sigma is None:
-        return Bounds(bound=asked.bound)
-    return Smoothing(
-        sigma=asked.sigma,
-        alpha=asked.alpha,
-        draws=asked.draws,
-        select=asked.select,
-        sequential=asked.sequential,
-        radii=tuple(asked.radii or ()),
-        tolerance=asked.tolerance,
-        seed=asked.seed if seed is None else seed,
-    )
 
 
 def _joined(words: str, report: Path, told: Certificates, setup: Setup) -> str:

@@ -37,7 +37,8 @@ def compare(
 ) -> None:
     """Find out what each defence adds to the configured model, and what it costs.
 
-    Puts the entries under `compare:` beside the model, each attacked by somebody who knows it.
+    Puts the entries under `compare:` beside the model, each attacked by somebody who knows it, and
+    certified where the file has a section `certify:`.
     Writes comparison.json and comparison.html. Interrupted, the same command goes on where it was.
     """
     given = {"evaluate": {"preset": preset, "seed": seed}}
@@ -61,6 +62,7 @@ def _compared(
     configured = load_config(config, given)
 
     # These take seconds to import: what is wrong with the configuration is said before.
+    from ..certify import from_config as method_of
     from ..evaluate import check_writable
     from ..workflows import compare as run
     from ..workflows import compare_setup, save_comparison
@@ -78,6 +80,7 @@ def _compared(
             seed=settings.seed,
             batch_size=settings.batch_size or 64,
             unseen=None if unseen else {},
+            method=None if configured.certify is None else method_of(configured.certify),
             checkpoint=folder / "done",
             progress=progress,
         )

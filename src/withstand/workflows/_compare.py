@@ -9,17 +9,26 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._errors import ConfigError, DataError
+from .._errors import CertificateError, ConfigError, DataError, WithstandError, one_line
 from .._version import __version__
 from ..attacks import run
+from ..certify import (
+    Bounds,
+    Certificates,
+    SmoothedClassifier,
+    Smoothing,
+    Trees,
+    certify,
+    load_certificates,
+)
 from ..data import Dataset
-from ..evaluate import Progress, Report, evaluate, load_report
+from ..evaluate import Progress, Report, evaluate, load_report, sandwich
 from ..models import Model, describe, inference_cost
 from ..stats import Interval, paired_difference, wilson
 from ..threat import Threat
@@ -28,6 +37,7 @@ from ._unseen import Unseen, unseen_by
 SCHEMA = "urn:withstand:comparison:1"
 Mask = NDArray[np.bool_]
 Tell = Callable[[Progress], None]
+Saved = TypeVar("Saved", Report, Certificates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +55,7 @@ class Row:
     clean_gain, robust_gain: by how much the accuracies are higher than the first entry's on the
     same samples, None for the first. inference_cost: CPU time of an answer over the first's.
     unseen: robust accuracies (upper bounds) by column; None where an attack does not apply.
+    not_certified: why it has no certified accuracy though that was asked for.
     """
 
     name: str
@@ -54,6 +65,7 @@ class Row:
     clean_gain: Interval | None = None
     robust_gain: Interval | None = None
     unseen: Mapping[str, Interval | None] = field(default_factory=dict)
+    not_certified: str | None = None
 
     @property
     def adaptive(self) -> bool | None:
@@ -80,6 +92,7 @@ class Row:
         return {
             "name": self.name,
             **{key: _plain(figure) for key, figure in figures.items()},
+            "not_certified": self.not_certified,
             "unseen": {key: _plain(figure) for key, figure in self.unseen.items()},
             "training_cost": self.training_cost,
             "inference_cost": self.inference_cost,
@@ -135,6 +148,7 @@ def compare(
     seed: int = 0,
     batch_size: int = 64,
     unseen: Mapping[str, Unseen] | None = None,
+    method: Smoothing | Bounds | Trees | None = None,
     checkpoint: str | Path | None = None,
     progress: Tell | None = None,
 ) -> Comparison:
@@ -142,8 +156,9 @@ def compare(
 
     entries: by name, the first is the one that the others are compared with. unseen: columns of
     robust accuracy under other threats, with preset smoke at most standard; those of `unseen_by`
-    if not given. checkpoint: a folder from which the same call goes on, removed at the end. Raises
-    what `evaluate` raises, and ConfigError for no entry.
+    if not given. method: how each entry is certified too, as far as it can be. checkpoint: a folder
+    from which the same call goes on, removed at the end. Raises what `evaluate` raises, ConfigError
+    for no entry, and CertificateError where an attack fooled what was proven.
     """
     if not entries:
         raise ConfigError("there are 0 entries to compare; give at least one model by name")
@@ -157,8 +172,9 @@ def compare(
         def evaluated(
             column: str, against: Threat, spend: str, entry: Entry = entry, name: str = name
         ) -> Report:
-            return kept.report(
+            return kept.same(
                 (name, column, describe(entry.model), against.describe()),
+                load_report,
                 lambda file: evaluate(
                     entry.model,
                     data,
@@ -171,7 +187,10 @@ def compare(
                 ),
             )
 
-        report = evaluated("", threat, preset)
+        report, reason = evaluated("", threat, preset), None
+        if method is not None:
+            report, reason = _certified(entry.model, data, threat, method, name, report, kept,
+                                        progress)  # fmt: skip
         found: dict[str, Interval | None] = {}
         for column, other in columns.items():
             if other.attack is None:
@@ -184,6 +203,7 @@ def compare(
             training_cost=entry.training_cost,
             inference_cost=_cost(entry.model, first.model, data),
             unseen=found,
+            not_certified=reason,
         )
         rows.append(_gained(row, rows[0] if rows else row))
     kept.remove()
@@ -191,27 +211,64 @@ def compare(
 
 
 class _Kept:
-    """Reports that were finished before an interruption, by what they are of."""
+    """What was finished before an interruption, by what it is of."""
 
     def __init__(self, folder: str | Path | None, settings: tuple[object, ...]) -> None:
         self.folder = None if folder is None else Path(folder)
         self.settings = settings
 
-    def report(self, told: tuple[object, ...], make: Callable[[Path | None], Report]) -> Report:
+    def same(
+        self,
+        told: tuple[object, ...],
+        load: Callable[[Path], Saved],
+        make: Callable[[Path | None], Saved],
+    ) -> Saved:
         if self.folder is None:
             return make(None)
         name = blake2b(repr((__version__, self.settings, told)).encode(), digest_size=8).hexdigest()
         place = self.folder / name
         with suppress(DataError):
-            return load_report(place)
+            return load(place)
         self.folder.mkdir(parents=True, exist_ok=True)
-        report = make(self.folder / f"{name}-checkpoint")
-        report.save(place)
-        return report
+        made = make(self.folder / f"{name}-checkpoint")
+        made.save(place)
+        return made
 
     def remove(self) -> None:
         if self.folder is not None:
             rmtree(self.folder, ignore_errors=True)
+
+
+def _certified(
+    model: Model,
+    data: Dataset,
+    threat: Threat,
+    method: Smoothing | Bounds | Trees,
+    name: str,
+    report: Report,
+    kept: _Kept,
+    progress: Tell | None,
+) -> tuple[Report, str | None]:
+    """The report with what is proven, or as it is and why nothing can be."""
+    if isinstance(method, Smoothing) and not isinstance(model, SmoothedClassifier):
+        return report, "smoothing is of a SmoothedClassifier, and the entry is none"
+    tell = _telling(progress, name)
+
+    def counted(done: int, total: int) -> None:
+        if tell is not None:
+            tell(Progress(stage="certifying", done=done, total=total, fooled=0))
+
+    try:
+        told = kept.same(
+            (name, method, describe(model), threat.describe()),
+            load_certificates,
+            lambda file: certify(model, data, threat, method, checkpoint=file, progress=counted),
+        )
+        return sandwich(report, told, model), None
+    except CertificateError:
+        raise
+    except WithstandError as error:
+        return report, one_line(error, 200)
 
 
 def _withstood(

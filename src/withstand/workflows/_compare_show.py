@@ -90,10 +90,11 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         ("median distance", _distance),
         ("trust", lambda row: row.report.trust.verdict),
     ]
+    asked = any(row.not_certified for row in rows)
     shown = [
         (head, cell)
         for head, cell in columns
-        if head.startswith("certified") or any(cell(row) for row in rows)
+        if any(cell(row) for row in rows) or (asked and head.startswith("certified"))
     ]
     heads = ["", *(head for head, _ in shown)]
     return heads, [[row.name, *(cell(row) or "-" for _, cell in shown)] for row in rows]
@@ -159,6 +160,8 @@ def _notes(comparison: Comparison) -> list[str]:
         told = row.report.defences
         if told is not None and told.missing:
             lines.append(f"{row.name} was {NOT_ADAPTIVE}: {told.missing}.")
+        if row.not_certified is not None:
+            lines.append(f"{row.name} was not certified: {row.not_certified}.")
         if row.masking and told is not None:
             lines.append(
                 f"{row.name} is masking: {told.plain} are right under a plain attack, "
