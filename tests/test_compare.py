@@ -21,7 +21,7 @@ from withstand.cli._main import app
 from withstand.config import load_config
 from withstand.data import from_arrays
 from withstand.evaluate import evaluate
-from withstand.models import Defended, TorchModel, input_transform
+from withstand.models import Defended, TorchModel, describe, input_transform
 from withstand.stats import Interval, paired_difference
 from withstand.testing import planted
 from withstand.threat import L0, L1, L2, Box, Linf, Threat
@@ -279,12 +279,35 @@ def test_entries_are_models_ensembles_and_defences(digits: Any, tmp_path: Path) 
         "median + jpeg 90",
         "median + jpeg 90 (2)",
     ]
-    assert [entry.training_cost for entry in found.values()] == [1.0, 1.0, 2.1, None, 1.0, 1.0]
-    (tmp_path / "harden.json").write_text(json.dumps({"cost": {"factor": 3.4}}))
-    hardened = CONFIG + "  - {model: {kind: torch, factory: model.py:build, weights: weights.pt}}\n"
-    config.write_text(hardened)
-    hardened_too = compare_setup(load_config(config), tmp_path).entries
-    assert hardened_too["weights.pt"].training_cost == 3.4
+    assert [entry.training_cost for entry in found.values()] == [None, None, 2.1] + 3 * [None]
+    cost = {"factor": 3.5, "seconds": 7.0, "standard_seconds": 2.0, "passes": 4.0}
+    content = {"provenance": {"after": describe(digits.model)}, "cost": cost}
+    (tmp_path / "harden.json").write_text(json.dumps(content))
+    weighed = "{kind: torch, factory: model.py:build, weights: weights.pt}"
+    config.write_text(
+        CONFIG
+        + f"""
+  - {{model: {weighed}}}
+  - {{members: [{weighed}, {weighed}]}}
+  - {{members: [{weighed}, {model}]}}
+  - {{model: {model}}}
+"""
+    )
+    entries = compare_setup(load_config(config), tmp_path).entries
+    assert {name: entry.training_cost for name, entry in entries.items()} == {
+        "hardened": 3.5,
+        "squeezed": 3.5,
+        "weights.pt": 3.5,
+        "probabilities of 2": 7.0,
+        "probabilities of 2 (2)": None,
+        "model.py:build": None,
+    }
+    # Of other weights it says nothing.
+    content["provenance"]["after"]["digest"] = "0" * 64
+    (tmp_path / "harden.json").write_text(json.dumps(content))
+    entries = compare_setup(load_config(config), tmp_path).entries
+    assert {entry.training_cost for entry in entries.values()} == {None}
+    assert "undefended" in entries
     config.write_text(CONFIG.partition("compare:")[0])
     with pytest.raises(WithstandError, match="compare has 0 entries"):
         compare_setup(load_config(config), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +71,7 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
     settings, root = configured.evaluate, config.parent
 
     # These take seconds to import: what is wrong with the configuration is said before.
-    from ..evaluate import check_writable, from_config, with_training
+    from ..evaluate import check_writable, cost_beside, from_config
     from ..evaluate import evaluate as run
     from ..threat import Budget
     from ._progress import shown
@@ -94,7 +95,8 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
             progress=progress,
         )
     if configured.model.weights is not None:
-        report = with_training(report, root / configured.model.weights)
+        told = report.provenance["model"]
+        report = replace(report, training=cost_beside(root / configured.model.weights, told))
     files = report.save(folder)
     asked = configured.certify
     certificates = root / ((asked and asked.output) or settings.output) / "certificates.json"

@@ -87,8 +87,8 @@ class CompareConfig(Section):
     )
     training_cost: Positive | None = Field(
         default=None,
-        description="its training over standard training; read from the harden.json beside the "
-        "model's weights if absent",
+        description="its training over standard training; if absent, what the harden.json beside "
+        "the weights tells, of several models in all",
     )
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from ._setup import Setup, classes_of, from_config, in_order, setup_of, threat_f
 from ._show_layers import show_layers
 from ._show_trust import show_fixed, show_trust
 from ._stages import Progress
-from ._training import training_cost, with_training
+from ._training import cost_beside, training_cost
 from ._union import union
 from ._words import cost_words, headline, printable
 from .diagnosis import CHECKS, diagnose_attack
@@ -50,6 +50,7 @@ __all__ = [
     "check_same_threat",
     "check_writable",
     "classes_of",
+    "cost_beside",
     "cost_words",
     "diagnose_attack",
     "draw",
@@ -80,6 +81,5 @@ __all__ = [
     "training_cost",
     "union",
     "weakest",
-    "with_training",
     "write",
 ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ._report import Report, TrainingCost
+from ._report import TrainingCost
 
 
 def training_cost(told: Mapping[str, Any]) -> TrainingCost:
@@ -16,18 +16,17 @@ def training_cost(told: Mapping[str, Any]) -> TrainingCost:
     return TrainingCost(**{field.name: told[field.name] for field in fields(TrainingCost)})
 
 
-def with_training(report: Report, weights: Path) -> Report:
-    """The report with the cost in the harden.json beside a file of weights.
+def cost_beside(weights: Path, model: Mapping[str, Any]) -> TrainingCost | None:
+    """The cost in the harden.json beside a file of weights, of a model as `describe` tells it.
 
-    As it is where there is none, or where it tells of other weights than those evaluated.
+    None where there is none, or where it tells of other weights than the model's.
     """
-    model = report.provenance["model"]
     while isinstance(model.get("model"), dict):
         model = model["model"]
     try:
         told = json.loads(weights.with_name("harden.json").read_text(encoding="utf-8"))
         if told["provenance"]["after"]["digest"] != model.get("digest"):
-            return report
-        return replace(report, training=training_cost(told["cost"]))
+            return None
+        return training_cost(told["cost"])
     except (OSError, ValueError, KeyError, TypeError):
-        return report
+        return None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from math import isfinite
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +11,8 @@ import numpy as np
 from .._errors import ConfigError, ModelError, WithstandError, listed
 from ..config import CompareConfig, Config, DefenceConfig, ModelConfig
 from ..data import Dataset, load
-from ..evaluate import classes_of, in_order, setup_of
-from ..models import Ensemble, Model, load_model, with_defences
+from ..evaluate import classes_of, cost_beside, in_order, setup_of
+from ..models import Ensemble, Model, defences_of, describe, load_model, with_defences
 from ..threat import Threat
 from ._compare import Entry, unique
 
@@ -42,13 +41,15 @@ def compare_setup(config: Config, root: str | Path = ".") -> CompareSetup:
     bare = config.model_copy(update={"defences": [], "surrogates": []})
     model, data, threat, _ = setup_of(bare, given, root)
     loading = _Loading(Path(root), given, data)
-    found = [("undefended", Entry(model=model, training_cost=1.0))]
+    first = Entry(model=model, training_cost=_hardening([config.model], [model], loading.root))
+    carried = " + ".join(defence.name for defence in defences_of(model))
+    found = [("hardened" if first.training_cost else carried or "undefended", first)]
     if config.defences:
         guarded = with_defences(model, config.defences)
-        found.append((_title(config.defences), Entry(model=guarded, training_cost=1.0)))
+        found.append((_title(config.defences), replace(first, model=guarded)))
     for place, spec in enumerate(config.compare):
         try:
-            found.append((spec.name or _called(spec), _entry(spec, model, loading)))
+            found.append((spec.name or _called(spec), _entry(spec, first, loading)))
         except WithstandError as error:
             raise ModelError(f"compare[{place}]: {error}") from None
     names = unique([name for name, _ in found])
@@ -75,27 +76,30 @@ class _Loading(NamedTuple):
         return model
 
 
-def _entry(spec: CompareConfig, model: Model, loading: _Loading) -> Entry:
-    own = loading.model(spec.model) if spec.model is not None else model
-    if spec.members:
-        members = [loading.model(member) for member in spec.members]
-        own = Ensemble(members, combine=spec.combine)
-    # What stands in front of the model needs no training.
-    known = 1.0 if spec.model is None and not spec.members else _hardening(spec.model, loading.root)
-    cost = known if spec.training_cost is None else spec.training_cost
+def _entry(spec: CompareConfig, first: Entry, loading: _Loading) -> Entry:
+    # What stands in front of the file's model needs no training.
+    own, cost = first.model, first.training_cost
+    asked = [spec.model] if spec.model is not None else spec.members
+    if asked:
+        models = [loading.model(one) for one in asked]
+        own = Ensemble(models, combine=spec.combine) if spec.members else models[0]
+        cost = _hardening(asked, models, loading.root)
+    cost = cost if spec.training_cost is None else spec.training_cost
     return Entry(model=with_defences(own, spec.defences), training_cost=cost)
 
 
-def _hardening(spec: ModelConfig | None, root: Path) -> float | None:
-    """The cost factor in the harden.json beside a model's weights, None where there is none."""
-    if spec is None or spec.weights is None:
-        return None
-    try:
-        told = json.loads((root / spec.weights).with_name("harden.json").read_text())
-        factor = float(told["cost"]["factor"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return factor if isfinite(factor) else None
+def _hardening(specs: list[ModelConfig], models: list[Model], root: Path) -> float | None:
+    """The cost factors of models in all, by what `withstand harden` wrote beside their weights.
+
+    None where one of them is not known.
+    """
+    total = 0.0
+    for spec, model in zip(specs, models, strict=True):
+        cost = spec.weights and cost_beside(root / spec.weights, describe(model))
+        if not cost or not cost.factor:
+            return None
+        total += cost.factor
+    return total
 
 
 def _called(spec: CompareConfig) -> str:
