@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -423,9 +424,15 @@ def test_the_command_certifies_joins_and_verifies(project: Path, smoothed: Repor
     assert code == 0, error
     assert "certified accuracy, at least" in out
     assert "not the model itself" in " ".join(out.split())
+    cost = re.search(
+        r"besides the 100 that choose its answer: ([\d,]+) forwards", " ".join(out.split())
+    )
+    assert cost is not None
     assert "<= true <=" in error
     report = json.loads((project / "withstand-report" / "report.json").read_text())
     told = load_certificates(project / "withstand-report" / "certificates.json")
+    assert int(cost[1].replace(",", "")) == told.forwards
+    assert told.forwards == sum(100 + (c.draws or 0) for c in told.certificates)
     assert report["certified_accuracy"] == told.certified_accuracy.to_dict()
     assert not (project / "withstand-report" / "certify-checkpoint").exists()
 

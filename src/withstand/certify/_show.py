@@ -23,7 +23,9 @@ def show(told: Certificates, console: Console) -> None:
         draws = [c.draws or 0 for c in told.certificates]
         mean = sum(draws) / max(len(draws), 1)
         table.add_row(
-            "draws", f"{mean:,.0f} an input on average, {max(draws, default=0):,} at most"
+            "draws",
+            f"{mean:,.0f} an input on average, {max(draws, default=0):,} at most, besides the "
+            f"{told.settings['select']:,} that choose its answer: {told.forwards:,} forwards in all",
         )
         table.add_row(
             "sure", f"each certificate is wrong with a probability of at most {told.alpha:g}"
