@@ -290,6 +290,29 @@ def test_a_fooled_certificate_is_an_error_that_names_the_sample(
         sandwich(attacked, wrong)
 
 
+def test_a_report_that_contradicts_a_proof_is_red_until_it_does_not(
+    attacked: Report, by_bounds: Certificates, tmp_path: Path
+) -> None:
+    place = attacked.samples.status.index("fooled")
+    wrong = forged(by_bounds, place, outcome="certified", radius=0.05)
+    attacked.save(tmp_path)
+    join(tmp_path, by_bounds, MODEL, DATA)
+    for _ in range(2):
+        with pytest.raises(CertificateError, match="one of both is wrong"):
+            join(tmp_path, wrong, MODEL, DATA)
+        told = json.loads((tmp_path / "report.json").read_text())
+        assert told["trust"]["verdict"] == "red"
+        assert told["certified_accuracy"] is None
+        assert not any("no attack contradicts" in note for note in told["notes"])
+        (finding,) = [f for f in told["trust"]["findings"] if f["check"] == "attack against proof"]
+        assert finding["meaning"].startswith(f"sample {place} was certified within 0.05")
+        assert finding["fix"].startswith("verify the certificates")
+        assert "attack against proof" in (tmp_path / "report.html").read_text()
+    joined = join(tmp_path, by_bounds, MODEL, DATA)
+    assert joined.trust == attacked.trust
+    assert joined.certified_accuracy is not None
+
+
 def test_certificates_of_something_else_do_not_count(
     attacked: Report, smoothed: Report, by_bounds: Certificates, by_votes: Certificates
 ) -> None:
@@ -463,7 +486,19 @@ def test_an_evaluation_takes_the_certificates_that_are_there(project: Path) -> N
     assert f"certified accuracy {share} at least: proven" in " ".join(done.stdout.split())
     told = json.loads((project / "withstand-report" / "report.json").read_text())
     assert told["certified_accuracy"] == share.to_dict()
-    file.write_text(file.read_text().replace("L2 <= 0.15", "L2 <= 0.2"))
+    whole, told = file.read_text(), load_certificates(file)
+    # The middle of the cube lies on the plane: nothing is proven of what is near it.
+    forged(told, 3, outcome="certified", radius=9.0, answer=int(DATA.y[3])).save(file)
+    threat = CONFIG.replace("eps: 0.15", "eps: 3")
+    (project / "withstand.yaml").write_text(threat)
+    done = CliRunner().invoke(app, ["evaluate"])
+    assert done.exit_code != 0
+    assert "one of both is wrong" in str(done.exception)
+    content = json.loads((project / "withstand-report" / "report.json").read_text())
+    assert content["trust"]["verdict"] == "red"
+    assert content["threat"]["eps"] == 3
+    (project / "withstand.yaml").write_text(CONFIG)
+    file.write_text(whole.replace("L2 <= 0.15", "L2 <= 0.2"))
     done = CliRunner().invoke(app, ["evaluate"])
     assert done.exit_code == 0
     assert "is left out" in done.stderr

@@ -25,7 +25,7 @@ def show(told: Certificates, console: Console) -> None:
         table.add_row(
             "draws",
             f"{mean:,.0f} an input on average, {max(draws, default=0):,} at most, besides the "
-            f"{told.settings['select']:,} that choose its answer: {told.forwards:,} forwards in all",
+            f"{told.settings['select']:,} that choose its answer: {told.forwards:,} forwards",
         )
         table.add_row(
             "sure", f"each certificate is wrong with a probability of at most {told.alpha:g}"

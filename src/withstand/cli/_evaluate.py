@@ -102,18 +102,19 @@ def _evaluated(config: Path, given: dict[str, Any], quiet: bool) -> tuple[Report
     certificates = root / ((asked and asked.output) or settings.output) / "certificates.json"
     if asked is None or not certificates.exists():
         return report, files
-    report = _certified(report, certificates, setup, quiet)
-    return report, report.save(folder)
+    return _certified(report, folder, certificates, setup, quiet), files
 
 
-def _certified(report: Report, certificates: Path, setup: Setup, quiet: bool) -> Report:
+def _certified(
+    report: Report, folder: Path, certificates: Path, setup: Setup, quiet: bool
+) -> Report:
     """The report with what is proven, where the certificates are of the same."""
     from .._errors import DataError
     from ..certify import load_certificates
-    from ..evaluate import sandwich
+    from ..evaluate import save_joined
 
     try:
-        return sandwich(report, load_certificates(certificates), setup.model)
+        return save_joined(report, folder, load_certificates(certificates), setup.model)
     except DataError as error:
         if not quiet:
             typer.echo(f"{certificates} is left out: {error}", err=True)

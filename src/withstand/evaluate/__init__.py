@@ -13,7 +13,7 @@ from ._layers import Layers, evaluate_layers
 from ._preflight import check_clean, check_domain
 from ._replay import shown_first
 from ._report import Cost, Finding, Report, TrainingCost, Trust
-from ._sandwich import join, sandwich
+from ._sandwich import join, sandwich, save_joined
 from ._saved import check_same, check_same_threat, load_report, load_trust, read_report
 from ._schema import report_schema, schema_of
 from ._setup import Setup, classes_of, from_config, in_order, setup_of, threat_from
@@ -69,6 +69,7 @@ __all__ = [
     "render",
     "report_schema",
     "sandwich",
+    "save_joined",
     "schema_of",
     "setup_of",
     "show",

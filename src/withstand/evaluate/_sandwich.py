@@ -18,12 +18,13 @@ from ..data import Dataset
 from ..evidence import content_digest
 from ..models import Model
 from ..models._torch import device_of
-from ._report import Report
+from ._report import Finding, Report
 from ._saved import load_report
 
 Array = NDArray[Any]
 
 _NOTE = "Certified accuracy"
+_CHECK = "attack against proof"
 _DRAWS = 10_000
 
 
@@ -54,22 +55,51 @@ def sandwich(report: Report, told: Certificates, model: Model | None = None) -> 
     if fooled.any():
         raise _contradiction(report, found, fooled, told)
     share = proven_share(int(proven.sum()), len(proven), told.alpha)
-    provenance = {
-        **report.provenance,
-        "certificates": {"digest": told.digest, "method": told.method, **told.settings},
-    }
-    notes = tuple(note for note in report.notes if not note.startswith(_NOTE))
-    notes = (*notes, _note(told, [c for c in found if c is not None], dismissed))
+    report = _bare(report)
+    about = {"digest": told.digest, "method": told.method, **told.settings}
+    provenance = {**report.provenance, "certificates": about}
+    notes = (*report.notes, _note(told, [c for c in found if c is not None], dismissed))
     return replace(report, certified_accuracy=share, provenance=provenance, notes=notes)
 
 
 def join(folder: str | Path, told: Certificates, model: Model, data: Dataset) -> Report:
-    """Put certificates into the report in a folder and write it again; raises as `sandwich`."""
+    """Put certificates into the report in a folder and write it again; raises as `save_joined`."""
     report = load_report(folder)
     named = replace(report, class_names=data.classes, feature_names=data.features)
-    joined = sandwich(named, told, model)
+    return save_joined(named, folder, told, model)
+
+
+def save_joined(report: Report, folder: str | Path, told: Certificates, model: Model) -> Report:
+    """Put certificates into a report and write it to a folder; raises as `sandwich`.
+
+    A report that contradicts them is written all the same, with that as a red finding.
+    """
+    try:
+        joined = sandwich(report, told, model)
+    except CertificateError as error:
+        _contradicted(report, error).save(folder)
+        raise
     joined.save(folder)
     return joined
+
+
+def _bare(report: Report) -> Report:
+    """The report without what was said of certificates before."""
+    notes = tuple(note for note in report.notes if not note.startswith(_NOTE))
+    findings = tuple(f for f in report.trust.findings if f.check != _CHECK)
+    trust = replace(report.trust, findings=findings)
+    known = {k: v for k, v in report.provenance.items() if k != "certificates"}
+    return replace(report, certified_accuracy=None, notes=notes, trust=trust, provenance=known)
+
+
+def _contradicted(report: Report, error: CertificateError) -> Report:
+    """The report with what contradicts it as a finding."""
+    report = _bare(report)
+    meaning, _, advice = str(error).rpartition("; ")
+    finding = Finding(
+        check=_CHECK, value=1.0, threshold=0.0, verdict="red", meaning=meaning, fix=advice
+    )
+    return replace(report, trust=replace(report.trust, findings=(*report.trust.findings, finding)))
 
 
 def _check(report: Report, told: Certificates, inputs: list[str], model: Model | None) -> None:
