@@ -420,6 +420,29 @@ def test_layers_of_transforms_are_judged_through_them(digits: Any) -> None:
     assert found.whole.defences is not None
 
 
+def test_a_transform_is_a_defence_as_preprocessing_too(digits: Any) -> None:
+    step = InputTransform(change=BitDepth(bits=3))
+    behind = Pipeline([step], digits.model)
+    inside = TorchModel(digits.net, preprocess=step)
+    assert defences_of(inside) == defences_of(behind) == (step.defence,)
+    x = torch.from_numpy(digits.data.x[:4])
+    seen = seen_through(inside)
+    assert defences_of(seen) == ()
+    assert torch.equal(seen.scores(x), inside.scores(x))
+    assert inside.gradient(x, lambda s: s[:, 0]).gradient.abs().max() == 0
+    assert seen.gradient(x, lambda s: s[:, 0]).gradient.abs().max() > 0
+    (cost,) = measured_defences(inside, x)
+    assert cost.cost_factor is not None
+    told, other = (
+        evaluate(model, digits.data.head(6), THREAT, preset="smoke").defences
+        for model in (inside, behind)
+    )
+    assert told is not None
+    assert other is not None
+    assert (told.missing, told.through, told.plain) == ("", other.through, other.plain)
+    assert (told.masking, [one.name for one in told.carried]) == (True, [repr(step.change)])
+
+
 def test_costs_are_measured_where_none_are_declared(digits: Any) -> None:
     x = torch.from_numpy(digits.data.x)
     slow = InputTransform(change=TotalVariation(steps=200))

@@ -50,7 +50,7 @@ from withstand.harden._crafting import around
 from withstand.harden._from_config import _recipe
 from withstand.harden._penalties import spectral_norm
 from withstand.harden._trades import divergence
-from withstand.models import TorchModel
+from withstand.models import TorchModel, defences_of, seen_through
 from withstand.threat import L0, L1, L2, Box, Budget, Frozen, Linf, Threat
 
 EPS = 0.1
@@ -602,6 +602,18 @@ def test_defensive_distillation_hides_the_slope(plain: nn.Module) -> None:
     x, y = known()
     usual, hidden = (slope(net, x, y).flatten(1).norm(dim=1).median() for net in (plain, student))
     assert hidden < 0.01 * usual
+
+
+def test_a_distilled_student_declares_what_it_hides() -> None:
+    recipe = AWP(recipe=DefensiveDistillation(teacher=conv(7), temperature=30.0))
+    x, y = batch(64)
+    data = from_arrays(x.numpy(), y.numpy())
+    made = harden(conv(), data, recipe, epochs=1, held_out=0.1, batch_size=32)
+    (defence,) = defences_of(made.model)
+    assert (defence.name, defence.masks) == ("distilled (temperature 30)", True)
+    torch.testing.assert_close(30 * seen_through(made.model).scores(x), made.model.scores(x))
+    plain = harden(conv(), data, Standard(), epochs=1, held_out=0.1, batch_size=32)
+    assert defences_of(plain.model) == ()
 
 
 @pytest.mark.parametrize("kind", [GradientPenalty, JacobianPenalty, LipschitzPenalty])

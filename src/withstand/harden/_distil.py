@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from .._errors import ConfigError
+from ..models import Defence, distilled
 from ..threat import Region
 from ._contract import Lost, Moment
 from ._crafting import around, crafting, slope
@@ -58,6 +59,11 @@ class DefensiveDistillation:
     def regions(self) -> tuple[Region, ...]:
         """None: it hardens against nothing."""
         return ()
+
+    @property
+    def defences(self) -> tuple[Defence, ...]:
+        """What a student carries that no layer shows."""
+        return (distilled(self.temperature),)
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Lost:
         """Tempered cross-entropy with the teacher's answers; labels are not used."""

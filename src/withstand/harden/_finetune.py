@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -144,9 +144,13 @@ def finetune(
         domain=box,
         **settings,
     )
-    nets = [net if isinstance(net, TorchModel) else replace(hardened, net=net).model]
-    nets.append(hardened.model)
-    found = [_right(model, judged, others, known, recipe, seed) for model in nets]
+    after = TorchModel(hardened.net, domain=hardened.domain, preprocess=hardened.preprocess)
+    before = (
+        net
+        if isinstance(net, TorchModel)
+        else TorchModel(net, domain=after.domain, preprocess=after.preprocess)
+    )
+    found = [_right(model, judged, others, known, recipe, seed) for model in (before, after)]
     least = {"clean_accuracy": -clean_drop, "robust_accuracy": -robust_drop, "corpus_accuracy": 0.0}
     return Finetuned(
         hardened=hardened,

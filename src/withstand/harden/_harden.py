@@ -20,7 +20,8 @@ from ..attacks import Checkpoint
 from ..certify.bounds import prove
 from ..data import Dataset
 from ..evaluate import Progress
-from ..models import TorchModel, describe
+from ..models import Defence, TorchModel, describe
+from ..models._declared import own_defences
 from ..stats import Interval, clopper_pearson
 from ..threat import Box, Threat
 from ._batches import Batches, held, judged
@@ -166,6 +167,7 @@ def harden(
         alarms=tuple(training.alarms),
         cost=training.meter.cost,
         provenance={**provenance, "after": describe(TorchModel(net))},
+        defences=_defences(recipe),
     )
 
 
@@ -233,6 +235,12 @@ def _teachers(recipe: object) -> list[str]:
         elif is_dataclass(value):
             found += _teachers(value)
     return found
+
+
+def _defences(recipe: object) -> tuple[Defence, ...]:
+    """What a recipe, or one inside it, declares of the networks that it trains."""
+    inner = (_defences(value) for value in vars(recipe).values() if is_dataclass(value))
+    return own_defences(recipe) + tuple(defence for found in inner for defence in found)
 
 
 def _named(value: object) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..evaluate import check_writable, write
-from ..models import TorchModel
+from ..models import Declared, Defence, TorchModel
 from ..stats import Interval
 from ..threat import Box
 from ._cost import Cost, told
@@ -71,7 +71,8 @@ class Hardened:
     from; clean, robust: shares of held-out samples, the latter under PGD of 10 steps, or a recipe's
     own attack, and so an upper bound, both of the best of many and so a little flattering: evaluate
     it on other data. certified: the share of them that CROWN over interval bounds proves, rounding
-    taken off, and so a lower bound; of recipes that train for proofs.
+    taken off, and so a lower bound; of recipes that train for proofs. defences: what its recipe
+    declares, such as distillation.
     """
 
     net: nn.Module
@@ -87,11 +88,13 @@ class Hardened:
     alarms: tuple[Alarm, ...]
     cost: Cost
     provenance: dict[str, Any]
+    defences: tuple[Defence, ...] = ()
 
     @property
-    def model(self) -> TorchModel:
-        """The module as a model to evaluate."""
-        return TorchModel(self.net, domain=self.domain, preprocess=self.preprocess)
+    def model(self) -> TorchModel | Declared:
+        """The module as a model to evaluate, with what its recipe declares."""
+        model = TorchModel(self.net, domain=self.domain, preprocess=self.preprocess)
+        return Declared(model, *self.defences) if self.defences else model
 
     def to_dict(self) -> dict[str, Any]:
         """All but the weights, as plain values."""

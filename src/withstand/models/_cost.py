@@ -12,6 +12,7 @@ from ._declared import own_defences, parts_of
 from ._defence import Defence
 from ._pipeline import Pipeline
 from ._protocol import Model
+from ._torch import TorchModel
 
 _ROWS = 32
 
@@ -38,6 +39,9 @@ def measured_defences(model: Model, x: Tensor) -> tuple[Defence, ...]:
 
     What cannot be taken off, as defences inside a network, stays without.
     """
+    if isinstance(model, TorchModel) and model.preprocess is not None:
+        net = TorchModel(model.net, domain=model.domain)
+        model = Pipeline([model.preprocess], net, domain=model.domain)
     if not isinstance(model, Pipeline):
         inner = (measured_defences(part, x) for part in parts_of(model))
         return own_defences(model) + tuple(defence for found in inner for defence in found)

@@ -18,7 +18,7 @@ from ._protocol import Gradient, Model, Objective
 from ._randomized import Randomized
 from ._smoothed import Smoothed
 from ._straight import straight_through
-from ._torch import device_of
+from ._torch import TorchModel, device_of
 
 
 class Declared:
@@ -111,6 +111,9 @@ def _seen(model: Model) -> Model:
     if isinstance(model, Pipeline):
         steps = [getattr(step, "through", step) for step in model.steps]
         return Pipeline(steps, _seen(model.model), domain=model.domain)
+    if isinstance(model, TorchModel) and model.defences:
+        step = getattr(model.preprocess, "through", model.preprocess)
+        return TorchModel(model.net, domain=model.domain, preprocess=step)
     if isinstance(model, Ensemble) and model.defences:
         return Counted([_seen(member) for member in model.models])
     if isinstance(model, Ensemble):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._errors import ModelError, answering
 from ..threat import Access, Box
+from ._defence import Defence
 from ._freed import keep_freed
 from ._held import held_modules
 from ._protocol import Gradient, Objective
@@ -19,7 +20,8 @@ class TorchModel:
     """A torch module with gradients, frozen and in eval mode while it is attacked.
 
     net: maps raw input (B, ...) to scores (B, K); domain: the bounds of raw input, a pair or a Box;
-    preprocess: applied to raw input before the net and differentiated through.
+    preprocess: applied to raw input before the net and differentiated through; one that declares a
+    defence, as an `InputTransform` does, is attacked through.
     """
 
     access: Access = "gradients"
@@ -50,6 +52,12 @@ class TorchModel:
     def device(self) -> torch.device:
         """Where the net's parameters live; the CPU if it has none."""
         return next((p.device for p in self.net.parameters()), torch.device("cpu"))
+
+    @property
+    def defences(self) -> tuple[Defence, ...]:
+        """What its preprocessing declares to be."""
+        told = getattr(self.preprocess, "defence", None)
+        return () if told is None else (told,)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (B, K) of raw input x (B, ...) with the graph that leads back to it; 1 forward."""
