@@ -24,7 +24,8 @@ from withstand.certify.bounds._activations import SIGMOID, TANH, Rectifier
 from withstand.certify.bounds._crown import intervals
 from withstand.certify.bounds._operations import Interval
 from withstand.certify.bounds._reach import reach
-from withstand.certify.bounds._trace import exact_graph
+from withstand.certify.bounds._trace import exact_graph, trace
+from withstand.certify.bounds._training import worst_leads
 from withstand.certify.bounds._windows import Windowed
 from withstand.models import FunctionModel, Pipeline, TorchModel
 from withstand.threat import (
@@ -128,6 +129,29 @@ class Mixed(nn.Module):
         return scores
 
 
+class Clipped(nn.Module):
+    """The rest of the ReLU's family, values that are cut off, and matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 3, 2)
+        self.each, self.six, self.hard = nn.PReLU(3), nn.ReLU6(), nn.Hardtanh(-0.2, 0.4)
+        self.weight = nn.Parameter(torch.randn(3, 3))
+        self.register_buffer("most", torch.tensor([0.1, 0.4, 0.3]))
+        self.register_buffer("slope", torch.tensor([0.2]))
+        with torch.no_grad():
+            # A slope above 1 and one below 0 too.
+            self.each.weight.copy_(torch.tensor([0.3, 1.5, -0.4]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (2 * x - 0.5).clamp(0, 1)
+        out = self.hard(self.b(self.each(self.a(x))))
+        out = functional.adaptive_avg_pool2d(self.six(5 * out + 5.5), 1).flatten(1)
+        out = torch.clamp(out @ self.weight, max=self.most).clamp_min(-0.5)
+        scores: Tensor = torch.matmul(functional.prelu(out, self.slope), self.weight)
+        return scores
+
+
 class Gray(nn.Module):
     """One channel spread over three."""
 
@@ -169,6 +193,7 @@ def zoo() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
             ),
             (2, 21),
         ),
+        "clipped": (Clipped(), (2, 4, 4)),
         "sigmoid": (mlp([6, 8, 8, 3], nn.Sigmoid), (6,)),
         "tanh": (mlp([6, 8, 8, 3], nn.Tanh), (6,)),
         "linear": (mlp([6, 3]), (6,)),
@@ -300,6 +325,90 @@ def test_bounds_never_pass_the_exact_minimum_and_come_near_it(sizes: list[int], 
     assert max(gaps["beta-crown"]) < 2e-3
 
 
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "relu6": lambda: nn.Sequential(Scaled(8.0), nn.ReLU6(), Scaled(0.125)),
+    "prelu": lambda: nn.PReLU(init=0.3),
+    "steep prelu": lambda: nn.PReLU(init=1.7),
+    "turned prelu": lambda: nn.PReLU(init=-0.6),
+    "hardtanh": lambda: nn.Hardtanh(-0.3, 0.5),
+}
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bounds_of_the_relus_family_come_near_what_a_grid_finds(kind: str) -> None:
+    axis = torch.linspace(-0.5, 0.5, 301)
+    grid = torch.cartesian_prod(axis, axis)
+    gaps: dict[str, list[float]] = {method: [] for method in METHODS}
+    for seed in range(3):
+        torch.manual_seed(seed)
+        net, x = mlp([2, 4, 4, 2], KINDS[kind]), torch.rand(1, 2)
+        with torch.no_grad():
+            for layer in net:
+                if isinstance(layer, nn.Linear):
+                    layer.weight.mul_(2)
+            scores = net(x + grid)
+        least = float((scores[:, 0] - scores[:, 1]).min())
+        for method in METHODS:
+            bound = float(margins(net, x, torch.tensor([0]), Linf(0.5), method=method))
+            assert bound <= least + 1e-5
+            gaps[method].append(least - bound)
+    mean = [float(np.mean(gaps[method])) for method in METHODS]
+    assert mean == sorted(mean, reverse=True)
+    # The least value lies within half a step of the grid.
+    assert max(gaps["beta-crown"]) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["relu6", "hardtanh", "prelu"])
+def test_of_a_single_neuron_the_lines_are_those_of_its_hull(kind: str) -> None:
+    """Between two ends the lines of a clipped value are no looser than its chords."""
+    neuron = KINDS[kind]()
+    lower, upper = -0.9, 1.1
+    x = torch.tensor([[(lower + upper) / 2]])
+    net = nn.Sequential(nn.Linear(1, 1), neuron, nn.Linear(1, 2))
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+        net[0].bias.fill_(0.0)
+        net[2].weight.copy_(torch.tensor([[1.0], [0.0]]))
+        net[2].bias.fill_(0.0)
+        ends = neuron(torch.tensor([[lower], [upper]]))
+    for method in METHODS[2:]:
+        low, high = bounds(net, x, Linf(1.0), method=method)
+        assert float(low[0, 0]) == pytest.approx(float(ends[0]), abs=1e-6)
+        assert float(high[0, 0]) == pytest.approx(float(ends[1]), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_attack_beats_a_certificate_of_the_relus_family(kind: str) -> None:
+    fooled, proven = contradicted(range(3), activation=KINDS[kind])
+    assert fooled == 0
+    assert proven > 20
+
+
+@pytest.mark.parametrize("crown", [False, True])
+def test_gradients_of_bounds_reach_slopes_and_products_as_they_change(crown: bool) -> None:
+    net, x, y = Clipped(), torch.rand(4, 2, 4, 4), torch.arange(4) % 3
+    graph = trace(net, x)
+    for _ in range(2):
+        leads = worst_leads(graph, x - 0.01, x + 0.01, y, crown=crown)
+        fresh = worst_leads(trace(net, x), x - 0.01, x + 0.01, y, crown=crown)
+        torch.testing.assert_close(leads, fresh)
+        wanted = [net.each.weight, net.weight]
+        slopes = torch.autograd.grad(leads.sum(), wanted)
+        assert all(slope.abs().max() > 0 for slope in slopes)
+        with torch.no_grad():
+            for parameter, slope in zip(wanted, slopes, strict=True):
+                parameter.add_(0.003 * slope)
+
+
 def test_splitting_decides_what_lines_leave_open() -> None:
     net, x = mlp([5, 12, 12, 3]), torch.rand(16, 5)
     with torch.no_grad():
@@ -344,7 +453,9 @@ def just_proven(model: TorchModel, x: Tensor, y: Tensor, method: str) -> np.ndar
     return least
 
 
-def contradicted(nets: range, samples: int = 20) -> tuple[int, int]:
+def contradicted(
+    nets: range, samples: int = 20, activation: Callable[[], nn.Module] = nn.ReLU
+) -> tuple[int, int]:
     """How many proven samples our attacks fool at just the radius that was proven, and of all."""
     fooled = proven = 0
     for seed in nets:
@@ -358,7 +469,7 @@ def contradicted(nets: range, samples: int = 20) -> tuple[int, int]:
         elif seed % 5 == 3:
             net = mlp([6, 8, 8, 3], nn.Tanh)
         else:
-            net = mlp([6, *[10] * (1 + seed % 3), 3])
+            net = mlp([6, *[10] * (1 + seed % 3), 3], activation)
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter.mul_(2)
@@ -622,22 +733,32 @@ class Doubtful(nn.Module):
             return x if x.sum() > 0 else -x
         if self.what == "across":
             return x - x.mean(0, keepdim=True)
-        return functional.hardtanh(x)
+        if self.what == "ends":
+            return x.clamp(max=x)
+        if self.what == "endless":
+            return x.clamp(0, np.inf)
+        if self.what == "turned product":
+            return self.layer.weight @ x
+        return functional.softplus(x)
 
 
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("softmax", "not pass through softmax; they pass through .*Linear.*smoothing"),
-        ("clip", "not pass through hardtanh"),
+        ("softmax", "not pass through softmax, only through linear layers, .*smoothing"),
+        ("curve", "not pass through softplus"),
+        ("ends", "no finite constant"),
+        ("endless", "no finite constant"),
+        ("turned product", "x @ constant"),
         ("product", "product of two values"),
         ("branch", "cannot be traced"),
         ("across", "first axis must stay the samples'"),
     ],
 )
 def test_what_cannot_be_bounded_is_named(what: str, message: str) -> None:
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=message) as caught:
         bounds(Doubtful(what), torch.rand(2, 4), Linf(0.1))
+    assert len(str(caught.value)) < 260
 
 
 def test_wrong_words_are_told() -> None:

@@ -46,16 +46,21 @@ class _Matrix(Affine):
 
 @dataclass(frozen=True, eq=False)
 class Linear(_Matrix):
-    """A fully connected layer on the last axis; weight (out, in)."""
+    """A fully connected layer on the last axis; weight (out, in), or turned (in, out)."""
 
     weight: Tensor
-    bias: Tensor | None
+    bias: Tensor | None = None
+    turned: bool = False
+
+    @property
+    def kernel(self) -> Tensor:
+        return self.weight.T if self.turned else self.weight
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(x, weight, bias)
 
     def pull(self, a: Tensor, shapes: tuple[Shape, ...]) -> tuple[Tensor, ...]:
-        return (a @ self.weight,)
+        return (a @ self.kernel,)
 
     def constant(self, a: Tensor) -> Tensor | float:
         return 0.0 if self.bias is None else against(a, self.bias)
@@ -63,7 +68,7 @@ class Linear(_Matrix):
     def single(self, places: Tensor, shape: Shape, shapes: tuple[Shape, ...]) -> Pulled:
         if len(shape) > 1:
             return super().single(places, shape, shapes)
-        return (self.weight[places],), 0.0 if self.bias is None else self.bias[places]
+        return (self.kernel[places],), 0.0 if self.bias is None else self.bias[places]
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,22 @@ class Scale(Scaling):
 
 
 @dataclass(frozen=True, eq=False)
+class Slopes(Scaling):
+    """The slopes of a PReLU below 0, or what they lack of 1: a weight that stays the module's own.
+
+    axes: how many follow the one that the weight is of.
+    """
+
+    weight: Tensor
+    axes: int
+    lacking: bool = False
+
+    def constants(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        factor = self.weight.to(like.dtype).reshape(-1, *(1,) * self.axes)
+        return 1 - factor if self.lacking else factor, torch.zeros_like(factor)
+
+
+@dataclass(frozen=True, eq=False)
 class BatchNorm(Scaling):
     """Batch normalisation by the running statistics, which stay the module's own."""
 

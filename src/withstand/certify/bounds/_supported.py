@@ -16,17 +16,11 @@ from ._activations import SIGMOID, TANH, Rectifier
 from ._builder import Builder, Value
 from ._linear import Convolution, Linear
 from ._maxpool import MaxPool
-from ._moves import Add, BatchNorm, Nonnegative, Reshape, Scale
+from ._moves import Add, BatchNorm, Nonnegative, Reshape, Scale, Slopes
 from ._operations import Shape
 
 SUPPORTED: dict[Any, Callable[..., Value]] = {}
 """By module class, function or name of a method."""
-
-
-def supported() -> str:
-    """The supported modules and functions, for messages."""
-    names = {key if isinstance(key, str) else key.__name__ for key in SUPPORTED}
-    return ", ".join(sorted(name for name in names if not name.startswith("boolean")))
 
 
 def _for(*keys: Any) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
@@ -124,6 +118,61 @@ def _leaky(graph: Builder, x: Value, negative_slope: float = 0.01, inplace: bool
     if not 0 <= negative_slope <= 1:
         raise ModelError(f"negative slope is {negative_slope:g}; bounds need one from 0 to 1")
     return graph.add(Rectifier(negative_slope), x)
+
+
+@_for(nn.PReLU)
+def _prelu_module(graph: Builder, x: Value, module: nn.PReLU) -> Value:
+    return _prelu(graph, x, module.weight)
+
+
+@_for(functional.prelu, torch.prelu, "prelu")
+def _prelu(graph: Builder, x: Value, weight: Tensor) -> Value:
+    # A share of x and the rest of its ReLU, for slopes of any sign and size.
+    axes = max(len(x.shape) - 1, 0)
+    share = graph.add(Slopes(weight, axes), x)
+    rest = graph.add(Slopes(weight, axes, lacking=True), graph.add(Rectifier(), x))
+    return graph.add(Add(), share, rest)
+
+
+@_for(nn.Hardtanh, nn.ReLU6)
+def _hardtanh_module(graph: Builder, x: Value, module: nn.Hardtanh) -> Value:
+    return _clamp(graph, x, module.min_val, module.max_val)
+
+
+@_for(functional.relu6)
+def _relu6(graph: Builder, x: Value, inplace: bool = False) -> Value:
+    return _clamp(graph, x, 0.0, 6.0)
+
+
+@_for(functional.hardtanh)
+def _hardtanh(
+    graph: Builder, x: Value, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Value:
+    return _clamp(graph, x, min_val, max_val)
+
+
+@_for(torch.clamp, torch.clip, "clamp", "clip", "clamp_", "clip_")
+@_for(torch.clamp_min, "clamp_min", "clamp_min_")
+def _clamp(graph: Builder, x: Value, min: Any = None, max: Any = None) -> Value:
+    for end, side in ((min, 1.0), (max, -1.0)):
+        if end is not None:
+            # min + relu(x - min), and max - relu(max - x).
+            end = _constant(x, end)
+            x = graph.add(Rectifier(), _scaled(graph, x, side, -side * end))
+            x = _scaled(graph, x, side, end)
+    return x
+
+
+@_for(torch.clamp_max, "clamp_max", "clamp_max_")
+def _clamp_max(graph: Builder, x: Value, max: Any) -> Value:
+    return _clamp(graph, x, None, max)
+
+
+def _constant(x: Value, end: Any) -> Tensor:
+    """Where values like x are cut off: a constant of finite numbers."""
+    if isinstance(end, Value) or not bool(torch.as_tensor(end).isfinite().all()):
+        raise ModelError("values are cut off at no finite constant; bounds need one, or None")
+    return torch.as_tensor(end, dtype=x.example.dtype, device=x.example.device)
 
 
 @_for(nn.Sigmoid, torch.sigmoid, functional.sigmoid, "sigmoid")
@@ -329,6 +378,15 @@ def _multiply(graph: Builder, a: Any, b: Any) -> Value:
     if isinstance(a, Value) and isinstance(b, Value):
         raise ModelError("a product of two values of the input is not supported by bounds")
     return _scaled(graph, a, b, 0.0) if isinstance(a, Value) else _scaled(graph, b, a, 0.0)
+
+
+@_for(operator.matmul, torch.matmul, torch.mm, "matmul", "mm")
+def _product(graph: Builder, a: Any, b: Any) -> Value:
+    if isinstance(a, Value) and isinstance(b, Value):
+        raise ModelError("a product of two values of the input is not supported by bounds")
+    if not isinstance(a, Value) or b.ndim != 2:
+        raise ModelError("bounds need matrix products as x @ constant, the constant of two axes")
+    return graph.add(Linear(b, turned=True), a)
 
 
 @_for(operator.truediv, torch.div, "div", "div_")

@@ -17,7 +17,7 @@ from ...models._adapt import Adapted
 from ._builder import BATCH, Builder, Value
 from ._graph import Graph
 from ._moves import Reshape
-from ._supported import SUPPORTED, supported
+from ._supported import SUPPORTED
 
 # Inputs that a graph is compared on and was not read with; a size that no axis is likely to have.
 _OTHERS = 3
@@ -37,8 +37,9 @@ class _Reader(fx.Interpreter):
             return None
         if key not in SUPPORTED:
             raise ModelError(
-                f"bounds do not pass through {name}; they pass through {supported()}. Build the "
-                "model from these, or certify it by smoothing"
+                f"bounds do not pass through {name}, only through linear layers, convolutions, "
+                "pooling, batch norm, the ReLU family, sigmoid, tanh and moves; build the model "
+                "from these, or certify it by smoothing"
             )
         try:
             found: Value = SUPPORTED[key](self.builder, *args, **kwargs)
