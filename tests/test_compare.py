@@ -152,6 +152,25 @@ def test_the_page_and_the_console_say_it(found: Comparison, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_nothing_is_cut_on_a_narrow_console(found: Comparison, width: int) -> None:
+    proven = Interval(value=0.25, low=0.1, high=0.4, n=12)
+    first, other = (
+        replace(row, report=replace(row.report, certified_accuracy=proven)) for row in found.rows
+    )
+    text = io.StringIO()
+    shown = replace(found, rows=(first, replace(other, name="squeezed as far as it goes")))
+    show_comparison(shown, Console(file=text, width=width))
+    table, _, _ = text.getvalue().partition("\nOn 12 inputs")
+    assert "…" not in table
+    for word in ("clean", "robust,", "points", "certified,", "trust", "training", "inference"):
+        assert word in table.split()
+    assert table.split().count("unseen:") == 2
+    assert "L2 <= 0.2" in table
+    assert max(len(line) for line in text.getvalue().splitlines()) <= width
+    assert table.count("[bold]undefended") >= 2
+
+
 def test_what_was_not_adaptively_evaluated_is_no_claim(
     digits: Any, entries: dict[str, Entry]
 ) -> None:

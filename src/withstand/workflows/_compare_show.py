@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
 
 from rich.console import Console
 from rich.table import Table
@@ -15,23 +16,45 @@ from ._compare import Comparison, Row
 from ._compare_plot import scatters
 
 NOT_ADAPTIVE = "not adaptively evaluated"
+_GAP = 2
 
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """Print a row for each entry: what it reaches, what it costs, and how far to believe it."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    heads, rows = _cells(comparison)
-    for number, head in enumerate(heads):
-        table.add_column(Text(head), justify="right" if number else "left")
-    for cells in rows:
-        name, *figures = cells
-        table.add_row(Text(printable(name)), *(_stacked(cell) for cell in figures))
     console.print(Text(printable(_headline(comparison)), style="bold"))
     console.print()
-    console.print(table)
-    console.print()
+    for table in _tables(*_cells(comparison), console.width):
+        console.print(table)
+        console.print()
     for line in _notes(comparison):
         console.print(Text(printable(line), style="dim"))
+
+
+def _tables(heads: list[str], rows: list[list[str]], width: int) -> list[Table]:
+    """The columns in as many tables as fit into a width, each with the entries' names."""
+    names = [Text(printable(name)) for name, *_ in rows]
+    left = min(max(name.cell_len for name in names), width // 3)
+    groups: list[list[list[Text]]] = []
+    room = 0
+    for head, *cells in zip(heads[1:], *(row[1:] for row in rows), strict=True):
+        column = [Text(printable(head).replace(" ", "\n", 1)), *map(_stacked, cells)]
+        wide = _GAP + max(line.cell_len for cell in column for line in cell.split())
+        if not groups or wide > room:
+            groups.append([])
+            room = width - left
+        groups[-1].append(column)
+        room -= wide
+    return [_table(names, left, columns) for columns in groups]
+
+
+def _table(names: list[Text], left: int, columns: list[list[Text]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    table.add_column("", width=left, overflow="fold")
+    for head, *_ in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, *cells in zip(names, *(column[1:] for column in columns), strict=True):
+        table.add_row(name, *cells)
+    return table
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -84,11 +107,11 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         ("robust, at most", _robust),
         ("gain, points", _gain),
         ("certified, at least", lambda row: _told(row.report.certified_accuracy)),
+        ("trust", lambda row: row.report.trust.verdict),
         *((f"unseen: {name}", _column(name)) for name in comparison.unseen),
         ("training", lambda row: _factor(row.training_cost)),
         ("inference", lambda row: _factor(row.inference_cost)),
         ("median distance", _distance),
-        ("trust", lambda row: row.report.trust.verdict),
     ]
     asked = any(row.not_certified for row in rows)
     shown = [
@@ -137,7 +160,9 @@ def _stacked(cell: str) -> Text:
         return Text(printable(cell))
     interval, _, said = rest.partition("]")
     words = Text.assemble(figure, (f"\n[{_brief(interval)}]", "dim"))
-    return words.append(f"\n{said.strip()}", "yellow") if said else words
+    # On lines of their own, for a terminal's narrow columns.
+    said = "\n".join(wrap(said, 14))
+    return words.append(f"\n{said}", "yellow") if said else words
 
 
 def _brief(interval: str) -> str:
