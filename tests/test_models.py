@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
+from torch.nn import functional
 
 from withstand import WithstandError, models
 from withstand._errors import ModelError
@@ -267,6 +268,49 @@ def test_the_same_weights_behind_another_activation_are_another_model() -> None:
     net = nn.Sequential(first, nn.Dropout(0.5), last)
     told = describe(TorchModel(net.train()))
     assert told == describe(TorchModel(net.eval()))
+
+
+def _called(what: str) -> nn.Module:
+    """A network whose forward is of these words."""
+    space: dict[str, Any] = {"nn": nn, "F": functional}
+    exec(
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(2, 2)\n"
+        "    def forward(self, x):\n"
+        f"        return {what}\n",
+        space,
+    )
+    torch.manual_seed(0)
+    made: nn.Module = space["Net"]()
+    return made
+
+
+def test_another_function_in_a_forward_is_another_model() -> None:
+    words = ("F.relu(self.layer(x))", "F.leaky_relu(self.layer(x))",
+             "F.leaky_relu(self.layer(x), 0.02)")  # fmt: skip
+    told = [describe(TorchModel(_called(what))) for what in words]
+    assert len({str(one) for one in told}) == 3
+    assert len({one["digest"] for one in told}) == 1
+    assert told[0] == describe(TorchModel(_called(words[0])))
+
+
+def test_what_is_done_before_a_network_is_of_the_model() -> None:
+    net = linear()
+    halved, turned = (lambda x: x * 0.5), (lambda x: x * -0.5)
+    norms = [nn.BatchNorm1d(2), nn.BatchNorm1d(2)]
+    norms[1].running_mean = torch.ones(2)
+    for one, other in ((None, halved), (halved, turned), (norms[0], norms[1])):
+        inside = [describe(TorchModel(net, preprocess=step)) for step in (one, other)]
+        assert inside[0] != inside[1]
+        assert inside[0]["digest"] == inside[1]["digest"]
+        before = [describe(Pipeline([step] if step else [], TorchModel(net)))
+                  for step in (one, other)]  # fmt: skip
+        assert before[0] != before[1]
+    assert describe(TorchModel(net, preprocess=halved)) == (
+        describe(TorchModel(net, preprocess=lambda x: x * 0.5))
+    )
 
 
 class Shown(nn.Identity):
