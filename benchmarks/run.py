@@ -33,6 +33,7 @@ from harden import hardening
 from labels import decisions
 from measure import table
 from minimum import minimum_norm, smallest
+from namesakes import namesakes
 from networks import DATA
 from overhead import overhead
 from recipes import active, recipes, unseen
@@ -54,6 +55,7 @@ PARTS = {
     "smallest": smallest,
     "decisions": decisions,
     "scores": scores,
+    "namesakes": namesakes,
     "trees": trees,
     "tables": tables.tables,
     "tables-valid": tables.valid,

@@ -13,6 +13,7 @@ from scipy.optimize import LinearConstraint, linprog, minimize, minimize_scalar
 from torch import Tensor, nn
 
 from withstand import attacks
+from withstand.attacks._apgd_l1 import _phase
 from withstand.attacks._ball import project
 from withstand.attacks._losses import loss
 from withstand.attacks._pdpgd import proximal
@@ -411,3 +412,34 @@ def test_a_blend_of_scores_that_are_not_finite_is_the_plain_margin() -> None:
         loss("margin", problem.take(torch.tensor([0, 2])), leaf, torch.ones(2)).sum(), leaf
     )
     assert bool(slope.isfinite().all())
+
+
+def test_apgd_in_l1_looks_at_its_steps_phase_by_phase() -> None:
+    """Each radius is a run of its own: Croce and Hein 2021, section 3.3 and algorithm 1."""
+    begun, interval = _phase(torch.tensor([0, 29, 30, 59, 60, 99]), 100)
+    assert begun.tolist() == [0, 0, 30, 30, 60, 60]
+    assert interval.tolist() == [1] * 6
+    begun, interval = _phase(torch.tensor([299, 599, 999]), 1000)
+    assert begun.tolist() == [0, 300, 600]
+    assert interval.tolist() == [12, 12, 16]
+
+
+def test_apgd_in_l1_goes_from_the_widest_ball_to_the_threats(digits: Any) -> None:
+    x, y = torch.from_numpy(digits.data.x[:8]), torch.from_numpy(digits.data.y[:8])
+    lengths: list[Tensor] = []
+
+    class Watched(nn.Module):
+        def forward(self, points: Tensor) -> Tensor:
+            if points.requires_grad and len(points) == len(x):
+                lengths.append((points - x).detach().abs().flatten(1).sum(1))
+            scores: Tensor = digits.net(points)
+            return scores
+
+    # Nobody is fooled so soon that others' lanes are taken off.
+    threat = Threat(region=L1(0.05))
+    attacks.run(attacks.APGD(steps=20), TorchModel(Watched()), x, y, threat)
+    longest = torch.stack(lengths).amax(1)
+    assert float(longest[0]) == pytest.approx(0.15, rel=1e-3)
+    assert all(float(one) <= 0.1001 for one in longest[6:])
+    assert all(float(one) <= 0.05001 for one in longest[12:])
+    assert float(longest[6:12].amax()) > 0.06

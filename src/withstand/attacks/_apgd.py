@@ -15,6 +15,7 @@ from . import _apgd_l1
 from ._ball import project
 from ._contract import Attack, Query, Seen
 from ._losses import loss
+from ._noise import normal
 from ._pgd import random_start, steepest
 from ._problem import Problem
 
@@ -53,9 +54,10 @@ class APGD(Attack):
         return self.restarts
 
     def init(self, problem: Problem) -> _State | _apgd_l1.State:
-        start = random_start(problem, 1)
         if problem.norm == "l1":
-            return _apgd_l1.init(problem, start)
+            noise = normal(problem, 1, 0, problem.x[0].numel()).reshape(problem.x.shape)
+            return _apgd_l1.init(problem, noise)
+        start = random_start(problem, 1)
         lowest = torch.full_like(problem.eps, -torch.inf)
         no = torch.zeros_like(problem.lane, dtype=torch.bool)
         return _State(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -29,17 +30,25 @@ class State(NamedTuple):
     step: Tensor
 
 
-def init(problem: Problem, start: Tensor) -> State:
-    """The state before the first query, from a random start (B, ...)."""
+def init(problem: Problem, noise: Tensor) -> State:
+    """The state before the first query, which starts from noise (B, ...) cut to the widest ball.
+
+    noise: in units of the box, or of the radius where there is none.
+    """
+    widest = problem.eps * _PHASES[0][0]
+    span = problem.upper - problem.lower
+    span = torch.where(span.isfinite(), span, problem.column(problem.eps))
+    start = project(problem, problem.x + span * noise, widest)
+    used = length(start - problem.x, "l0")
     return State(
         points=start,
         best=start,
         best_gradient=torch.zeros_like(start),
         best_loss=torch.full_like(problem.eps, -torch.inf),
-        radius=problem.eps * _PHASES[0][0],
-        step_size=problem.eps * _PHASES[0][0],
-        share=torch.full_like(problem.eps, 0.2),
-        used=torch.full_like(problem.eps, problem.x[0].numel()),
+        radius=widest,
+        step_size=widest,
+        share=used / problem.x[0].numel() / 1.5,
+        used=used,
         step=torch.zeros_like(problem.lane),
     )
 
@@ -54,7 +63,8 @@ def step(problem: Problem, state: State, seen: Seen, steps: int) -> State:
     best_gradient = torch.where(column(better), seen.gradient, state.best_gradient)
     best_loss = torch.maximum(seen.loss, state.best_loss)
 
-    due = ((state.step + 1) % max(int(0.04 * steps), 1)) == 0
+    begun, interval = _phase(state.step, steps)
+    due = (state.step > begun) & ((state.step - begun) % interval == 0)
     used = length(best - problem.x, "l0")
     sparser = due & (used < 0.95 * state.used)
     share = torch.where(due, used / elements / 1.5, state.share)
@@ -63,28 +73,51 @@ def step(problem: Problem, state: State, seen: Seen, steps: int) -> State:
     points = torch.where(column(sparser), best, seen.points)
     gradient = torch.where(column(sparser), best_gradient, seen.gradient)
 
-    radius = state.radius
-    for factor, begins in _PHASES[1:]:
-        # A narrower phase begins at the best point of the one before, with all schedules afresh.
-        begin = state.step + 1 == round(begins * steps)
-        radius = torch.where(begin, factor * problem.eps, radius)
-        size = torch.where(begin, radius, size)
-        best_loss = torch.where(begin, -torch.inf, best_loss)
-        points = torch.where(column(begin), best, points)
-        gradient = torch.where(column(begin), best_gradient, gradient)
-
     rank = gradient.flatten(1).abs().argsort(dim=1, descending=True).argsort(dim=1)
-    count = (share * elements).clamp_min(1).floor()
+    count = (share * elements).clamp_min(1).ceil()
     direction = torch.where((rank < count[:, None]).reshape(gradient.shape), gradient.sign(), 0.0)
     direction = direction / column(length(direction, "l1").clamp_min(1e-12))
-    return State(
-        points=project(problem, points + column(size) * direction, radius),
+    points = project(problem, points + column(size) * direction, state.radius)
+    moved = State(
+        points=points,
         best=best,
         best_gradient=best_gradient,
         best_loss=best_loss,
-        radius=radius,
+        radius=state.radius,
         step_size=size,
         share=share,
         used=torch.where(due, used, state.used),
         step=state.step + 1,
     )
+    begins = _phase(moved.step, steps)[0] == moved.step
+    return _narrowed(problem, moved, begins, steps) if begins.any() else moved
+
+
+def _narrowed(problem: Problem, state: State, begins: Tensor, steps: int) -> State:
+    """The state where a narrower phase begins at the best point of the one before, all afresh."""
+    column, elements = problem.column, problem.x[0].numel()
+    factors = [problem.eps * factor for factor, _ in _PHASES]
+    radius = state.radius
+    for wide, narrow in pairwise(factors):
+        radius = torch.where(begins & (state.radius == wide), narrow, radius)
+    start = project(problem, state.best, radius)
+    used = length(start - problem.x, "l0")
+    return state._replace(
+        points=torch.where(column(begins), start, state.points),
+        best_loss=torch.where(begins, -torch.inf, state.best_loss),
+        radius=radius,
+        step_size=torch.where(begins, radius, state.step_size),
+        share=torch.where(begins, used / elements / 1.5, state.share),
+        used=torch.where(begins, used, state.used),
+    )
+
+
+def _phase(step: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """The step (B,) at which the present phase began, and every how many it is looked at."""
+    ends = [round(begins * steps) for _, begins in _PHASES] + [steps]
+    begun, interval = torch.zeros_like(step), torch.ones_like(step)
+    for first, last in pairwise(ends):
+        inside = step >= first
+        begun = begun.masked_fill(inside, first)
+        interval = interval.masked_fill(inside, max(int(0.04 * (last - first)), 1))
+    return begun, interval
