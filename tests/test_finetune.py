@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 from training import Killed, kept, small, weights
 
 from withstand import WithstandError
@@ -113,4 +114,9 @@ def test_no_original_is_both_trained_on_and_checked(
 
 def test_an_empty_corpus_is_an_error(tmp_path: Path, few: Dataset) -> None:
     with pytest.raises(WithstandError, match="holds no adversarial example of shape"):
+        finetune(small(), few, tmp_path, Standard())
+    with pytest.raises(WithstandError, match=r"none is not there; give the folder of one"):
         finetune(small(), few, tmp_path / "none", Standard())
+    loader = DataLoader(TensorDataset(torch.rand(4, 1, 8, 8), torch.zeros(4).long()))
+    with pytest.raises(WithstandError, match="data is a DataLoader; give a data set"):
+        finetune(small(), loader, tmp_path, Standard())  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from training import Collapse, Loader, images, linear, moment, same, small, weights
 
 from withstand import WithstandError
+from withstand._errors import ConfigError
 from withstand.config import ModelConfig
 from withstand.data import Dataset, from_arrays, load_sklearn
 from withstand.harden import (
@@ -24,9 +27,11 @@ from withstand.harden import (
     MTLIBP,
     NFGSM,
     PGD,
+    RSLAD,
     Alternating,
     Recipe,
     Standard,
+    Worst,
     _training,
     adam,
     cyclic,
@@ -35,10 +40,14 @@ from withstand.harden import (
     sgd,
     withstood,
 )
+from withstand.harden import (
+    _several as several,
+)
 from withstand.harden._average import Average
 from withstand.harden._batches import Batches, held, judged
 from withstand.harden._cost import Meter
 from withstand.harden._guard import Guard, Look, watches
+from withstand.harden._replay import Examples, Replay
 from withstand.models import TorchModel, load_model
 from withstand.threat import L0, L1, L2, Box, Frozen, Linf
 
@@ -278,6 +287,9 @@ def test_the_guard_tells_overfitting_from_learning(seen: Look, words: str | None
     assert why is None if words is None else words in (why or "")
 
 
+NONE = Examples(x=torch.zeros(0, 2), y=torch.zeros(0, dtype=torch.long), originals=())
+
+
 @pytest.mark.parametrize(
     ("recipe", "one_region"),
     [
@@ -286,7 +298,7 @@ def test_the_guard_tells_overfitting_from_learning(seen: Look, words: str | None
         (Alternating(recipes=[PGD(region=Linf(0.1)), PGD(region=L1(2.0))]), False),
         (AWP(recipe=Alternating(recipes=[PGD(region=Linf(0.1)), Standard()])), False),
         (IBP(region=Linf(0.1)), False),
-        (AWP(recipe=MTLIBP(region=Linf(0.1))), False),
+        (Replay(recipe=MTLIBP(region=Linf(0.1)), kept=NONE), False),
         (Standard(), False),
     ],
 )
@@ -402,6 +414,19 @@ def test_weights_are_saved_as_they_are_loaded(few: Dataset, tmp_path: Path) -> N
     ("changes", "words"),
     [
         ({"epochs": 0}, "epochs is 0; give at least 1"),
+        ({"epochs": 1.5}, "epochs is 1.5; give a whole number"),
+        ({"ema": float("nan")}, "ema is nan; give from 0 to below 1"),
+        ({"recipe": PGD}, r"recipe is the class PGD; give one, PGD\(...\)"),
+        ({"recipe": nn.ReLU()}, "recipe is a ReLU, without loss and regions"),
+        ({"recipe": RSLAD, "smoothing": 0.1}, "a teacher's answers are the labels here"),
+        ({"held_out": TensorDataset(torch.rand(4, 8), torch.zeros(4).long())}, "one sample of"),
+        (
+            {
+                "net": nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)),
+                "batch_size": 1,
+            },
+            "batch 1 has 1 sample, of which batch norm takes no spread",
+        ),
         ({"patience": 0}, "patience is 0; give at least 1"),
         ({"start": 1.0}, "start is 1.0; give from 0 to below 1"),
         ({"start": 0.6, "growth": 0.5}, "the radius is never reached"),
@@ -420,6 +445,8 @@ def test_weights_are_saved_as_they_are_loaded(few: Dataset, tmp_path: Path) -> N
 def test_mistakes_are_told_in_one_line(few: Dataset, changes: dict[str, Any], words: str) -> None:
     given = {"net": small(), "data": few, "recipe": Standard(), "epochs": 1, "batch_size": 16}
     given |= changes
+    if given["recipe"] is RSLAD:
+        given["recipe"] = RSLAD(region=Linf(0.1), teacher=small())
     if callable(changes.get("data")):
         given["data"] = changes["data"](few if changes["data"] is Loader else [1])
     if "held_out" in changes and changes["held_out"] is None:
@@ -427,6 +454,39 @@ def test_mistakes_are_told_in_one_line(few: Dataset, changes: dict[str, Any], wo
     with pytest.raises(WithstandError, match=words) as caught:
         harden(given.pop("net"), given.pop("data"), given.pop("recipe"), **given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: PGD(region=Linf(0.1), steps=0), "steps is 0; give a whole number of at least 1"),
+        (lambda: PGD(region=Linf(0.1), steps=2.5), "steps is 2.5"),  # type: ignore[arg-type]
+        (lambda: PGD(region=Linf(0.1), step_size=-1.0), "step_size is -1.0"),
+        (lambda: FGSM(region=Linf(0.1), step_size=-1.0), "give a share of the radius above 0"),
+        (lambda: NFGSM(region=Linf(0.1), noise=-1.0), "noise is -1.0"),
+        (lambda: AWP(recipe=PGD(region=Linf(0.1)), start=2.0), "start is 2.0; give a share"),
+        (lambda: AWP(recipe=IBP(region=Linf(0.1))), "AWP cannot move the weights of IBP"),
+        (lambda: Worst(recipes=[PGD(region=Linf(0.1)), Standard()]), "Standard crafts none"),
+        (lambda: several.Average(recipes=[PGD, Standard()]), "recipe is the class PGD"),
+    ],
+)
+def test_a_recipe_that_leads_nowhere_is_told_when_it_is_made(
+    make: Callable[[], object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()
+
+
+@pytest.mark.parametrize("net_in", [torch.float32, torch.float64])
+@pytest.mark.parametrize("data_in", [torch.float32, torch.float64])
+def test_data_and_net_of_either_precision_train(
+    few: Dataset, net_in: torch.dtype, data_in: torch.dtype
+) -> None:
+    x, y = torch.from_numpy(few.x).to(data_in), torch.from_numpy(few.y)
+    loader = DataLoader(TensorDataset(x, y), batch_size=65)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).to(net_in)
+    made = harden(net, loader, PGD(region=Linf(0.05), steps=2), epochs=1, held_out=few)
+    assert {p.dtype for p in made.net.parameters()} == {net_in}
 
 
 def test_classes_are_wanted() -> None:

@@ -63,6 +63,46 @@ def test_the_command_trains_evaluates_and_goes_on_from_its_weights(project: Path
     assert told["provenance"]["before"]["digest"] == first
 
 
+def test_a_report_of_other_weights_does_not_stay_beside_the_new_ones(project: Path) -> None:
+    assert CliRunner().invoke(app, ["harden", "--quiet"]).exit_code == 0
+    (project / "w" / "own.txt").write_text("the user's own")
+    ran = CliRunner().invoke(app, ["harden", "--no-evaluate", "--epochs", "1", "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    names = {file.name for file in (project / "w").iterdir()}
+    assert names == {"weights.safetensors", "harden.json", "own.txt"}
+
+
+def test_the_seed_is_that_of_a_factory_that_draws_too(project: Path) -> None:
+    digests = []
+    for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
+        words = ["--no-evaluate", "--quiet", "--epochs", "1", "--output", folder]
+        ran = CliRunner().invoke(app, ["harden", "--seed", str(seed), *words])
+        assert ran.exit_code == 0, ran.output
+        told = json.loads((project / folder / "harden.json").read_text())["provenance"]
+        digests.append((told["before"]["digest"], told["after"]["digest"]))
+    assert digests[0] == digests[1]
+    assert digests[0][0] != digests[2][0]
+
+
+def test_a_late_start_leaves_the_growth_that_nobody_asked_for_what_is_left(project: Path) -> None:
+    path = project / "withstand.yaml"
+    path.write_text(path.read_text().replace("epochs: 2", "epochs: 2, start: 0.9"))
+    ran = CliRunner().invoke(app, ["harden", "--no-evaluate", "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    told = json.loads((project / "w" / "harden.json").read_text())["provenance"]["settings"]
+    assert (told["start"], round(told["growth"], 6)) == (0.9, 0.1)
+
+
+def test_a_training_that_learns_nothing_says_so(project: Path) -> None:
+    path = project / "withstand.yaml"
+    path.write_text(path.read_text().replace("rate: 0.02", "rate: 1.0e-9, ema: 0"))
+    ran = CliRunner().invoke(app, ["harden", "--no-evaluate", "--quiet"])
+    assert ran.exit_code == 0, ran.output
+    (note,) = json.loads((project / "w" / "harden.json").read_text())["notes"]
+    assert "it has learnt nothing; try another rate" in note
+    assert note in ran.stdout
+
+
 def test_several_norms_are_told_one_by_one_and_together(project: Path) -> None:
     path = project / "withstand.yaml"
     several = (
@@ -136,6 +176,11 @@ def test_the_command_trains_for_proofs_from_weights_of_its_own(project: Path) ->
         ("kind: torch", "kind: sklearn", "trains kind torch"),
         ("digits.npz, x: x_test, y: y_test", "other.npz", "harden.data is missing"),
         ("epochs: 2", "epochs: 0", "harden.epochs"),
+        ("epochs: 2", "ema: 1", "harden.ema is 1; give from 0 to below 1"),
+        ("epochs: 2", "held_out: 0", "harden.held_out is 0; give a share between"),
+        ("epochs: 2", "start: 0.9, growth: 0.3", "harden.start is 0.9 and growth 0.3"),
+        ("recipe: fgsm", "recipe: standard, growth: 0.1", "harden.growth has no use in recipe"),
+        ("recipe: fgsm", "recipe: noise, sigma: 0.1, guard: true", "harden.guard has no use"),
     ],
 )
 def test_the_command_names_what_is_wrong(project: Path, old: str, new: str, words: str) -> None:

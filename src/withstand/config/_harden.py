@@ -15,6 +15,7 @@ Recipe = Literal[
     "standard", "fgsm", "nfgsm", "pgd", "active", "trades", "tabular", "average", "worst",
     "alternating", "noise", "ibp", "crown_ibp", "mtl_ibp",
 ]  # fmt: skip
+_UNATTACKED: tuple[Recipe, ...] = ("standard", "noise")
 SEVERAL: tuple[Recipe, ...] = ("average", "worst", "alternating")
 _ONLY_FOR: dict[str, tuple[Recipe, ...]] = {
     "norms": SEVERAL,
@@ -162,6 +163,22 @@ class HardenConfig(Section):
                 raise wrong(
                     key, f"is only for {' or '.join(names)}, not {self.recipe}; take it out"
                 )
+        for key in ("growth", "start", "guard"):
+            if getattr(self, key) and self.recipe in _UNATTACKED:
+                raise wrong(key, f"has no use in recipe {self.recipe}, which has no attacker; take "
+                            "it out")  # fmt: skip
+        if self.start + (self.growth or 0.0) > 1:
+            raise wrong(
+                "start", f"is {self.start:g} and growth {self.growth:g}, so that the radius is "
+                "never reached; give at most 1 together"
+            )  # fmt: skip
+        for key in ("ema", "smoothing", "start"):
+            if getattr(self, key) == 1:
+                raise wrong(key, "is 1; give from 0 to below 1")
+        if not 0 < self.held_out < 1:
+            raise wrong(
+                "held_out", f"is {self.held_out:g}; give a share between 0 and 1, such as 0.05"
+            )
         if self.recipe in SEVERAL and not self.norms:
             raise wrong(
                 "norms", f"are missing for recipe {self.recipe}; add them, e.g. norms: "

@@ -29,10 +29,10 @@ class ActivePGD(PGD):
     calm: float = 0.06
 
     def __post_init__(self) -> None:
-        if (self.extra or 0) < 0 or self.steps < 1 or not self.calm >= 0:
+        super().__post_init__()
+        if (self.extra or 0) < 0 or not self.calm >= 0:
             raise ConfigError(
-                f"steps is {self.steps}, extra {self.extra} and calm {self.calm}; give at least 1 "
-                "step, and the others at least 0"
+                f"extra is {self.extra} and calm {self.calm}; give at least 0 for each"
             )
 
     def craft(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Tensor:

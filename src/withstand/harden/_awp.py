@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from .._errors import ConfigError
 from ..threat import Region
-from ._contract import Lost, Moment, Recipe
+from ._contract import Lost, Moment, Proving, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,13 @@ class AWP:
     def __post_init__(self) -> None:
         if not (isfinite(self.gamma) and self.gamma >= 0):
             raise ConfigError(f"gamma is {self.gamma}; give a finite share of at least 0")
+        if not 0 <= self.start < 1:
+            raise ConfigError(f"start is {self.start}; give a share from 0 to below 1")
+        if isinstance(self.recipe, Proving):
+            raise ConfigError(
+                f"AWP cannot move the weights of {type(self.recipe).__name__}, whose loss is over "
+                "bounds; give a recipe on points, such as PGD, or train without AWP"
+            )
 
     @property
     def regions(self) -> tuple[Region, ...]:

@@ -156,6 +156,11 @@ def _pair(batch: Any) -> Batch:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise DataError("the loader's batches are not pairs; give inputs (B, ...) and classes (B,)")
     x, y = (torch.as_tensor(part) for part in batch)
+    if y.ndim == 0:
+        raise DataError(
+            f"one sample of shape {tuple(x.shape)} comes where a batch is due; give a DataLoader "
+            "around the data set"
+        )
     if y.ndim != 1 or y.is_floating_point() or len(x) != len(y) or not x.is_floating_point():
         raise DataError(
             f"a batch holds {x.dtype} of shape {tuple(x.shape)} and {y.dtype} of shape "

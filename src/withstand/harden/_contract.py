@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from .._errors import ConfigError
 from ..threat import Box, Region
 
 _UNIT = Box(0.0, 1.0)
@@ -36,6 +38,15 @@ class Moment:
     smoothing: float = 0.0
 
 
+def check_steps(steps: int, step_size: float | None) -> None:
+    """Raise ConfigError for steps, or a step's share of the radius, that lead nowhere."""
+    whole = isinstance(steps, int) and not isinstance(steps, bool)
+    if not whole or steps < 1:
+        raise ConfigError(f"steps is {steps}; give a whole number of at least 1")
+    if step_size is not None and not (isfinite(step_size) and step_size > 0):
+        raise ConfigError(f"step_size is {step_size}; give a share of the radius above 0")
+
+
 class Recipe(Protocol):
     """One training method: what it minimises on a batch.
 
@@ -48,6 +59,19 @@ class Recipe(Protocol):
     def regions(self) -> tuple[Region, ...]: ...
 
     def loss(self, net: nn.Module, x: Tensor, y: Tensor, at: Moment) -> Lost: ...
+
+
+def check_recipe(recipe: object) -> None:
+    """Raise ConfigError for what is no recipe."""
+    if isinstance(recipe, type):
+        raise ConfigError(
+            f"recipe is the class {recipe.__name__}; give one, {recipe.__name__}(...)"
+        )
+    if not callable(getattr(recipe, "loss", None)) or not hasattr(recipe, "regions"):
+        raise ConfigError(
+            f"recipe is a {type(recipe).__name__}, without loss and regions; give one of "
+            "withstand.harden, such as PGD(region=Linf(0.1))"
+        )
 
 
 @runtime_checkable

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from .._errors import ThreatError
+from .._errors import ConfigError, ThreatError
 from ..threat import Box, Frozen, Linf, Mask, Region
-from ._contract import Lost, Moment
+from ._contract import Lost, Moment, check_steps
 from ._crafting import around, crafting, slope, uniform
 
 
@@ -25,6 +25,9 @@ class FGSM:
     region: Region
     step_size: float = 1.25
     random_start: bool = True
+
+    def __post_init__(self) -> None:
+        check_steps(1, self.step_size)
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -57,6 +60,9 @@ class NFGSM:
     step_size: float = 1.0
 
     def __post_init__(self) -> None:
+        check_steps(1, self.step_size)
+        if not self.noise >= 0:
+            raise ConfigError(f"noise is {self.noise}; give a share of the radius of at least 0")
         if not all(isinstance(part, Linf | Box | Mask | Frozen) for part in self.region):
             raise ThreatError(
                 f"NFGSM knows Linf, the region is {self.region.describe()}; use FGSM or PGD there"

@@ -122,6 +122,11 @@ def finetune(
     lost; version: of the corpus, its newest if not given; training: more for `harden`. Raises
     DataError where no kept example is left to train on, and whatever `harden` raises.
     """
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f"data is a {type(data).__name__}; give a data set, such as from_arrays(x, y), whose "
+            "samples can be told from those of the corpus"
+        )
     box = net.domain if isinstance(net, TorchModel) else _box(domain)
     corpus = corpus if isinstance(corpus, Corpus) else Corpus(corpus)
     kept = examples(corpus, data.x.shape[1:], box, version)

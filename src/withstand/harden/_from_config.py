@@ -10,7 +10,9 @@ from operator import and_
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .._errors import ConfigError, DataError, ModelError
+import torch
+
+from .._errors import ConfigError, DataError, ModelError, OutputError
 from ..config import Config, DataConfig, HardenConfig
 from ..config._harden import SEVERAL
 from ..data import Dataset
@@ -63,9 +65,9 @@ class HardenSetup(NamedTuple):
 def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
     """What a configuration describes; relative paths count from the folder `root`.
 
-    The training starts from the model's weights, or from what its factory makes where their file is
-    not there yet; recipes of bounds then draw the weights anew. Raises ConfigError, DataError,
-    ModelError or ThreatError.
+    The training starts from the model's weights, or from what its factory makes, with the seed,
+    where there are none yet; recipes of bounds then draw the weights anew. Raises ConfigError,
+    DataError, ModelError or ThreatError.
     """
     asked, model = config.harden, config.model
     if model.kind != "torch":
@@ -74,14 +76,17 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
     if weights is not None and model.factory is not None and not weights.exists():
         model = model.model_copy(update={"weights": None})
     data = _data(config, root)
-    net = load_model(model, root, data.table)
+    with torch.random.fork_rng(devices=[]):
+        # A factory that draws its weights gives the same ones for the same seed.
+        torch.manual_seed(asked.seed)
+        net = load_model(model, root, data.table)
     if not isinstance(net, TorchModel):
         raise ModelError(
             f"{model.factory} gave a {type(net).__name__}; to train it, it must give a torch module"
         )
     fine = asked.corpus is not None
     proving = asked.recipe in _PROVING and not fine
-    if proving and weights is not None and model.weights is None:
+    if proving and model.weights is None:
         ibp_weights(net.net, seed=asked.seed)
     growth = _PROVING_GROWTH if proving else 0.0 if fine else _GROWTH
     rate = asked.rate or (_FINE_RATES if fine else _RATES)[asked.optimizer]
@@ -92,7 +97,8 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
         "held_out": asked.held_out,
         "ema": asked.ema,
         "smoothing": asked.smoothing,
-        "growth": growth if asked.growth is None else asked.growth,
+        # What is not said gives way to what is.
+        "growth": min(growth, 1 - asked.start) if asked.growth is None else asked.growth,
         "schedule": flat(_PROVING_FLAT) if proving else None,
         "start": asked.start,
         "guard": asked.guard,
@@ -135,6 +141,7 @@ def run_config(
         made = finetune(setup.model, setup.data, corpus, setup.recipe, checked=data, **training)
         hardened = made.hardened
         data = data.take([unseen(content_digest(row), KEPT_OUT) for row in data.x])
+    _forget(folder, config, root)
     files = hardened.save(folder)
     if isinstance(made, Finetuned):
         content = json.dumps(made.to_dict(), indent=2, allow_nan=False) + "\n"
@@ -162,6 +169,20 @@ def run_config(
         files.append(write(folder / "union.json", content.encode()))
     saved.unlink(missing_ok=True)
     return made, reports, files
+
+
+def _forget(folder: Path, config: Config, root: Path) -> None:
+    """Remove what an earlier run has told: it is of other weights than those to be written."""
+    names = ("report.json", "report.html", "adversarial.npz", "adversarial.csv", "finetune.json",
+             "union.json")  # fmt: skip
+    for place in (folder / name for name in _threats(config, root)):
+        for name in names:
+            try:
+                (place / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"{place / name} cannot be removed: {error.strerror}; give another folder"
+                ) from None
 
 
 def _threats(config: Config, root: Path) -> dict[str, Threat]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._errors import DataError, ModelError, ThreatError, WithstandError, answering, one_line
+from .._errors import ConfigError, DataError, ModelError, ThreatError, answering, one_line
 from .._version import __version__
 from ..attacks import Checkpoint
 from ..certify.bounds import prove
@@ -25,7 +25,7 @@ from ..models._declared import own_defences
 from ..stats import Interval, clopper_pearson
 from ..threat import Box, Threat
 from ._batches import Batches, held, judged
-from ._contract import Moment, Proving, Recipe
+from ._contract import Moment, Proving, Recipe, check_recipe
 from ._crafting import around, crafting, faced
 from ._guard import watches
 from ._identity import identity, shown
@@ -80,10 +80,12 @@ def harden(
     attacker) after which the training ends, None for all epochs; callbacks: called with each epoch
     and the net, and one that returns True ends the training; checkpoint: interrupted, the same call
     goes on from that file and comes to the same weights, and when all is done it gives the result
-    at once. Raises DataError, ModelError, ThreatError or CheckpointError.
+    at once. Raises ConfigError, DataError, ModelError, ThreatError or
+    CheckpointError.
     """
     if isinstance(net, TorchModel):
         domain, preprocess, net = net.domain, net.preprocess, net.net
+    check_recipe(recipe)
     limits = {
         "epochs": (epochs, 1, None),
         "batch_size": (batch_size, 1, None),
@@ -94,11 +96,14 @@ def harden(
         "start": (start, 0, 1),
     }
     for name, (value, least, most) in limits.items():
-        if value < least or (most is not None and value >= most):
+        if most is None and value != int(value):
+            raise ConfigError(f"{name} is {value}; give a whole number")
+        # What is no number is in no range.
+        if not value >= least or not (most is None or value < most):
             to = f"at least {least}" if most is None else f"from {least} to below {most}"
-            raise WithstandError(f"{name} is {value}; give {to}")
+            raise ConfigError(f"{name} is {value}; give {to}")
     if start + growth > 1 + 1e-9:
-        raise WithstandError(
+        raise ConfigError(
             f"start is {start} and growth {growth}, so that the radius is never reached; give at "
             "most 1 together"
         )
@@ -168,16 +173,33 @@ def harden(
         cost=training.meter.cost,
         provenance={**provenance, "after": describe(TorchModel(net))},
         defences=_defences(recipe),
+        notes=_notes(clean, training.judged[1]),
+    )
+
+
+def _notes(clean: int, y: Tensor) -> tuple[str, ...]:
+    most = int(y.bincount().max())
+    if clean > most:
+        return ()
+    return (
+        f"it is right on {clean} of {len(y)} held-out samples, no more than whoever always answers "
+        f"the most frequent class ({most}): it has learnt nothing; try another rate, a smaller "
+        "radius or more epochs",
     )
 
 
 def _fits(training: Training, recipe: Recipe, settings: Settings) -> None:
-    """Raise ModelError, DataError or ThreatError where net, data, domain and recipe do not fit."""
+    """Raise an error where net, data, domain, settings and recipe do not fit."""
     x, y = training.judged
     if not settings.domain.contains(x.cpu(), x.cpu()).all():
         raise ThreatError(
             f"inputs run from {float(x.min()):g} to {float(x.max()):g}, outside the domain "
             f"({settings.domain.describe()}); give raw inputs and preprocess, or set domain"
+        )
+    if settings.smoothing and _teachers(recipe):
+        raise ConfigError(
+            f"smoothing is {settings.smoothing}, but a teacher's answers are the labels here; take "
+            "it out"
         )
     at = Moment(done=0.0, scale=1.0, noise=torch.Generator(x.device), domain=settings.domain)
     for region in recipe.regions:

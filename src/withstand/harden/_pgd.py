@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..threat import Region
-from ._contract import Lost, Moment
+from ._contract import Lost, Moment, check_steps
 from ._crafting import around, crafting, slope
 
 
@@ -24,6 +24,9 @@ class PGD:
     steps: int = 10
     step_size: float | None = None
     random_start: bool = True
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps, self.step_size)
 
     @property
     def regions(self) -> tuple[Region, ...]:

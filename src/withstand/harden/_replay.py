@@ -47,6 +47,8 @@ def examples(corpus: Corpus, shape: tuple[int, ...], domain: Box, version: int |
     Up to a version, the newest if not given. Of a client's input with several classes, the one that
     was said last counts. Raises DataError where there are none.
     """
+    if not corpus.path.is_dir():
+        raise DataError(f"corpus {corpus.path} is not there; give the folder of one")
     x: list[np.ndarray] = []
     y: list[int] = []
     originals: list[str] = []

@@ -72,7 +72,7 @@ class Hardened:
     own attack, and so an upper bound, both of the best of many and so a little flattering: evaluate
     it on other data. certified: the share of them that CROWN over interval bounds proves, rounding
     taken off, and so a lower bound; of recipes that train for proofs. defences: what its recipe
-    declares, such as distillation.
+    declares, such as distillation. notes: what is wrong with it, in sentences.
     """
 
     net: nn.Module
@@ -89,6 +89,7 @@ class Hardened:
     cost: Cost
     provenance: dict[str, Any]
     defences: tuple[Defence, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def model(self) -> TorchModel | Declared:
@@ -109,6 +110,7 @@ class Hardened:
             },
             "chosen": {"epoch": self.epoch, "weights": self.weights},
             "cost": told(self.cost),
+            "notes": list(self.notes),
             "alarms": [{**asdict(alarm), "told": str(alarm)} for alarm in self.alarms],
             "history": [asdict(epoch) for epoch in self.history],
             "provenance": self.provenance,

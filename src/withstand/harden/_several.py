@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from .._errors import ConfigError
 from ..threat import L1, Linf, Region
-from ._contract import Lost, Moment, Recipe, Withstanding
+from ._contract import Lost, Moment, Recipe, Withstanding, check_recipe
 from ._crafting import crafting
 from ._pgd import PGD
 
@@ -62,6 +62,12 @@ class Worst:
 
     def __post_init__(self) -> None:
         _check(self.recipes)
+        for recipe in self.recipes:
+            if not hasattr(recipe, "craft"):
+                raise ConfigError(
+                    f"Worst compares points, and {type(recipe).__name__} crafts none; give recipes "
+                    "such as PGD and FGSM, or use Average"
+                )
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -144,6 +150,8 @@ def withstanding(recipe: Recipe) -> list[Withstanding]:
 def _check(recipes: Sequence[Recipe]) -> None:
     if len(recipes) < 2:
         raise ConfigError(f"there are {len(recipes)} recipes; give at least 2, or use the one")
+    for recipe in recipes:
+        check_recipe(recipe)
 
 
 def _regions(recipes: Sequence[Recipe]) -> tuple[Region, ...]:

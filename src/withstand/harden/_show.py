@@ -37,6 +37,8 @@ def _hardened(hardened: Hardened, console: Console) -> None:
     console.print(table)
     for alarm in hardened.alarms:
         console.print(f"alarm, {alarm}", style="yellow", highlight=False, soft_wrap=True)
+    for note in hardened.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
     if hardened.certified is not None:
         console.print(f"held out, proven: at least {hardened.certified}", highlight=False)
     robust = "" if hardened.robust is None else f", robust at most {hardened.robust}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._errors import DataError, ModelError
 from ..attacks import Checkpoint
@@ -66,6 +67,10 @@ class Training:
     ) -> None:
         self.net, self.recipe, self.batches, self.settings = net, recipe, batches, settings
         self.device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        # Data and nets come in single or double precision; the net's own counts.
+        kinds = {p.dtype for p in net.parameters()} & {torch.float32, torch.float64}
+        self.dtype = kinds.pop() if len(kinds) == 1 else judged[0].dtype
+        self.normed = any(isinstance(part, _BatchNorm) for part in net.modules())
         self.judged = self._placed(*judged)
         self.layout = quickest(net, self.judged[0][:8])
         lay(net, self.layout)
@@ -147,6 +152,11 @@ class Training:
                     "length holds in every epoch"
                 )
             x, y = self._placed(*batch)
+            if len(x) == 1 and self.normed:
+                raise DataError(
+                    f"batch {place + 1} has 1 sample, of which batch norm takes no spread; give "
+                    "another batch_size, or drop_last=True to the loader"
+                )
             self._learn(x, y)
             self.meter.step(x, y, place, self.count)
             if progress is not None:
@@ -304,7 +314,7 @@ class Training:
             torch.manual_seed(seed)
 
     def _placed(self, x: Tensor, y: Tensor) -> Batch:
-        return x.to(self.device), y.to(self.device)
+        return x.to(self.device, self.dtype), y.to(self.device)
 
     def content(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
