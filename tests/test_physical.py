@@ -2,17 +2,21 @@
 
 import io
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import withstand
 from torch import Tensor, nn
 
 from withstand import WithstandError, attacks
 from withstand.attacks import Spatial, universal
+from withstand.config import load_config
 from withstand.data import load_sklearn
+from withstand.evaluate import threat_from
 from withstand.models import (
     Affine,
     Blur,
@@ -708,3 +712,106 @@ def test_what_has_no_universal_change_is_refused(digits: Any) -> None:
         with pytest.raises(WithstandError, match=words) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+MODEL = """
+import numpy
+import torch
+
+
+def build():
+    data = numpy.load("data.npz")
+    x, y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"])
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(net.parameters(), 0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return net
+"""
+
+
+def test_a_patch_may_take_any_value_of_whatever_domain(digits: Any) -> None:
+    x, y = torch.from_numpy(digits.data.x), torch.from_numpy(digits.data.y)
+    threat, attack = Threat(region=patch((1, 8, 8), 4, 4, 2, 2)), attacks.PGD(steps=10)
+    unit = attacks.run(attack, digits.model, x, y, threat)
+    wide = TorchModel(digits.net, domain=(0, 255), preprocess=lambda x: x / 255)
+    of_bytes = attacks.run(attack, wide, 255 * x, y, threat)
+    assert int(unit.success.sum()) > len(x) / 3
+    assert abs(int(of_bytes.success.sum()) - int(unit.success.sum())) <= 2
+
+
+@pytest.mark.parametrize(
+    ("region", "free"),
+    [
+        ("{patches: [{height: 3, width: 2, top: 1, left: 4}]}", (slice(1, 4), slice(4, 6))),
+        ("{frame: 1}", None),
+        (
+            "{patches: [{height: 3, width: 3, top: 0, left: 0}], tones: [0, 1]}",
+            (slice(0, 3), slice(0, 3)),
+        ),
+        (
+            "{norm: linf, eps: 0.25, patches: [{height: 6, width: 6, top: 1, left: 1}]}",
+            (slice(1, 7), slice(1, 7)),
+        ),
+    ],
+)
+def test_the_file_names_patches_and_frames(
+    digits: Any, tmp_path: Path, region: str, free: tuple[slice, slice] | None
+) -> None:
+    np.savez(tmp_path / "data.npz", x=digits.data.x, y=digits.data.y)
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "withstand.yaml").write_text(
+        "model: {kind: torch, factory: 'model.py:build', domain: [0, 1]}\n"
+        f"data: {{kind: npz, path: data.npz}}\nthreat: {{region: {region}}}\n"
+        "evaluate: {preset: smoke}\ngate: {robust_accuracy: {min: 0.01}, trust: {min: red}}\n"
+    )
+    done = withstand("evaluate", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "withstand-report" / "adversarial.npz") as stored:
+        moved = (stored["x_adv"] != stored["x"]).any((0, 1))
+        change = np.abs(stored["x_adv"] - stored["x"]).max()
+        values = stored["x_adv"][stored["x_adv"] != stored["x"]]
+        assert stored["fooled"].any()
+    allowed = np.zeros((8, 8), bool)
+    if free is None:
+        allowed[:] = True
+        allowed[1:-1, 1:-1] = False
+    else:
+        allowed[free] = True
+    assert moved.any()
+    assert not (moved & ~allowed).any()
+    assert change <= (0.25 if "norm" in region else 1)
+    if "tones" in region:
+        assert set(np.unique(values)) <= {0.0, 1.0}
+    judged = withstand("gate", "--report", "withstand-report", folder=tmp_path)
+    assert judged.returncode in (0, 1, 3), judged.stderr
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ("{patches: []}", "threat.region.patches are none"),
+        (
+            "{patches: [{height: 3, width: 2, top: 1, left: 4}], frame: 1}",
+            "region.frame and patches",
+        ),
+        ("{frame: 1, tones: [0]}", "threat.region.tones are for patches"),
+        ("{norm: linf, frame: 1}", "threat.region.eps is missing"),
+        ("{}", "threat.region is missing"),
+        ("{patches: [{height: 9, width: 2, top: 1, left: 4}]}", "a patch of 9 x 2 at row 1"),
+        ("{frame: 4}", "a frame of 4 pixels does not fit 8 x 8"),
+    ],
+)
+def test_a_patch_that_cannot_be_is_one_line(tmp_path: Path, region: str, words: str) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 1, 8, 8), np.float32), y=np.arange(4))
+    path = tmp_path / "withstand.yaml"
+    path.write_text(
+        "model: {kind: torch, factory: 'model.py:build', domain: [0, 1]}\n"
+        f"data: {{kind: npz, path: data.npz}}\nthreat: {{region: {region}}}\n"
+    )
+    with pytest.raises(WithstandError, match=words) as caught:
+        threat_from(load_config(path), tmp_path)
+    assert "\n" not in str(caught.value)

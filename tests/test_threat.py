@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from withstand import _errors, threat
+from withstand import WithstandError, _errors, threat
 from withstand.threat import (
     L0,
     L1,
@@ -163,3 +164,33 @@ def test_regions_that_differ_in_a_rule_differ_in_content() -> None:
     assert len({one.content() for one in (table, related, dearer, Linf(1.0), L2(1.0))}) == 5
     row, column = (Mask(np.array([True, False]).reshape(shape)) for shape in ((1, 2), (2, 1)))
     assert row.content() != column.content()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Threat(region=Linf(0.1), queries=1.5), "queries is 1.5; give a whole number"),  # type: ignore[arg-type]
+        (lambda: Threat(region=0.1), "region is 0.1; give one, such as Linf"),  # type: ignore[arg-type]
+        (lambda: Threat(region=Linf(0.1), goal="any"), "goal is 'any'; give one"),  # type: ignore[arg-type]
+        (lambda: Targeted(np.array([1, 2])), "give one class for all samples"),  # type: ignore[arg-type]
+        (lambda: Targeted("1"), "target is '1'; give one class"),  # type: ignore[arg-type]
+        (lambda: Targeted(True), "target is True"),
+        (lambda: Linf(np.full(5, 0.1)).check(np.zeros((8, 3))), "5 radii for 8 inputs"),
+        (
+            lambda: (Linf(1) & Frozen((3,))).check(np.zeros((8, 3))),
+            "feature 3 is frozen, the inputs",
+        ),
+        (lambda: Frozen((-1,)).check(np.zeros((8, 3))), "give 0 to 2"),
+    ],
+)
+def test_what_no_threat_is_made_of_is_told_in_one_line(
+    make: Callable[[], object], words: str
+) -> None:
+    with pytest.raises(WithstandError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_target_may_be_a_whole_number_of_numpy() -> None:
+    assert Targeted(np.int64(3)).target == 3  # type: ignore[arg-type]
+    assert Evading().describe() == "any wrong class, unseen by the detector"

@@ -41,6 +41,9 @@ def reach(region: Region, x: Tensor) -> Reach:
     """
     origin = x.detach().cpu().numpy().astype(np.float64)
     lower, upper = np.full_like(origin, -np.inf), np.full_like(origin, np.inf)
+    for part in region:
+        if not isinstance(part, Capability):
+            part.check(origin)
     balls = [part for part in region if isinstance(part, Linf | L2 | L1 | L0)]
     balls.sort(key=lambda ball: isinstance(ball, Linf))
     if len(balls) > 1 and not isinstance(balls[1], Linf):

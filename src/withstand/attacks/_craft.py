@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._errors import DataError, ModelError, ThreatError
 from ..models import Model
-from ..threat import Region, Threat
+from ..threat import Region, Threat, check_goal
 from ..threat.tabular import Capability
 from ._ask import Asker
 from ._ball import reach
@@ -59,6 +59,7 @@ def craft(
                 f"{name} knows {', '.join(attack.norms)}, the region is {region.describe()}; "
                 "choose an attack for that norm"
             )
+        check_goal(threat.goal, model.scores(x[:1]), y[:1])
         zero = torch.zeros(len(x), dtype=torch.long, device=x.device)
         problem = Problem(
             x=x,

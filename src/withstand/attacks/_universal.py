@@ -11,7 +11,7 @@ from torch import Tensor
 from .._errors import DataError, ModelError, ThreatError
 from ..models import Model
 from ..stats import Interval, wilson
-from ..threat import Region, Threat
+from ..threat import Region, Threat, check_goal
 from ._ball import length, reach
 from ._contract import allowed
 from ._losses import loss
@@ -192,6 +192,8 @@ class _Search:
         points = problem.x if change is None else self._worn(problem, change)
         self.forwards += len(points)
         scores, goal = self.model.scores(points), problem.goal
+        if change is None:
+            check_goal(goal, scores, problem.y)
         hit = goal.hit(goal.decide(scores), problem.y) & torch.isfinite(scores).all(1)
         inside = self.region.contains(problem.x.cpu().numpy(), points.cpu().numpy())
         return hit & torch.from_numpy(inside).to(hit.device)

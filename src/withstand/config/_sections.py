@@ -30,8 +30,18 @@ from ._values import (
 )
 
 
+class PatchConfig(Section):
+    """A rectangle of a picture in which every value is free, in pixels."""
+
+    height: Count = Field(description="rows", examples=[5])
+    width: Count = Field(description="columns", examples=[5])
+    top: Index = Field(description="its first row, from 0", examples=[2])
+    left: Index = Field(description="its first column, from 0", examples=[2])
+
+
 class RegionConfig(Section):
-    """What the attacker may change; norm and eps can be left out where data.table tells it."""
+    """What the attacker may change; norm and eps can be left out where data.table tells it, and
+    with patches or a frame, whose values are then free."""
 
     norm: Norm | None = Field(
         default=None, description="how a change is measured", examples=["linf"]
@@ -50,6 +60,32 @@ class RegionConfig(Section):
     frozen: Columns | None = Field(
         default=None, description="indices of the features that the attacker cannot change"
     )
+    patches: list[PatchConfig] | None = Field(
+        default=None,
+        description="rectangles of a picture, the only places that change",
+        examples=["[{height: 5, width: 5, top: 2, left: 2}]"],
+    )
+    frame: Count | None = Field(
+        default=None, description="the width in pixels of a frame, the only place that changes"
+    )
+    tones: list[float] | None = Field(
+        default=None, description="with patches: the only values to print with", examples=[[0, 1]]
+    )
+
+    @model_validator(mode="after")
+    def _place(self) -> RegionConfig:
+        if self.patches is not None and self.frame is not None:
+            raise wrong("frame", "and patches are both given; give one of them")
+        if self.patches is not None and not self.patches:
+            raise wrong("patches", "are none; give at least one")
+        if self.tones is not None and not (self.patches and self.tones):
+            raise wrong("tones", "are for patches, and at least one value; take them out")
+        return self
+
+    @property
+    def placed(self) -> bool:
+        """Whether only some places of a picture change."""
+        return self.patches is not None or self.frame is not None
 
     @model_validator(mode="after")
     def _count(self) -> RegionConfig:
@@ -297,13 +333,18 @@ class Config(Section):
                     raise wrong(
                         f"threat.region.{key}", "needs data.table; add it, or take this out"
                     )
-            if region.norm is None:
+            if region.norm is None and not region.placed:
                 raise wrong(
                     "threat.region",
                     "is missing; add it, e.g. region: {norm: linf, eps: 8/255}, or data.table",
                 )
         elif "domain" in self.model.model_fields_set:
             raise wrong("model.domain", "is not for data with a table, whose file tells it")
+        elif region.placed:
+            key = "frame" if region.patches is None else "patches"
+            raise wrong(
+                f"threat.region.{key}", "is for pictures, and data has a table; take it out"
+            )
 
 
 def _span(domain: list[float | list[float]]) -> float:

@@ -55,6 +55,7 @@ threat:
     eps: {eps}                    # radius in raw input units (l0: number of features);
                                   # fractions such as 8/255 are fine
     # frozen: [0, 3]              # indices of features the attacker cannot change
+    # patches: [{{height: 5, width: 5, top: 2, left: 2}}]  # of pictures only these change
   # queries: 5000                 # queries the attacker can spend on one sample
 
 # surrogates:                     # models the attacker has, with gradients; access none needs some

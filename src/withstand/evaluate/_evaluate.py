@@ -19,9 +19,8 @@ from ..attacks import APGD, Attack, Square
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..evidence import Corpus
-from ..models import Model, counted, describe
-from ..threat import Budget, Targeted, Threat, check_goal
-from ..threat.tabular import Capability
+from ..models import Model, counted, describe, detects
+from ..threat import Budget, Evading, Targeted, Threat, check_goal
 from ._adaptive import Adaptation, judging
 from ._answers import Answers
 from ._cascade import PRESETS, RUGGED, SATURATED, again, cascade, crafted, sweep, weakest
@@ -130,9 +129,12 @@ class _Evaluation:
         self.crafts = crafted(self.spend, threat, self.x) if self.sources else []
         self.record = Record(self.sources)
         self.memory = None if corpus is None else Memory(corpus, self.access)
-        for part in threat.region:
-            if isinstance(part, Capability):
-                part.check(data.x)
+        threat.region.check(data.x)
+        if isinstance(threat.goal, Evading) and not detects(model):
+            raise ThreatError(
+                f"the goal is {threat.goal.describe()}, and the model has no detector; give "
+                "Detecting(model, detector, threshold=...), or the goal without it"
+            )
         check_domain(model, self.x)
         self.doubts = Doubts.first(model, self.access, self.x, self.record)
         self.notes: list[str] = []

@@ -16,7 +16,7 @@ from ..data import Dataset
 from ..models import Model, describe
 from ..stats import Interval
 from ..threat import Threat
-from ._report import HIDDEN, SCHEMA, Report, Trust
+from ._report import HIDDEN, SCHEMA, Report, Trust, _plain
 
 _OF_ACCESS = ("access", "note")
 _ENDS = ("low", "high", "value")
@@ -136,7 +136,8 @@ def check_same(provenance: Any, model: Model, data: Dataset) -> None:
 def check_same_threat(told: dict[str, Any], threat: Threat) -> None:
     """Raise ConfigError where a report's threat is another one."""
     now = threat.describe()
-    if _plainly({name: told[name] for name in now}) != _plainly(now):
+    # An infinite radius is null in a report.
+    if _plainly(_plain({name: told[name] for name in now})) != _plainly(_plain(now)):
         raise ConfigError(
             "the threat is not the one of the report; give the configuration that was evaluated, "
             "or evaluate again"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._errors import ConfigError, ModelError, WithstandError
-from ..config import Config, ThreatConfig
+from ..config import Config, RegionConfig, ThreatConfig
 from ..data import Dataset, load_table
 from ..data import load as load_data
 from ..models import Model, load_model, with_defences
@@ -30,6 +30,8 @@ from ..threat import (
     Targeted,
     Threat,
     Untargeted,
+    frame,
+    stickers,
 )
 from ..threat.tabular import Table
 from ._cascade import weakest
@@ -57,7 +59,7 @@ def setup_of(config: Config, data: Dataset, root: str | Path = ".") -> Setup:
     loaded = load_model(config.model, root, data.table, columns=data.features)
     data = in_order(data, loaded)
     model = with_defences(loaded, config.defences)
-    threat = _threat(config.threat, data.table)
+    threat = _threat(config.threat, data.table, data.x.shape[1:])
     if config.model.access is not None:
         threat = replace(threat, access=weakest(threat.access, config.model.access))
     _check_features(config, model, data)
@@ -127,16 +129,21 @@ def _surrogates(config: Config, root: str | Path, data: Dataset) -> dict[str, Mo
 
 
 def threat_from(config: Config, root: str | Path = ".") -> Threat:
-    """The threat that a configuration describes; a relative path of a table counts from `root`."""
+    """The threat that a configuration describes; relative paths of data count from `root`."""
     table = config.data.table
-    return _threat(config.threat, None if table is None else load_table(Path(root) / table))
+    # Where a patch lies is known only of pictures of one size.
+    shape = load_data(config.data, root).x.shape[1:] if config.threat.region.placed else ()
+    return _threat(config.threat, None if table is None else load_table(Path(root) / table), shape)
 
 
-def _threat(spec: ThreatConfig, table: Table | None) -> Threat:
+def _threat(spec: ThreatConfig, table: Table | None, shape: tuple[int, ...]) -> Threat:
     told = spec.region
     parts: list[Region] = []
     if told.norm is not None and told.eps is not None:
         parts.append(_BALLS[told.norm](told.eps))
+    if told.placed:
+        # Without a norm any value is free.
+        parts.append(_place(told, shape, bounded=bool(parts)))
     if table is not None:
         limited = table.limited(most_changed=told.most_changed, most_cost=told.most_cost)
         parts.append(limited.capability)
@@ -144,6 +151,17 @@ def _threat(spec: ThreatConfig, table: Table | None) -> Threat:
         parts.append(Frozen(tuple(told.frozen)))
     region = reduce(and_, parts)
     return Threat(region=region, goal=_goal(spec), access=spec.access, queries=spec.queries)
+
+
+def _place(told: RegionConfig, shape: tuple[int, ...], *, bounded: bool) -> Region:
+    """The places of pictures (C, H, W) that change, with a ball of their own if none is given."""
+    if told.frame is not None:
+        found = frame(shape, told.frame)
+    else:
+        rectangles = [(p.height, p.width, p.top, p.left) for p in told.patches or ()]
+        found = stickers(shape, rectangles, tones=told.tones)
+    kept = [part for part in found if not (bounded and isinstance(part, Linf))]
+    return reduce(and_, kept)
 
 
 def _goal(spec: ThreatConfig) -> Goal:

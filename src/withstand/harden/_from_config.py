@@ -106,9 +106,7 @@ def from_config(config: Config, root: str | Path = ".") -> HardenSetup:
         "seed": asked.seed,
     }
     threat = threat_from(config, root)
-    for part in threat.region:
-        if isinstance(part, Capability):
-            part.check(data.x)
+    threat.region.check(data.x)
     recipe = _recipe(asked, threat.region, threat.goal)
     return HardenSetup(net, data, recipe, training)
 

@@ -8,7 +8,7 @@ from ._declared import Declared, averaged, defences_of, seen_through
 from ._defence import Adaptive, Defence
 from ._defended import Defended
 from ._describe import describe
-from ._detecting import Detecting
+from ._detecting import Detecting, detects
 from ._differentiable import Differentiable
 from ._distilled import Tempered, distilled
 from ._ensemble import Ensemble
@@ -83,6 +83,7 @@ __all__ = [
     "defences_of",
     "defended",
     "describe",
+    "detects",
     "differentiable",
     "distilled",
     "inference_cost",

@@ -92,3 +92,9 @@ def _back(silence: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     total = (silence * weight).sum()
     (back,) = torch.autograd.grad(total, x, allow_unused=True, materialize_grads=True)
     return back
+
+
+def detects(model: object) -> bool:
+    """Whether a model, or one inside it, has a detector beside it."""
+    inner = (getattr(model, "model", None), *getattr(model, "models", ()))
+    return isinstance(model, Detecting) or any(detects(one) for one in inner if one is not None)

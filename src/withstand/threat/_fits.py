@@ -38,6 +38,11 @@ def _check_classes(goal: Untargeted | Targeted, answer: Tensor, y: Tensor) -> No
     if answer.ndim != 2:
         return
     classes, low, high = answer.shape[1], int(y.min()), int(y.max())
+    if classes == 1:
+        raise DataError(
+            "the model answers with one number for each input, which are no two classes by "
+            "themselves; attack adapt(model, scores)[0] of withstand.models, or use evaluate(...)"
+        )
     if not 0 <= low <= high < classes:
         raise DataError(
             f"labels run from {low} to {high}, the model has {classes} classes; give labels from "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .._errors import ThreatError
+from .._errors import ThreatError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,8 +58,14 @@ class Targeted:
     target: int
 
     def __post_init__(self) -> None:
-        if self.target < 0:
-            raise ThreatError(f"target is {self.target}; give a class, from 0 on")
+        told: Any = self.target
+        # Numpy's whole numbers are as good as Python's.
+        whole = hasattr(told, "__index__") and not isinstance(told, bool)
+        if not whole or getattr(told, "ndim", False) or told < 0:
+            raise ThreatError(
+                f"target is {one_line(repr(self.target), 40)}; give one class for all samples, a "
+                "whole number from 0 on"
+            )
 
     def decide(self, scores: Tensor) -> Tensor:
         return scores.argmax(1)
@@ -138,7 +144,7 @@ class Evading:
     The model is a `models.Detecting`, whose last column is positive while nothing is flagged.
     """
 
-    goal: Goal
+    goal: Goal = field(default_factory=Untargeted)
 
     def decide(self, scores: Tensor) -> Tensor:
         import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,18 +17,18 @@ Rectangle = tuple[int, int, int, int]
 
 
 def patch(
-    shape: Sequence[int], height: int, width: int, top: int, left: int, *, span: float = 1.0
+    shape: Sequence[int], height: int, width: int, top: int, left: int, *, span: float = inf
 ) -> Region:
     """One rectangle of the picture is free (Brown et al. 2017): every attack makes a patch.
 
-    shape: one sample's (C, H, W) or (H, W). span: the width of the model's domain, and so no limit
-    inside it; infinite for whatever the domain is. Sizes are in pixels. Raises ThreatError for a
+    shape: one sample's (C, H, W) or (H, W). span: by how much a value may change, all that the
+    model's domain allows if not given. Sizes are in pixels. Raises ThreatError for a
     rectangle that is empty or leaves the picture.
     """
     return stickers(shape, [(height, width, top, left)], span=span)
 
 
-def frame(shape: Sequence[int], width: int, *, span: float = 1.0) -> Region:
+def frame(shape: Sequence[int], width: int, *, span: float = inf) -> Region:
     """A frame along the edges is free, `width` pixels wide; shape and span as in `patch`.
 
     Raises ThreatError for a frame that is empty or leaves nothing of the picture.
@@ -48,7 +49,7 @@ def stickers(
     rectangles: Sequence[Rectangle],
     *,
     tones: Sequence[float] | None = None,
-    span: float = 1.0,
+    span: float = inf,
 ) -> Region:
     """Several rectangles are free at once, as stickers on a sign are (Eykholt et al. 2018, RP2).
 
@@ -105,5 +106,5 @@ def _picture(shape: Sequence[int]) -> tuple[int, int]:
 
 def _free(free: NDArray[np.bool_], span: float) -> Region:
     if not span > 0:
-        raise ThreatError(f"span is {span}; give the width of the model's domain, above 0")
+        raise ThreatError(f"span is {span}; give by how much values may change, above 0")
     return Mask(free) & Linf(span)

@@ -39,6 +39,9 @@ class Region:
         """The region of some samples only (per-sample radii and bounds follow their samples)."""
         return self
 
+    def check(self, x: ArrayLike) -> None:
+        """Raises ThreatError or DataError where it cannot be one around inputs x (B, ...)."""
+
     def content(self) -> bytes:
         """All that tells it from other regions, the same in every process."""
         told = [type(self).__name__.encode()]
@@ -66,6 +69,10 @@ class _All(Region):
 
     def describe(self) -> str:
         return " and ".join(part.describe() for part in self.parts)
+
+    def check(self, x: ArrayLike) -> None:
+        for part in self.parts:
+            part.check(x)
 
     def take(self, rows: ArrayLike) -> Region:
         return _All(parts=tuple(part.take(rows) for part in self.parts))
@@ -117,6 +124,13 @@ class _Ball(Region):
 
     def take(self, rows: ArrayLike) -> Region:
         return self if isinstance(self.eps, float) else type(self)(self.eps[np.asarray(rows)])
+
+    def check(self, x: ArrayLike) -> None:
+        if not isinstance(self.eps, float) and len(self.eps) != len(np.asarray(x)):
+            raise ThreatError(
+                f"eps has {len(self.eps)} radii for {len(np.asarray(x))} inputs; give one number, "
+                "or one for each input"
+            )
 
     def unbounded(self) -> Region:
         """The same norm with an infinite radius."""
@@ -251,6 +265,15 @@ class Frozen(Region):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(int(c) for c in self.columns))
+
+    def check(self, x: ArrayLike) -> None:
+        features = np.asarray(x)[:1].size
+        wrong = [column for column in self.columns if not 0 <= column < features]
+        if wrong:
+            raise ThreatError(
+                f"feature {wrong[0]} is frozen, the inputs have {features}; give 0 to "
+                f"{features - 1}"
+            )
 
     def contains(self, x: ArrayLike, x_adv: ArrayLike) -> NDArray[np.bool_]:
         return np.asarray((_delta(x, x_adv)[:, list(self.columns)] == 0).all(1))

@@ -7,7 +7,7 @@ from functools import reduce
 from operator import and_
 from typing import Any, Literal, get_args
 
-from .._errors import BudgetError, ThreatError
+from .._errors import BudgetError, ThreatError, one_line
 from ._goal import Goal, Untargeted
 from ._region import Box, Region, _Ball
 
@@ -51,8 +51,19 @@ class Threat:
     def __post_init__(self) -> None:
         if self.access not in ACCESS:
             raise ThreatError(f"access is {self.access!r}; it is one of {', '.join(ACCESS)}")
-        if self.queries is not None and self.queries < 1:
-            raise BudgetError(f"queries is {self.queries}; give at least 1, or None for no limit")
+        if not isinstance(self.region, Region):
+            raise ThreatError(
+                f"region is {one_line(repr(self.region), 60)}; give one, such as Linf(8 / 255)"
+            )
+        if not callable(getattr(self.goal, "margin", None)):
+            raise ThreatError(
+                f"goal is {one_line(repr(self.goal), 60)}; give one, such as Targeted(3)"
+            )
+        if self.queries is not None and (self.queries < 1 or self.queries != int(self.queries)):
+            raise BudgetError(
+                f"queries is {self.queries}; give a whole number of at least 1, or None for no "
+                "limit"
+            )
         if not any(isinstance(part, _Ball) for part in self.region):
             implied = [ball for part in self.region if (ball := part.implied) is not None]
             if not implied:
