@@ -421,3 +421,17 @@ def _interrupted(project: Path, once: str) -> None:
     done = forked("evaluate", folder=project, meanwhile=interrupt)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "interrupted; the same command goes on from its checkpoint\n"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "harden", "gate", "certify"])
+def test_an_error_before_the_work_leaves_no_folder_behind(tmp_path: Path, command: str) -> None:
+    (tmp_path / "withstand.yaml").write_text(
+        "model: {kind: torch, factory: 'gone.py:build', domain: [0, 1]}\n"
+        "data: {kind: npz, path: data.npz}\nthreat: {region: {norm: linf, eps: 0.1}}\n"
+        "harden: {output: made}\ncertify: {output: made}\n"
+        "gate: {robust_accuracy: {min: 0.5}, output: made}\nevaluate: {output: made}\n"
+    )
+    done = withstand(command, folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["withstand.yaml"]

@@ -18,11 +18,15 @@ from .business import sheet
 
 
 def check_writable(folder: str | Path) -> Path:
-    """Make the folder and try to write there, before hours of work; raises OutputError."""
-    folder = Path(folder)
-    probe = folder / f".withstand-{os.getpid()}"
+    """Try to write to a folder, or to where it would be made, before hours of work.
+
+    Nothing is left there. Raises OutputError.
+    """
+    folder = there = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        while not there.exists():
+            there = there.parent
+        probe = there / f".withstand-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -81,9 +85,10 @@ def _sheet(report: Report) -> str:
 
 
 def write(path: Path, content: bytes) -> Path:
-    """Write a file under another name first, so that it is never half there."""
+    """Write a file under another name first, so that it is never half there, folders included."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:

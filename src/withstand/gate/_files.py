@@ -43,6 +43,7 @@ def save(gate: Gate, folder: str | Path, *, config: str | Path = "withstand.yaml
     made = (gate.to_json().encode(), story.encode(), junit(gate), sarif(gate, config).encode())
     contents = {folder / name: content for name, content in zip(_VERDICT, made, strict=True)}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         together(contents)
     except OSError as error:
         raise OutputError(

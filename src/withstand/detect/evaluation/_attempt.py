@@ -198,7 +198,7 @@ class Runner:
         if self.folder is not None:
             for file in self._known:
                 (self.folder / file).unlink(missing_ok=True)
-            if not any(self.folder.iterdir()):
+            if self.folder.is_dir() and not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
 
