@@ -12,10 +12,10 @@ import pytest
 import torch
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -126,6 +126,26 @@ def test_scikit_learn_estimators() -> None:
         model = sklearn_model(estimator.fit(data.astype("float32"), names), domain=(0, 10))
         expected = np.searchsorted(estimator.classes_, estimator.predict(data.astype("float32")))
         assert (model.labels(x).numpy() == expected).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_linear_estimators_give_their_margins_and_machines_of_pairs_labels(classes: int) -> None:
+    data, y = load_iris(return_X_y=True)
+    data, y = data[y < classes].astype("float32"), y[y < classes]
+    x = torch.from_numpy(data)
+    linear = (
+        LinearSVC(),
+        RidgeClassifier(),
+        SGDClassifier(random_state=0),
+        make_pipeline(StandardScaler(), LinearSVC()),
+    )
+    for estimator in linear:
+        model = sklearn_model(estimator.fit(data, y), domain=(0, 10))
+        assert model.access == "scores"
+        assert model.scores(x).shape == (len(x), classes)
+        assert (model.labels(x).numpy() == estimator.predict(data)).all()
+    for pairs in (SVC(), SVC(kernel="linear")):
+        assert sklearn_model(pairs.fit(data, y), domain=(0, 10)).access == "labels"
 
 
 def test_wrong_form_is_one_line() -> None:

@@ -97,9 +97,9 @@ def sklearn_model(
     """A fitted scikit-learn estimator over rows of features (B, d).
 
     One that was fitted to named columns gets them as a data frame, in the order of its own names;
-    table: what they are, so that categories come as texts. It
-    answers with log-probabilities where it has `predict_proba`, with its prediction where it has
-    no `classes_` (a regression), else with labels, each as the index into `classes_`.
+    table: what they are, so that categories come as texts. It answers with log-probabilities where
+    it has `predict_proba`, with its decision function where it is linear, with its prediction where
+    it has no `classes_` (a regression), else with labels, each as the index into `classes_`.
     """
 
     names = getattr(estimator, "feature_names_in_", None)
@@ -129,7 +129,23 @@ def sklearn_model(
             lambda x: estimator.predict(rows(x)), domain=domain, estimator=estimator
         )
 
+    if _linear(estimator):
+
+        def margins(x: Any) -> Any:
+            found = estimator.decision_function(rows(x))
+            return np.stack((np.zeros_like(found), found), 1) if found.ndim == 1 else found
+
+        return FunctionModel(margins, domain=domain, estimator=estimator)
+
     def labels(x: Any) -> Any:
         return np.searchsorted(estimator.classes_, estimator.predict(rows(x)))
 
     return FunctionModel(labels, returns="labels", domain=domain, estimator=estimator)
+
+
+def _linear(estimator: Any) -> bool:
+    """Whether its answer is the class of its largest margin, which votes of pairs need not be."""
+    steps = getattr(estimator, "steps", None)
+    last = steps[-1][1] if steps else estimator
+    known = hasattr(last, "coef_") and not hasattr(last, "dual_coef_")
+    return known and hasattr(estimator, "decision_function")
