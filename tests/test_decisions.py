@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,12 +15,16 @@ from withstand.attacks import (
     CGBA,
     Attack,
     BoundaryAttack,
+    Donors,
+    Examples,
     RayS,
     Result,
     SignOPT,
     Status,
     SurFree,
+    sample_keys,
 )
+from withstand.evaluate import evaluate
 from withstand.models import FunctionModel, TorchModel
 from withstand.threat import L2, Frozen, Linf, Targeted, Threat
 
@@ -173,3 +179,67 @@ def test_cgba_leaves_no_estimate_without_its_search(queries: int) -> None:
     estimates = [place for place, size in enumerate(asked) if size > 1]
     # One that was cut off would be the last that is asked.
     assert len(asked) - 1 - estimates[-1] >= 5
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.HopSkipJump(queries=300),
+        attacks.CGBA(queries=300),
+        attacks.SurFree(queries=300),
+        attacks.SignOPT(queries=300),
+        attacks.BoundaryAttack(queries=300),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_a_wanted_class_is_begun_with_inputs_of_others(attack: attacks.Attack, digits: Any) -> None:
+    x, y = torch.from_numpy(digits.data.x), torch.from_numpy(digits.data.y)
+    noise = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with digits.model.held():
+        answer = digits.model.labels(x)
+        # A class that nothing is taken for by chance.
+        seen = digits.model.labels(torch.cat((noise, noise.round(), 1 - x)))
+        target = int(seen.bincount(minlength=10).argmin())
+    threat = Threat(region=L2(np.inf), goal=Targeted(target), access="labels")
+    others, own = y != target, (answer == target).numpy()
+    donors = Donors(digits.data.x[own], answer.numpy()[own])
+    attack = replace(attack, starts=10)
+    alone = attacks.run(attack, digits.model, x[others], y[others], threat)
+    begun = attacks.run(replace(attack, rows=donors), digits.model, x[others], y[others], threat)
+    assert bool(begun.success.all())
+    assert int(alone.success.sum()) < len(alone.success)
+    both = alone.success
+    if bool(both.any()):
+        assert float(begun.distance[both].median()) <= 1.2 * float(alone.distance[both].median())
+    # A row of a run is what it is alone.
+    single = attacks.run(
+        replace(attack, rows=donors), digits.model, x[others][5:6], y[others][5:6], threat
+    )
+    assert torch.equal(single.x_adv[0], begun.x_adv[5])
+
+
+def test_what_was_found_before_is_begun_with(digits: Any) -> None:
+    x, y = torch.from_numpy(digits.data.x[:6]), torch.from_numpy(digits.data.y[:6])
+    threat = Threat(region=L2(np.inf), access="labels")
+    first = attacks.run(attacks.CGBA(queries=200), digits.model, x, y, threat)
+    kept = Examples(first.x_adv.numpy(), sample_keys(x, y).numpy())
+    attack = attacks.CGBA(queries=200, rows=kept)
+    again = attacks.run(attack, digits.model, x, y, threat)
+    assert bool((again.distance <= first.distance * 1.0001).all())
+
+
+@pytest.mark.parametrize("region", [L2(1.5), Linf(0.3)], ids=["l2", "linf"])
+def test_an_evaluation_by_labels_reaches_a_wanted_class(region: Any, digits: Any) -> None:
+    threat = Threat(region=region, goal=Targeted(0), access="labels")
+    report = evaluate(digits.model, digits.data, threat, preset="smoke")
+    status = np.array(report.samples.status)
+    assert "budget spent" not in status
+    assert (status == "fooled").sum() > 5
+    # Who is of the class already is nobody's target, and nobody asks about them again.
+    own = (digits.data.y == 0) & (status != "already wrong")
+    assert own.any()
+    assert set(status[own]) == {"withstood"}
+    assert report.samples.forwards[own].max() == 1
+    assert all(
+        f.check != "unfinished samples" or f.verdict == "green" for f in report.trust.findings
+    )

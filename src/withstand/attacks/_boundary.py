@@ -15,6 +15,7 @@ from ._contract import Attack, Query, Seen
 from ._decision import arc, begun, inside, orthogonal
 from ._noise import normal
 from ._problem import Problem
+from ._rows import Rows
 
 _START, _LINE, _ORTHOGONAL, _TOWARDS = range(4)
 
@@ -41,7 +42,7 @@ class BoundaryAttack(Attack):
     the distance towards x. Both sizes follow a trust region: steps aside are wanted to succeed
     about half of the time, steps towards x about a quarter, so each success and each
     failure moves them. The first adversarial point is brought to the boundary by bisection. 1 query
-    a step, 2 where the first was adversarial.
+    a step, 2 where the first was adversarial. rows: as in `HopSkipJump`.
     """
 
     queries: int = 1000
@@ -50,6 +51,7 @@ class BoundaryAttack(Attack):
     adaptation: float = 1.05
     tolerance: float = 0.005
     starts: int = 100
+    rows: Rows | None = None
     needs: ClassVar[Access] = "labels"
     norms: ClassVar = ("l2",)
     minimum_norm: ClassVar[bool] = True
@@ -80,7 +82,9 @@ class BoundaryAttack(Attack):
             points[rows] = self._beside(
                 problem.take(rows), state.edge[rows], state.delta[rows], state.number[rows]
             )
-        points, unstarted = begun(problem, points, phase == _START, state.tries, self.starts)
+        points, unstarted = begun(
+            problem, points, phase == _START, state.tries, self.starts, self.rows
+        )
         live = (state.spent < self.queries) & ~unstarted
         return Query(points[:, None], live[:, None], unstarted=unstarted)
 

@@ -14,6 +14,7 @@ from ._ball import length
 from ._contract import Attack, Query, Seen
 from ._decision import arc, begun, inside, orthogonal, relaxed, waves
 from ._problem import Problem
+from ._rows import Rows
 
 _START, _SEARCH, _ESTIMATE = range(3)
 # What the last search takes, and up to how many estimates' queries the last estimate takes alone.
@@ -48,7 +49,7 @@ class CGBA(Attack):
     which nothing is to be learned, and smooth ones only come first (fade) instead of alone; votes
     are less their mean; points are cut to the box when they are asked, not when they are kept; and
     the last estimate takes what queries are left, but for a search. A row asks up to `block` points
-    at a time.
+    at a time. rows: as in `HopSkipJump`.
     """
 
     queries: int = 1000
@@ -58,6 +59,7 @@ class CGBA(Attack):
     smoothness: float = 8.0
     fade: float = 8.0
     starts: int = 100
+    rows: Rows | None = None
     block: int = 64
     needs: ClassVar[Access] = "labels"
     norms: ClassVar = ("l2",)
@@ -86,7 +88,7 @@ class CGBA(Attack):
     def query(self, problem: Problem, state: _State) -> Query:
         starting = state.phase == _START
         single = arc(problem, state.edge, state.across, self._angle(state))
-        single, unstarted = begun(problem, single, starting, state.tries, self.starts)
+        single, unstarted = begun(problem, single, starting, state.tries, self.starts, self.rows)
         going = (state.spent < self.queries) & ~unstarted
         rows = ((state.phase == _ESTIMATE) & going).nonzero()[:, 0]
         if not len(rows):

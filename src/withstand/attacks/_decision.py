@@ -10,6 +10,10 @@ from torch import Tensor
 from ._ball import length
 from ._noise import uniform
 from ._problem import Problem
+from ._rows import Rows
+
+# Of the rows that one begins with, the nearest; most of them have the wanted answer.
+_KNOWN = 5
 
 
 def start(problem: Problem, tries: Tensor, starting: Tensor) -> Tensor:
@@ -31,15 +35,32 @@ def start(problem: Problem, tries: Tensor, starting: Tensor) -> Tensor:
 
 
 def begun(
-    problem: Problem, points: Tensor, starting: Tensor, tries: Tensor, starts: int
+    problem: Problem,
+    points: Tensor,
+    starting: Tensor,
+    tries: Tensor,
+    starts: int,
+    rows: Rows | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The points (B, ...) in the box, starting ones for the rows that are starting (B,).
 
-    And which of these rows (B,) have tried as many as `starts` in vain.
+    rows: what is tried before plain pictures. And which of these rows (B,) have tried as many as
+    `starts` of those in vain.
     """
-    first = start(problem, tries, starting)
+    known = 0 if rows is None else _KNOWN
+    first = start(problem, (tries - known).clamp_min(0), starting)
+    where = (starting & (tries < known)).nonzero()[:, 0]
+    if rows is not None and len(where):
+        values, there = rows.begin(problem.take(where), known)
+        turn = tries[where]
+        place = torch.arange(len(where), device=turn.device)
+        own = values[place, turn].reshape(problem.x[where].shape)
+        first = first.clone()
+        first[where] = torch.where(
+            problem.take(where).column(there[place, turn]), own, first[where]
+        )
     points = torch.where(problem.column(starting), first, points)
-    return inside(problem, points), starting & (tries >= starts)
+    return inside(problem, points), starting & (tries >= starts + known)
 
 
 def between(problem: Problem, far: Tensor, share: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ._contract import Attack, Query, Seen
 from ._decision import begun, between
 from ._noise import spread
 from ._problem import Problem
+from ._rows import Rows
 
 _START, _SEARCH, _ESTIMATE, _JUMP = range(4)
 _CACHED = 65_536
@@ -42,13 +43,14 @@ class HopSkipJump(Attack):
 
     Each iteration finds the boundary by bisection, estimates its normal from draws * sqrt(t)
     random directions (of uniform numbers, in L2 too), and jumps outwards along it. It starts from
-    plain pictures and noise, at most `starts` of them, and says so if none is adversarial. A row
-    asks up to `block` points at a time.
+    `rows` (`Donors`, `Examples`) if there are any, else from plain pictures and noise, at most
+    `starts` of them, and says so if none is adversarial. A row asks up to `block` points at a time.
     """
 
     queries: int = 1000
     draws: int = 100
     starts: int = 100
+    rows: Rows | None = None
     block: int = 64
     needs: ClassVar[Access] = "labels"
     norms: ClassVar = ("l2", "linf")
@@ -80,7 +82,7 @@ class HopSkipJump(Attack):
             state.edge + column(state.jump) * self._normal(problem, state),
         )
         starting = state.phase == _START
-        single, unstarted = begun(problem, single, starting, state.tries, self.starts)
+        single, unstarted = begun(problem, single, starting, state.tries, self.starts, self.rows)
         left = self.queries - state.spent
         going = (left > 0) & ~unstarted
         # Noise is dear: it is drawn only for the rows that ask for it.

@@ -1,4 +1,4 @@
-"""Rows of a table that an attacker begins with: those of others, or examples found before."""
+"""Inputs that an attacker begins with: those of others, or examples found before."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Rows:
 
 
 class Donors(Rows):
-    """Rows (n, F) of other people with their labels (n,), as the model or the data tell them.
+    """Inputs (n, ...) of others with their labels (n,), as the model or the data tell them.
 
     A sample begins with those of another class, or of the target's, of which it can copy most: the
     nearest by what stays different after all that can be copied, in units of each feature's spread.

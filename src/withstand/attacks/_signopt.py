@@ -14,6 +14,7 @@ from ._contract import Attack, Query, Seen
 from ._decision import begun, inside, unit
 from ._noise import normal
 from ._problem import Problem
+from ._rows import Rows
 
 _START, _RADIUS, _ESTIMATE, _STEP = range(4)
 
@@ -41,7 +42,8 @@ class SignOPT(Attack):
     directions near theta at that distance: whether they are adversarial there is the sign of the
     derivative, 1 query each. A step against their sum is tried at the rate of the
     iteration before and at halves of it, 1 query each, until it is nearer; its distance is then
-    bisected, and the rate doubles. A row asks up to `block` points at a time.
+    bisected, and the rate doubles. A row asks up to `block` points at a time. rows: as in
+    `HopSkipJump`.
     """
 
     queries: int = 1000
@@ -50,6 +52,7 @@ class SignOPT(Attack):
     rate: float = 0.5
     tolerance: float = 0.001
     starts: int = 100
+    rows: Rows | None = None
     block: int = 64
     needs: ClassVar[Access] = "labels"
     norms: ClassVar = ("l2",)
@@ -77,7 +80,7 @@ class SignOPT(Attack):
         starting = state.phase == _START
         reach = torch.where(state.phase == _STEP, self._nearer(state), self._middle(state))
         single = problem.x + problem.column(reach) * state.trial
-        single, unstarted = begun(problem, single, starting, state.tries, self.starts)
+        single, unstarted = begun(problem, single, starting, state.tries, self.starts, self.rows)
         going = (state.spent < self.queries) & ~unstarted
         rows = ((state.phase == _ESTIMATE) & going).nonzero()[:, 0]
         if not len(rows):

@@ -13,6 +13,7 @@ from ..threat import Access
 from ._contract import Attack, Query, Seen
 from ._decision import arc, begun, inside, orthogonal, relaxed, waves
 from ._problem import Problem
+from ._rows import Rows
 
 _START, _LINE, _SIGN, _ANGLE = range(4)
 
@@ -40,7 +41,7 @@ class SurFree(Attack):
     the first adversarial one, whose points are all nearer to x. Theta max grows by kappa
     with each success and shrinks with each failure. Directions come in families that are
     orthogonal to each other by construction, instead of orthogonal to the last hundred. 1 query a
-    step.
+    step. rows: as in `HopSkipJump`.
     """
 
     queries: int = 1000
@@ -52,6 +53,7 @@ class SurFree(Attack):
     smoothness: float = 4.0
     fade: float = 2.0
     starts: int = 100
+    rows: Rows | None = None
     needs: ClassVar[Access] = "labels"
     norms: ClassVar = ("l2",)
     minimum_norm: ClassVar[bool] = True
@@ -75,7 +77,7 @@ class SurFree(Attack):
     def query(self, problem: Problem, state: _State) -> Query:
         points = arc(problem, state.edge, state.across, self._angle(state))
         starting = state.phase == _START
-        points, unstarted = begun(problem, points, starting, state.tries, self.starts)
+        points, unstarted = begun(problem, points, starting, state.tries, self.starts, self.rows)
         live = (state.spent < self.queries) & ~unstarted
         return Query(points[:, None], live[:, None], unstarted=unstarted)
 

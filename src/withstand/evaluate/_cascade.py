@@ -15,6 +15,8 @@ from ..attacks import (
     CGBA,
     FAB,
     Attack,
+    Donors,
+    HopSkipJump,
     OrthogonalPGD,
     RandomNoise,
     RayS,
@@ -108,8 +110,12 @@ def sweep(
     return FAB(steps=steps, targets=min(targets, classes - 1))
 
 
-def cascade(spend: Spend, threat: Threat, access: Access, classes: int) -> list[Attack]:
+def cascade(
+    spend: Spend, threat: Threat, access: Access, classes: int, donors: Donors | None = None
+) -> list[Attack]:
     """The attacks on the model itself, in order; none for an attacker who sees nothing of it.
+
+    donors: what an attacker with labels begins with who wants one class, which noise rarely is.
 
     Losses that differ come before more of the same one, and ranked targets last: in trials the
     change from cross-entropy to a margin found most of what a single loss had missed.
@@ -123,9 +129,12 @@ def cascade(spend: Spend, threat: Threat, access: Access, classes: int) -> list[
         search = Square if threat.norm in Square.norms else SparseRS
         attacks.append(search(queries=spend.queries))
     if access == "labels" and threat.norm == "l2":
-        attacks.append(CGBA(queries=spend.decisions))
+        attacks.append(CGBA(queries=spend.decisions, rows=donors))
     if access == "labels" and threat.norm == "linf":
-        attacks.append(RayS(queries=spend.decisions))
+        rays = RayS(queries=spend.decisions)
+        attacks.append(
+            rays if donors is None else HopSkipJump(queries=spend.decisions, rows=donors)
+        )
     return attacks
 
 

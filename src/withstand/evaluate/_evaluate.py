@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .._errors import ConfigError, DataError, ModelError, ThreatError
 from .._version import __version__
-from ..attacks import APGD, Attack, Square
+from ..attacks import APGD, Attack, Donors, Square
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..evidence import Corpus
@@ -212,8 +212,18 @@ class _Evaluation:
 
     def _cascade(self) -> list[Attack]:
         if self.known is None:
-            return cascade(self.spend, self.threat, self.access, self.classes)
+            return cascade(
+                self.spend, self.threat, self.access, self.classes, donors=self._donors()
+            )
         return table_cascade(self.spend, self.access, self.known)
+
+    def _donors(self) -> Donors | None:
+        """What a class that is wanted is begun with: inputs that the model says are of it."""
+        if self.access != "labels" or not isinstance(self.threat.goal, Targeted):
+            return None
+        wanted = (self.clean_answer == self.threat.goal.target).numpy()
+        names = self.clean_answer.numpy()[wanted]
+        return Donors(self.x.cpu().numpy()[wanted], names) if wanted.any() else None
 
     def _again(self) -> list[Attack]:
         if self.known is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..attacks import Attack, Cuts, Result, Rows, run
 from ..evidence import Corpus, Entry
 from ..models import Model
-from ..threat import Access, Budget, Threat
+from ..threat import Access, Budget, Evading, Targeted, Threat
 from ._answers import Answers
 from ._record import Record
 from ._replay import Replay, show, stored
@@ -118,7 +118,12 @@ class Stages:
         return None if tell is None else lambda done, total: tell(done, total, 0)
 
     def _alive(self) -> Tensor:
-        return (self.correct & ~self.record.found.fooled).nonzero()[:, 0]
+        alive = self.correct & ~self.record.found.fooled
+        goal = self.threat.goal.goal if isinstance(self.threat.goal, Evading) else self.threat.goal
+        if isinstance(goal, Targeted):
+            # Who is of the wanted class already is nobody's target.
+            alive &= self.y.cpu() != goal.target
+        return alive.nonzero()[:, 0]
 
     def _stage(
         self,
