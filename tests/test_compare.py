@@ -274,6 +274,14 @@ def test_the_command_writes_both_files(
     names = sorted(file.name for file in (tmp_path / "withstand-compare").iterdir())
     assert names == ["comparison.html", "comparison.json"]
     assert "written" in done.stderr
+    assert told["transfer"] is None
+    words = ["compare", "--config", str(config), "--transfer", "--no-unseen"]
+    asked = CliRunner().invoke(app, words)
+    assert asked.exit_code == 0, asked.output
+    assert "shown to squeezed" in asked.stdout
+    told = json.loads((tmp_path / "withstand-compare" / "comparison.json").read_text())
+    assert set(told["transfer"]["rates"]) == {"undefended", "squeezed"}
+    assert "Who fools whom" in (tmp_path / "withstand-compare" / "comparison.html").read_text()
 
 
 def test_entries_are_models_ensembles_and_defences(digits: Any, tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ def compare(
     unseen: Annotated[
         bool, typer.Option(help="Also attack in ways that nothing was made for.")
     ] = True,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Also show who fools whom: the transfer matrix.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the result; withstand-compare if not given.")
     ] = None,
@@ -43,7 +46,7 @@ def compare(
     """
     given = {"evaluate": {"preset": preset, "seed": seed}}
     with interruptible("the same command goes on where it was"):
-        found, files = _compared(config, given, samples, unseen, output, quiet)
+        found, files = _compared(config, given, samples, unseen, transfer, output, quiet)
         put(found.to_json() if json else _story(found))
     if not quiet:
         typer.echo(f"written: {', '.join(str(file) for file in files)}", err=True)
@@ -54,6 +57,7 @@ def _compared(
     given: dict[str, dict[str, Any]],
     samples: int | None,
     unseen: bool,
+    transfer: bool,
     output: Path | None,
     quiet: bool,
 ) -> tuple[Comparison, list[Path]]:
@@ -81,6 +85,7 @@ def _compared(
             batch_size=settings.batch_size or 64,
             unseen=None if unseen else {},
             method=None if configured.certify is None else method_of(configured.certify),
+            transfer=transfer,
             checkpoint=folder / "done",
             progress=progress,
         )

@@ -32,6 +32,7 @@ from ..evaluate import Progress, Report, evaluate, load_report, sandwich
 from ..models import Model, describe, inference_cost
 from ..stats import Interval, paired_difference, wilson
 from ..threat import Threat
+from ._transfer import TransferMatrix, transfer_matrix
 from ._unseen import Unseen, unseen_by
 
 SCHEMA = "urn:withstand:comparison:1"
@@ -105,10 +106,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """The rows, the first of which the others are compared with; unseen: columns in words."""
+    """The rows, the first of which the others are compared with; unseen: columns in words.
+
+    transfer: who fools whom, None where that was not asked for.
+    """
 
     rows: tuple[Row, ...]
     unseen: Mapping[str, str] = field(default_factory=dict)
+    transfer: TransferMatrix | None = None
 
     @classmethod
     def of(cls, reports: Mapping[str, Report]) -> Comparison:
@@ -132,6 +137,7 @@ class Comparison:
             "data": provenance["data"]["digest"],
             "unseen": dict(self.unseen),
             "entries": [row.to_dict() for row in self.rows],
+            "transfer": None if self.transfer is None else self.transfer.to_dict(),
         }
 
     def to_json(self) -> str:
@@ -149,6 +155,7 @@ def compare(
     batch_size: int = 64,
     unseen: Mapping[str, Unseen] | None = None,
     method: Smoothing | Bounds | Trees | None = None,
+    transfer: bool = False,
     checkpoint: str | Path | None = None,
     progress: Tell | None = None,
 ) -> Comparison:
@@ -156,9 +163,10 @@ def compare(
 
     entries: by name, the first is the one that the others are compared with. unseen: columns of
     robust accuracy under other threats, with preset smoke at most standard; those of `unseen_by`
-    if not given. method: how each entry is certified too, as far as it can be. checkpoint: a folder
-    from which the same call goes on, removed at the end. Raises what `evaluate` raises, ConfigError
-    for no entry, and CertificateError where an attack fooled what was proven.
+    if not given. method: how each entry is certified too, as far as it can be. transfer: also make
+    examples on each entry with gradients and show them to all. checkpoint: a folder from which the
+    same call goes on, removed at the end. Raises what `evaluate` raises, ConfigError for no entry,
+    and CertificateError where an attack fooled what was proven.
     """
     if not entries:
         raise ConfigError("there are 0 entries to compare; give at least one model by name")
@@ -206,8 +214,13 @@ def compare(
             not_certified=reason,
         )
         rows.append(_gained(row, rows[0] if rows else row))
+    shown = None
+    if transfer:
+        models = {name: entry.model for name, entry in entries.items()}
+        shown = transfer_matrix(models, data, threat, seed=seed, batch_size=batch_size)
     kept.remove()
-    return Comparison(rows=tuple(rows), unseen={key: each.told for key, each in columns.items()})
+    told = {key: each.told for key, each in columns.items()}
+    return Comparison(rows=tuple(rows), unseen=told, transfer=shown)
 
 
 class _Kept:

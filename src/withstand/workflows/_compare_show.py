@@ -14,6 +14,7 @@ from ..evaluate import headline, printable, render, write
 from ..stats import Interval
 from ._compare import Comparison, Row
 from ._compare_plot import scatters
+from ._transfer_show import show_transfer, transfer_section
 
 NOT_ADAPTIVE = "not adaptively evaluated"
 _GAP = 2
@@ -25,6 +26,9 @@ def show_comparison(comparison: Comparison, console: Console) -> None:
     console.print()
     for table in _tables(*_cells(comparison), console.width):
         console.print(table)
+        console.print()
+    if comparison.transfer is not None:
+        show_transfer(comparison.transfer, console)
         console.print()
     for line in _notes(comparison):
         console.print(Text(printable(line), style="dim"))
@@ -67,6 +71,7 @@ def comparison_page(comparison: Comparison) -> str:
         rows=rows,
         scatters=scatters(comparison.rows),
         notes=_notes(comparison),
+        transfer="" if comparison.transfer is None else transfer_section(comparison.transfer),
     )
 
 
