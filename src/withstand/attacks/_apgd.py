@@ -115,10 +115,10 @@ class APGD(Attack):
             checked_loss = torch.where(due, best_loss, checked_loss)
 
         torch.addcmul(points, column(step_size), direction, out=direction)
-        ahead = project(problem, direction, owned=True)
+        ahead = _projected(problem, direction)
         # points + 0.75 (ahead - points) + 0.25 (points - previous)
         glide = torch.lerp(previous, points, 2.0).lerp_(ahead, 0.75)
-        glide = project(problem, glide, owned=True)
+        glide = _projected(problem, glide)
         if 0 in at:
             # The first step has no momentum.
             glide = torch.where(column(state.step > 0), glide, ahead)
@@ -135,6 +135,17 @@ class APGD(Attack):
             checked_loss=checked_loss,
             step=state.step + 1,
         )
+
+
+def _projected(problem: Problem, points: Tensor) -> Tensor:
+    """The points (B, ...), which are written to, brought into the box and the ball.
+
+    In L2 they are cut to the box first, and not to the nearest point of both: in trials on robust
+    networks that left 2 in 100 images fewer standing.
+    """
+    if problem.norm == "l2":
+        points = torch.clamp(points, problem.lower, problem.upper, out=points)
+    return project(problem, points, owned=True)
 
 
 @lru_cache
