@@ -762,6 +762,22 @@ def test_the_command_line_speaks_to_a_guard_that_serves(tmp_path: Path) -> None:
         assert (await asyncio.to_thread(run, "unkill", "--why", "done"))[0] == 0
         code, told = await asyncio.to_thread(run, "kill", "--why", "")
         assert (code, "why is missing" in told, guard.service.guard.killed) == (2, True, False)
+        order = ("mitigate", "coarsen", "--id", "ticket-7", "--why", "a [try]", "--seconds", "60")
+        code, told = await asyncio.to_thread(run, *order)
+        assert (code, "--key is missing; give --key ID" in told) == (2, True)
+        code, told = await asyncio.to_thread(run, *order, "--key", "a", "--everybody")
+        assert (code, "are both given" in told) == (2, True)
+        assert (await asyncio.to_thread(run, *order, "--everybody"))[0] == 0
+        assert [one.action for one in guard.service.mitigations()] == ["coarsen"]
+        code, told = await asyncio.to_thread(run, "mitigations")
+        assert told.startswith("ticket-7: coarsen everybody until 20")
+        assert told.endswith(": a [try]\n")
+        code, told = await asyncio.to_thread(run, "mitigations", "--json")
+        assert [one["id"] for one in json.loads(told)] == ["ticket-7"]
+        assert (await asyncio.to_thread(run, "lift", "ticket-7", "--why", "done"))[0] == 0
+        assert guard.service.mitigations() == []
+        code, told = await asyncio.to_thread(run, "lift", "ticket-7", "--why", "done")
+        assert (code, "no action 'ticket-7' holds" in told) == (2, True)
         code, told = await asyncio.to_thread(run, "reload")
         assert (code, "restart it" in told) == (2, True)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ._canary import canary
+from ._mitigations import lift, mitigate, mitigations
 from ._streams import put
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ guard = typer.Typer(
 key = typer.Typer(help="API keys of those who may ask.", no_args_is_help=True)
 guard.add_typer(key, name="key")
 guard.add_typer(canary, name="canary")
+for command in (mitigations, mitigate, lift):
+    guard.command()(command)
 
 _Config = Annotated[Path, typer.Option(help="The configuration with the section guard.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
