@@ -27,6 +27,8 @@ from withstand import WithstandError
 from withstand._errors import BudgetError, ConfigError, ModelError
 from withstand.attacks import HopSkipJump, Square, Status, run
 from withstand.config import ModelConfig, parse_config, template
+from withstand.data import from_arrays
+from withstand.evaluate import evaluate
 from withstand.models import HttpModel, HttpSettings, Model, counted, describe, load_model
 from withstand.threat import Linf, Threat
 
@@ -1029,3 +1031,19 @@ def test_the_template_for_a_served_model_is_valid() -> None:
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     told(r"needs aiohttp, which is not installed; .*withstand\[serve\]", lambda: model("http://h"))
+
+
+def test_a_report_tells_the_rows_that_were_sent_and_sent_again() -> None:
+    def shaky(number: int, asked: Asked) -> Any:
+        return (503, {}, b"busy") if number % 5 == 4 else linear(number, asked)
+
+    x = np.random.default_rng(0).random((30, 2)).astype(np.float32)
+    y = logits(x).argmax(1)
+    with served(shaky) as server:
+        asked = model(server)
+        threat = Threat(region=Linf(0.05), access="scores", queries=40)
+        report = evaluate(asked, from_arrays(x, y), threat, preset="smoke", batch_size=16)
+        sent = sum(len(one.rows) for one in server.seen)
+    (told,) = [note for note in report.notes if "rows so far" in note]
+    assert f"{sent:,} rows so far, retries and failed requests included" in told
+    assert asked.sent == sent > report.cost.forwards

@@ -19,7 +19,7 @@ from ..attacks import APGD, Attack, Donors, Square
 from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..evidence import Corpus
-from ..models import Model, counted, describe, detects
+from ..models import Model, counted, describe, detects, rows_sent
 from ..threat import Budget, Evading, Targeted, Threat, check_goal
 from ._adaptive import Adaptation, judging
 from ._answers import Answers
@@ -329,6 +329,11 @@ class _Evaluation:
             notes.append(
                 "The model's kernels answer a row differently in other batches: examples are the "
                 "same only for the same batch size and order."
+            )
+        if (sent := rows_sent(self.served)) is not None:
+            notes.append(
+                f"The served model was sent {sent:,} rows so far, retries and failed requests "
+                "included."
             )
         return Facts(
             data=self.data,

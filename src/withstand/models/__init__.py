@@ -14,7 +14,7 @@ from ._distilled import Tempered, distilled
 from ._ensemble import Ensemble
 from ._forward import differentiable, members_of, network_of
 from ._http import HttpModel, HttpSettings
-from ._http_tally import counted
+from ._http_tally import counted, rows_sent
 from ._input_transform import InputTransform, input_transform
 from ._jpeg import Jpeg
 from ._load import defended, load_model, with_defences
@@ -97,6 +97,7 @@ __all__ = [
     "moved",
     "network_of",
     "print_and_camera",
+    "rows_sent",
     "seen_through",
     "sklearn_model",
     "standing_in",

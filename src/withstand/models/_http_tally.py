@@ -66,9 +66,8 @@ def counted(model: Any, checkpoint: str | Path | None) -> Iterator[None]:
 
     The count lies beside the run's checkpoint, and goes with it when the run is over.
     """
-    while not hasattr(model, "count_in") and hasattr(model, "model"):
-        model = model.model
-    if checkpoint is None or not hasattr(model, "count_in"):
+    model = _served(model)
+    if checkpoint is None or model is None:
         yield
         return
     path = Path(f"{checkpoint}.sent")
@@ -80,3 +79,15 @@ def counted(model: Any, checkpoint: str | Path | None) -> Iterator[None]:
         raise
     model.count_in(None)
     path.unlink(missing_ok=True)
+
+
+def rows_sent(model: Any) -> int | None:
+    """The rows that a served model was sent so far, None where none is asked over HTTP."""
+    served = _served(model)
+    return None if served is None else int(served.sent)
+
+
+def _served(model: Any) -> Any:
+    while not hasattr(model, "count_in") and hasattr(model, "model"):
+        model = model.model
+    return model if hasattr(model, "count_in") else None
