@@ -184,6 +184,17 @@ def test_what_was_not_adaptively_evaluated_is_no_claim(
     assert 'stroke-dasharray="3 3"' in comparison_page(found)
 
 
+def test_a_headline_of_what_masks_says_that_it_masks(found: Comparison) -> None:
+    first, other = found.rows
+    gain = Interval(value=0.2, low=0.1, high=0.3, n=12)
+    text = io.StringIO()
+    shown = replace(found, rows=(first, replace(other, robust_gain=gain)))
+    show_comparison(shown, Console(file=text, width=200))
+    headline = text.getvalue().splitlines()[0]
+    assert "squeezed withstands most" in headline
+    assert headline.endswith("It masks the gradient, so that more may fall to stronger attacks.")
+
+
 def test_certified_accuracy_has_a_column_and_is_none_where_nothing_is(found: Comparison) -> None:
     first, other = found.rows
     proven = Interval(value=0.25, low=0.1, high=0.4, n=12)

@@ -19,6 +19,8 @@ from ._transfer_show import show_transfer, transfer_section
 NOT_ADAPTIVE = "not adaptively evaluated"
 _GAP = 2
 
+_MASKS = " It masks the gradient, so that more may fall to stronger attacks."
+
 
 def show_comparison(comparison: Comparison, console: Console) -> None:
     """Print a row for each entry: what it reaches, what it costs, and how far to believe it."""
@@ -100,7 +102,7 @@ def _headline(comparison: Comparison) -> str:
     return (
         f"{best.name} withstands most: robust accuracy is at most "
         f"{100 * best.report.robust_accuracy.value:.1f} %, {_points(best.robust_gain)} more than "
-        f"{first.name}."
+        f"{first.name}.{_MASKS if best.masking else ''}"
     )
 
 
