@@ -23,6 +23,7 @@ from ..attacks import (
     SigmaZero,
     SparseRS,
     Square,
+    TableWalk,
     TransferPGD,
 )
 from ..threat import ACCESS, L0, L1, L2, Access, Evading, Targeted, Threat, Untargeted
@@ -115,7 +116,8 @@ def cascade(
 ) -> list[Attack]:
     """The attacks on the model itself, in order; none for an attacker who sees nothing of it.
 
-    donors: what an attacker with labels begins with who wants one class, which noise rarely is.
+    donors: what an attacker with labels begins with who wants one class, which noise rarely is, or
+    changes few features.
 
     Losses that differ come before more of the same one, and ranked targets last: in trials the
     change from cross-entropy to a margin found most of what a single loss had missed.
@@ -135,6 +137,11 @@ def cascade(
         attacks.append(
             rays if donors is None else HopSkipJump(queries=spend.decisions, rows=donors)
         )
+    if access == "labels" and threat.norm in ("l1", "l0"):
+        # In trials others' inputs found most in L1, random ones in L0.
+        rounds = max(1, spend.decisions // TableWalk.block)
+        starts = (donors, None) if donors is not None else (None,)
+        attacks += [TableWalk(rounds=rounds, rows=rows) for rows in starts]
     return attacks
 
 

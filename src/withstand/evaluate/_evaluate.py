@@ -20,7 +20,7 @@ from ..attacks import sample_keys as keys_of
 from ..data import Dataset
 from ..evidence import Corpus
 from ..models import Model, counted, describe, detects, rows_sent
-from ..threat import Budget, Evading, Targeted, Threat, check_goal
+from ..threat import Budget, Evading, Targeted, Threat, Untargeted, check_goal
 from ._adaptive import Adaptation, judging
 from ._answers import Answers
 from ._cascade import PRESETS, RUGGED, SATURATED, again, cascade, crafted, sweep, weakest
@@ -218,12 +218,18 @@ class _Evaluation:
         return table_cascade(self.spend, self.access, self.known)
 
     def _donors(self) -> Donors | None:
-        """What a class that is wanted is begun with: inputs that the model says are of it."""
-        if self.access != "labels" or not isinstance(self.threat.goal, Targeted):
+        """What an attacker by labels begins with: inputs by what the model says of them.
+
+        Where a class is wanted those of it, and else where walks in L1 and L0 begin with others'.
+        """
+        goal, answer = self.threat.goal, self.clean_answer
+        if self.access != "labels" or not isinstance(goal, Untargeted | Targeted):
             return None
-        wanted = (self.clean_answer == self.threat.goal.target).numpy()
-        names = self.clean_answer.numpy()[wanted]
-        return Donors(self.x.cpu().numpy()[wanted], names) if wanted.any() else None
+        if isinstance(goal, Targeted):
+            some = (answer == goal.target).numpy()
+        else:
+            some = np.full(len(answer), self.threat.norm in ("l1", "l0"))
+        return Donors(self.x.cpu().numpy()[some], answer.numpy()[some]) if some.any() else None
 
     def _again(self) -> list[Attack]:
         if self.known is None:
