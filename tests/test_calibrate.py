@@ -27,7 +27,7 @@ from withstand.evaluate.calibration import (
 from withstand.evaluate.calibration._largest import _left, _noise
 from withstand.evaluate.calibration._rows import rows
 from withstand.evaluate.calibration._shift import ranges
-from withstand.stats import Ends, Interval, enough, quantile_interval, weighted_sum
+from withstand.stats import Ends, enough, quantile_interval, weighted_sum
 from withstand.threat import Frozen, Linf
 
 Z = float(ndtri(0.95))
@@ -595,9 +595,3 @@ def test_wrong_use_is_one_line_and_exit_code_2(
     assert message in error
     assert error.count("\n") == 1
     assert Path("withstand.yaml").read_text() == CONFIG
-
-
-def test_interval_tells_an_open_end_in_words() -> None:
-    from withstand.evaluate.calibration._show import told
-
-    assert told(Interval(value=1, low=0.5, high=np.inf, n=9)) == "1 [0.5, no upper end]"

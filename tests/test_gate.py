@@ -45,7 +45,7 @@ from withstand.gate import (
     save,
     save_examples,
 )
-from withstand.gate._measured import _worst
+from withstand.gate._in_report import _worst
 from withstand.models import TorchModel
 from withstand.stats import Interval, Survey, difference, paired_difference, wilson
 from withstand.threat import Linf, Threat
@@ -114,6 +114,8 @@ def test_what_was_not_measured_is_inconclusive(metric: str) -> None:
         ("detection_rate", {"max": 0.5}, "detection_rate has max and no min"),
         ("fooling_rate", {"min": 0.05}, "fooling_rate has min and no max"),
         ("clean_accuracy_drop", {"min": 0.01}, "clean_accuracy_drop has min and no max"),
+        ("severity", {"min": 2}, "severity has min and no max"),
+        ("median_distance", {"max": 2}, "median_distance has max and no min"),
     ],
 )
 def test_a_limit_that_the_worst_model_would_meet_is_refused(
@@ -546,6 +548,57 @@ def test_the_worst_class_is_held_to_its_own_limit(report: Report, folder: Path) 
     told["samples"]["status"][0] = "budget spent"
     unsure = judge_report(told, asked(worst_class_accuracy={"min": 0}, **SURE)).checks[0]
     assert (unsure.outcome, "ended early" in unsure.words) == ("inconclusive", True)
+
+
+def _outcome(told: dict[str, Any], **limit: Any) -> tuple[str, str, str]:
+    check = judge_report(told, asked(**limit, **SURE)).checks[0]
+    return check.outcome, check.limit, check.found
+
+
+def test_limits_in_units_are_held_against_a_report(folder: Path) -> None:
+    told = read_report(folder)
+    nearest = from_report(told).figures["median_distance"]
+    assert 0 < nearest.low < nearest.value < nearest.high
+    shown = f"{nearest.value:.3g} [{nearest.low:.3g}, "
+    for least, outcome in (
+        (nearest.low / 2, "pass"), (nearest.value, "inconclusive"), (2 * nearest.high, "fail"),
+    ):  # fmt: skip
+        found = _outcome(told, median_distance={"min": least})
+        assert found[:2] == (outcome, f"at least {least:g}")
+        assert found[2].startswith(shown)
+    lost = {"value": 2.5, "low": 2.0, "high": 3.0, "n": 300}
+    told["severity"] = {"clean_mean": lost, "robust_mean": lost, "worst": 9.0}
+    for most, outcome in ((3.5, "pass"), (2.5, "inconclusive"), (1.5, "fail")):
+        found = _outcome(told, severity={"max": most})
+        assert found == (outcome, f"at most {most:g}", "2.5 [2, 3]")
+    told["business"] = {"money": {"rate": {"value": 0.1, "low": 0.05, "high": 0.2, "n": 300}}}
+    assert _outcome(told, money_rate={"max": 0.25})[:2] == ("pass", "at most 25 %")
+    assert _outcome(told, money_rate={"max": 0.04})[0] == "fail"
+    told["samples"]["status"][0] = "budget spent"
+    for limit in ({"median_distance": {"min": 0}}, {"severity": {"max": 9}}):
+        assert _outcome(told, **limit)[0] == "inconclusive"
+
+
+def test_a_model_that_nothing_was_found_of_has_an_endless_median_distance(folder: Path) -> None:
+    told = read_report(folder)
+    told["median_distance"] = {"value": None, "low": 0.3, "high": None, "n": 300}
+    assert _outcome(told, median_distance={"min": 0.2}) == (
+        "pass", "at least 0.2", "inf [0.3, no upper end]",
+    )  # fmt: skip
+    check = judge_report(told, asked(median_distance={"min": 0.4}, **SURE)).checks[0]
+    assert (check.outcome, "more samples" in check.words) == ("inconclusive", True)
+
+
+def test_what_a_report_has_not_and_a_gate_that_stops_early_is_inconclusive(folder: Path) -> None:
+    told = read_report(folder)
+    for limit, reason in (
+        ({"severity": {"max": 9}}, "give evaluate.severity"),
+        ({"money_rate": {"max": 1}}, "give the table's file a stake"),
+    ):
+        check = judge_report(told, asked(**limit, **SURE)).checks[0]
+        assert (check.outcome, reason in check.words) == ("inconclusive", True)
+    live = gate(ramp(40, 0.7), asked(median_distance={"min": 0}), effort=SMOKE).gate.checks[0]
+    assert (live.outcome, "--report" in live.words) == ("inconclusive", True)
 
 
 def test_the_worst_of_many_equal_classes_fails_by_chance_in_few_gates() -> None:

@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch.nn import functional
 
 from withstand import WithstandError, models
 from withstand._errors import ModelError
+from withstand._factory import called, importable
 from withstand.models import (
     Detecting,
     Differentiable,
@@ -288,6 +291,16 @@ def test_the_same_weights_behind_another_activation_are_another_model() -> None:
     net = nn.Sequential(first, nn.Dropout(0.5), last)
     told = describe(TorchModel(net.train()))
     assert told == describe(TorchModel(net.eval()))
+
+
+def test_a_file_written_twice_within_a_second_runs_as_it_is_now(tmp_path: Path) -> None:
+    file, when = tmp_path / "made.py", 1_700_000_000
+    for made in ("one", "two"):
+        file.write_text(f"def build():\n    return {made!r}\n")
+        os.utime(file, (when, when))
+        with importable(tmp_path, "made.py:build"):
+            assert called("made.py:build", tmp_path, key="k", error=WithstandError) == made
+    assert not (tmp_path / "__pycache__").exists()
 
 
 def _called(what: str) -> nn.Module:

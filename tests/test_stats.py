@@ -7,7 +7,16 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from withstand.stats import Survey, bootstrap, clopper_pearson, mcnemar, wilson
+from withstand.stats import (
+    Interval,
+    Survey,
+    bootstrap,
+    clopper_pearson,
+    mcnemar,
+    mean_within,
+    quantile_interval,
+    wilson,
+)
 
 
 def test_clopper_pearson_closed_forms_at_the_ends() -> None:
@@ -39,6 +48,37 @@ def test_exact_interval_covers_as_promised() -> None:
         interval = clopper_pearson(int(k), 40)
         hits += interval.low <= 0.1 <= interval.high
     assert hits / 2000 >= 0.95
+
+
+def test_the_mean_of_costs_is_covered_also_where_dear_ones_are_rare() -> None:
+    rng, costs = np.random.default_rng(2), np.array([0.0, 1.0, 20.0])
+    for shares in ([0.9, 0.09, 0.01], [0.5, 0.2, 0.3], [0.0, 0.98, 0.02]):
+        truth, hits = float(np.dot(shares, costs)), 0
+        for drawn in rng.choice(costs, (1000, 150), p=shares):
+            interval = mean_within(drawn, 0, 20)
+            hits += interval.low <= truth <= interval.high
+        assert hits >= 940, shares
+    binary = rng.integers(0, 2, 80)
+    share, mean = wilson(int(binary.sum()), 80), mean_within(5 + 2 * binary, 5, 7)
+    for name in ("value", "low", "high"):
+        assert getattr(mean, name) == pytest.approx(5 + 2 * getattr(share, name))
+    assert mean_within([3.0, 3.0], 3, 3) == Interval(value=3, low=3, high=3, n=2)
+    assert mean_within([], 0, 1).n == 0
+
+
+def test_a_quantile_of_values_of_which_some_are_infinite() -> None:
+    for finite, value, high in ((5, 5.0, math.inf), (4, math.inf, math.inf), (9, 5.0, 8.0)):
+        values = [float(n) if n <= finite else math.inf for n in range(1, 10)]
+        found = quantile_interval(values, 0.5)
+        assert found.value == value
+        assert found.high == pytest.approx(high, rel=0.1)
+        assert math.isfinite(found.low)
+
+
+def test_figures_in_units_say_where_they_have_no_end() -> None:
+    endless = Interval(value=0.5, low=0.25, high=math.inf, n=9)
+    assert endless.in_units() == "0.5 [0.25, no upper end]"
+    assert mean_within([], 0, 1).in_units() == "no data"
 
 
 def test_bootstrap_is_reproducible_and_near_the_normal_interval() -> None:

@@ -9,7 +9,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any, TypeVar
 
 from ._errors import WithstandError, did_you_mean, listed, one_line
@@ -80,7 +82,7 @@ def _imported(place: str, key: str, error: type[WithstandError]) -> Any:
 def _executed(path: Path, place: str, key: str, error: type[WithstandError]) -> Any:
     # A name that no package has, and another for each file.
     name = f"_withstand_{path.stem}_{sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if not path.is_file() or spec is None or spec.loader is None:
         raise error(f"{place} is not there; correct {key}")
     module = importlib.util.module_from_spec(spec)
@@ -92,6 +94,17 @@ def _executed(path: Path, place: str, key: str, error: type[WithstandError]) -> 
         del sys.modules[name]
         raise error(_blame(failed, place)) from None
     return module
+
+
+class _Fresh(SourceFileLoader):
+    """Always compiles the file itself.
+
+    Python's compiled copy is told from its source by size and whole seconds, so that a file which
+    was written twice within one would run as it was before.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _blame(failed: BaseException, place: str) -> str:

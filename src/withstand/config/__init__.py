@@ -23,6 +23,7 @@ from ._sections import (
     RegionConfig,
     ThreatConfig,
     TrustLimit,
+    UnitLimit,
     json_schema,
 )
 from ._sensors import DetectorConfig, ExtractionConfig
@@ -71,6 +72,7 @@ __all__ = [
     "ThreatConfig",
     "TrustLimit",
     "UiConfig",
+    "UnitLimit",
     "host_and_port",
     "json_schema",
     "load_config",

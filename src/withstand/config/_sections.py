@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -155,12 +155,19 @@ class Limit(Section):
     max: Share | None = Field(default=None, description="the most that passes")
 
     @model_validator(mode="after")
-    def _some(self) -> Limit:
+    def _some(self) -> Self:
         if self.min is None and self.max is None:
             raise wrong("min", "and max are both missing; give one, e.g. {min: 0.85}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise wrong("min", f"is {self.min:g}, above max {self.max:g}; swap them")
         return self
+
+
+class UnitLimit(Limit):
+    """Bounds on what has a unit and is no share."""
+
+    min: Tolerance | None = Field(default=None, description="the least that passes")
+    max: Tolerance | None = Field(default=None, description="the most that passes")
 
 
 class TrustLimit(Section):
@@ -171,7 +178,14 @@ class TrustLimit(Section):
     )
 
 
-_AT_MOST = ("fooling_rate", "clean_accuracy_drop", "robust_accuracy_drop", "false_positive_rate")
+_AT_MOST = (
+    "fooling_rate",
+    "clean_accuracy_drop",
+    "robust_accuracy_drop",
+    "false_positive_rate",
+    "severity",
+    "money_rate",
+)
 
 
 class GateConfig(Section):
@@ -192,6 +206,18 @@ class GateConfig(Section):
     )
     worst_group_accuracy: Limit | None = Field(
         default=None, description="robust accuracy of the worst of data.group, in a report"
+    )
+    median_distance: UnitLimit | None = Field(
+        default=None,
+        description="median distance of the nearest mistake in the threat's norm, in a report",
+    )
+    severity: UnitLimit | None = Field(
+        default=None,
+        description="mean cost of an answer under attack, by evaluate.severity, in a report",
+    )
+    money_rate: Limit | None = Field(
+        default=None,
+        description="share of the money of a table's caught rows that gets through, in a report",
     )
     clean_accuracy_drop: Limit | None = Field(
         default=None, description="by how much clean accuracy may be below the baseline's"

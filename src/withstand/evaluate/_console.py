@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -85,15 +87,16 @@ def _details(report: Report) -> Table:
         (f"change, {spread.measure}", f"median {spread.median:.3g}, worst {spread.worst:.3g}")
         for spread in report.perceptibility
     ]
-    if report.median_distance is not None:
-        rows.append(("nearest mistake", f"median distance {report.median_distance:.3g}"))
+    nearest = report.median_distance
+    if nearest is not None and isfinite(nearest.value):
+        rows.append(("nearest mistake", f"median distance {nearest.in_units()}"))
     if report.severity is not None:
         loss = report.severity
         rows.append(
             (
                 "cost of mistakes",
-                f"{loss.clean_mean:.3g} a sample clean, {loss.robust_mean:.3g} under attack, "
-                f"{loss.worst:.3g} at worst",
+                f"{loss.clean_mean.in_units()} a sample clean, {loss.robust_mean.in_units()} under "
+                f"attack, {loss.worst:.3g} at worst",
             )
         )
     if report.training is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from .._errors import DataError
+from ..stats import mean_within
 from ._report import Severity, Spread
 
 Array = NDArray[Any]
@@ -77,9 +78,9 @@ def check_severity(costs: Any, *answers: Array) -> Array:
 def severity_of(costs: Any, label: Array, clean: Array, adversarial: Array) -> Severity:
     """Mean and worst cost of the answers; raises DataError as `check_severity`."""
     matrix = check_severity(costs, label, clean, adversarial)
-    under = matrix[label, adversarial]
+    under, ends = matrix[label, adversarial], (float(matrix.min()), float(matrix.max()))
     return Severity(
-        clean_mean=float(matrix[label, clean].mean()),
-        robust_mean=float(under.mean()),
+        clean_mean=mean_within(matrix[label, clean], *ends),
+        robust_mean=mean_within(under, *ends),
         worst=float(under.max()),
     )

@@ -194,8 +194,8 @@ class Spread:
 class Severity:
     """The user's cost of wrong answers, per sample: without attack, under it, and the worst one."""
 
-    clean_mean: float
-    robust_mean: float
+    clean_mean: Interval
+    robust_mean: Interval
     worst: float
 
 
@@ -246,7 +246,7 @@ class Report:
     surrogates: tuple[Surrogate, ...] = ()
     defences: Defences | None = None
     curve: tuple[CurvePoint, ...] = ()
-    median_distance: float | None = None
+    median_distance: Interval | None = None
     classes: tuple[Slice, ...] = ()
     groups: tuple[Slice, ...] = ()
     perceptibility: tuple[Spread, ...] = ()

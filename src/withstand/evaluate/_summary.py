@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data import Dataset
-from ..stats import wilson
+from ..stats import Interval, quantile_interval, wilson
 from ..threat import Access, MultiLabel, Regression, Targeted, Threat, Untargeted, techniques
 from ..threat.tabular import Capability, Table
 from ._found import Found
@@ -203,9 +203,9 @@ def _slices(facts: Facts, groups: Any, name: Callable[[Any], str]) -> tuple[Slic
     return tuple(found)
 
 
-def _median(facts: Facts) -> float | None:
-    value = float(np.median(facts.found.distance.numpy()))
-    return value if np.isfinite(value) else None
+def _median(facts: Facts) -> Interval:
+    """Of all samples; infinite where no mistake was found of half of them."""
+    return quantile_interval(facts.found.distance.numpy(), 0.5)
 
 
 def _unmeasured(facts: Facts, table: tuple[Table, Capability] | None) -> bool:

@@ -10,8 +10,9 @@ from .._errors import DataError, one_line
 from ..config import GateConfig
 from ..stats import Interval
 from ..threat import Access, Threat
+from ._in_report import figure
 from ._judge import TRUST
-from ._measured import Extra, figure
+from ._measured import Extra
 from ._same import check_threat
 
 _SCHEMA = "urn:withstand:detection:1"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 from .._errors import ConfigError
 from .._version import __version__
-from ..config import GateConfig, Limit
+from ..config import GateConfig, Limit, UnitLimit
 from ..stats import Interval
-from ._measured import WORST, Measured
+from ._in_report import IN_REPORTS
+from ._measured import Measured
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 
-ATTACKED = ("robust_accuracy", "fooling_rate", "robust_accuracy_drop", *WORST)
+ATTACKED = ("robust_accuracy", "fooling_rate", "robust_accuracy_drop", *IN_REPORTS)
 EXIT: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 SCHEMA = "urn:withstand:gate:1"
 TRUST = ("red", "amber", "green")
@@ -26,7 +28,7 @@ _ABSENT = {
     "certified_accuracy": "nothing was certified; run `withstand certify` and judge its report "
     "with --report",
     **dict.fromkeys(
-        WORST, "classes and groups are counted by `withstand evaluate`; judge its report, --report"
+        IN_REPORTS, "it is counted by `withstand evaluate` alone; judge its report, --report"
     ),
     "detection_rate": _UNDETECTED,
     "false_positive_rate": _UNDETECTED,
@@ -37,7 +39,8 @@ _ABSENT = {
 class Check:
     """One limit: what it asks, what was measured, and the outcome with its reason in words.
 
-    figure: None where nothing was measured, and for trust, whose verdict it has instead.
+    figure: None where nothing was measured, and for trust, whose verdict it has instead. found:
+    what was measured, in a few characters.
     """
 
     metric: str
@@ -46,13 +49,7 @@ class Check:
     figure: Interval | None = None
     verdict: str | None = None
     words: str = ""
-
-    @property
-    def found(self) -> str:
-        """What was measured, in a few characters."""
-        if self.figure is not None:
-            return told(self.figure)
-        return self.verdict or "no data"
+    found: str = "no data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +151,14 @@ def _judged(measured: Measured, metric: str, limit: Limit) -> Check:
         outcome, words = "pass", ""
     else:
         outcome, words = "inconclusive", _undecided(figure, limit)
-    return Check(metric=metric, limit=asks, outcome=outcome, figure=figure, words=words)
+    told = figure.in_units() if isinstance(limit, UnitLimit) else _told(figure)
+    return Check(metric=metric, limit=asks, outcome=outcome, figure=figure, words=words, found=told)
 
 
 def _undecided(figure: Interval, limit: Limit) -> str:
     """Why an interval does not decide, and how many samples would."""
+    if not isfinite(figure.value):
+        return "the limit is inside the interval; more samples may decide"
     needed = 0.0
     for bound in (limit.min, limit.max):
         if bound is not None and figure.low <= bound <= figure.high:
@@ -184,19 +184,24 @@ def _believed(measured: Measured, least: str) -> Check:
         limit=asks,
         outcome="pass" if enough else "inconclusive",
         verdict=verdict,
+        found=verdict,
         words="" if enough else f"see the findings: {', '.join(doubts) or 'nothing was checked'}",
     )
 
 
 def in_words(limit: Limit) -> str:
     """What a limit asks for."""
+
+    def told(bound: float) -> str:
+        return f"{bound:g}" if isinstance(limit, UnitLimit) else f"{100 * bound:g} %"
+
     if limit.min is not None and limit.max is not None:
-        return f"{100 * limit.min:g} % to {100 * limit.max:g} %"
+        return f"{told(limit.min)} to {told(limit.max)}"
     if limit.min is not None:
-        return f"at least {100 * limit.min:g} %"
-    return f"at most {100 * (limit.max or 0.0):g} %"
+        return f"at least {told(limit.min)}"
+    return f"at most {told(limit.max or 0.0)}"
 
 
-def told(figure: Interval) -> str:
-    """A figure with its interval; a count of everything has none."""
+def _told(figure: Interval) -> str:
+    """A share with its interval; a count of everything has none."""
     return f"{100 * figure.value:.1f} %" if figure.low == figure.high else str(figure)

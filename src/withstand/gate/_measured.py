@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import nan
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from ..stats import Interval, difference, paired_difference, wilson
 from ._baseline import Baseline
+from ._in_report import IN_REPORTS, figure, in_report
 
 Array = NDArray[Any]
 Extra = Mapping[str, Interval | str]
 """Figures from elsewhere by metric, and for those that are missing the reason."""
 
-WORST = {"worst_class_accuracy": "classes", "worst_group_accuracy": "groups"}
 DROPS = ("clean_accuracy_drop", "robust_accuracy_drop")
 OTHER_THREAT = (
     "the baseline was attacked under another threat; evaluate the last release under this one"
@@ -95,11 +94,11 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
         if isinstance(value, dict) and value.keys() == {"value", "low", "high", "n"}
     }
     absent: dict[str, str] = {}
-    for metric, parts in WORST.items():
-        if report[parts]:
-            figures[metric] = _worst(report[parts])
+    for metric, found in in_report(report).items():
+        if isinstance(found, str):
+            absent[metric] = found
         else:
-            absent[metric] = f"the report has no {parts}"
+            figures[metric] = found
     before = None if baseline is None or baseline.report is None else Side.of(baseline.report)
     now, unsure = Side.of(report), np.asarray(report["samples"]["status"]) == "budget spent"
     worst = _all_fooled(now, unsure)
@@ -109,7 +108,7 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
             "robust_accuracy": replace(figures["robust_accuracy"], low=worst.withstands.low),
             "fooling_rate": replace(figures["fooling_rate"], high=wilson(fooled, right).high),
         }
-        for metric in WORST:
+        for metric in IN_REPORTS:
             figures.pop(metric, None)
             absent[metric] = f"{int(unsure.sum())} attacks were ended early; give them more time"
     if before is None:
@@ -132,26 +131,6 @@ def from_report(report: dict[str, Any], baseline: Baseline | None = None) -> Mea
             "samples": figures["robust_accuracy"].n,
             "how": _HOW[bool(unsure.any())].format(n=int(unsure.sum())),
         },
-    )
-
-
-def _worst(parts: list[dict[str, Any]]) -> Interval:
-    """The least robust accuracy of classes or groups; both ends are of the worst of them all.
-
-    The lower end holds of all parts if it holds of each. So that the upper one does too, the parts
-    share its 2.5 %.
-    """
-    found = [figure(part["robust_accuracy"]) for part in parts]
-    found = [one for one in found if one.n]
-    shared = 1 - 0.05 / max(len(found), 1)
-    least = min(found, key=lambda one: one.value, default=wilson(0, 0))
-    return Interval(
-        value=least.value,
-        low=min((one.low for one in found), default=nan),
-        high=min(
-            (wilson(round(one.value * one.n), one.n, shared).high for one in found), default=nan
-        ),
-        n=least.n,
     )
 
 
@@ -178,11 +157,3 @@ def robust_drop(before: Side, now: Side, confidence: float = 0.95) -> Interval:
 def _paired(before: Array, now: Array, confidence: float) -> Interval:
     lost, gained = int((before & ~now).sum()), int((~before & now).sum())
     return paired_difference(lost, gained, len(now), confidence)
-
-
-def figure(told: dict[str, Any]) -> Interval:
-    """A figure of a report."""
-    value, low, high = (
-        nan if told[k] is None else float(told[k]) for k in ("value", "low", "high")
-    )
-    return Interval(value=value, low=low, high=high, n=int(told["n"]))

@@ -1,7 +1,7 @@
 """Intervals and tests: what a figure from n samples can say."""
 
 from ._betting import binomial_test, fewest, log_wealth, lower_bound, lower_sequence, upper_bound
-from ._intervals import Interval, bootstrap, clopper_pearson, wilson
+from ._intervals import Interval, bootstrap, clopper_pearson, mean_within, wilson
 from ._mcnemar import mcnemar
 from ._paired import difference, paired_difference
 from ._quantiles import Ends, enough, quantile_ends, quantile_interval, weighted_sum
@@ -25,6 +25,7 @@ __all__ = [
     "lower_bound",
     "lower_sequence",
     "mcnemar",
+    "mean_within",
     "paired_difference",
     "quantile_ends",
     "quantile_interval",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isinf, nan, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -35,6 +35,13 @@ class Interval:
             return "no data"
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
+    def in_units(self, digits: int = 3) -> str:
+        """The figures of what is no share; an end that is not bounded is said to be so."""
+        if self.n == 0:
+            return "no data"
+        high = "no upper end" if isinf(self.high) else f"{self.high:.{digits}g}"
+        return f"{self.value:.{digits}g} [{self.low:.{digits}g}, {high}]"
+
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
@@ -43,7 +50,7 @@ def _number(value: float) -> float | None:
 _NO_DATA = Interval(value=nan, low=nan, high=nan, n=0)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of a share (Wilson 1927), good at small n and near 0 and 1."""
     if n == 0:
         return _NO_DATA
@@ -54,6 +61,21 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return Interval(value=share, low=low, high=high, n=n)
+
+
+def mean_within(values: ArrayLike, lowest: float, highest: float) -> Interval:
+    """The interval of the mean of values (n,) that never leave the range lowest to highest.
+
+    Wilson's, of the mean as a share of the range: no variable within it varies more than one that
+    has only its two ends. Unlike a bootstrap it is no point where all values seen are equal.
+    """
+    data, span = np.asarray(values, np.float64), highest - lowest
+    if not data.size or not span:
+        value = lowest if data.size else nan
+        return Interval(value=value, low=value, high=value, n=data.size)
+    share = wilson(float(((data - lowest) / span).sum()), len(data))
+    low, high = lowest + span * share.low, lowest + span * share.high
+    return Interval(value=float(data.mean()), low=low, high=high, n=len(data))
 
 
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:

@@ -119,6 +119,9 @@ def _at(data: Array, rank: float) -> Array:
     """The order statistics of sorted columns (n, ...) at a rank from 1, linear between ranks."""
     if np.isinf(rank):
         return np.full(data.shape[1:], rank)
-    below = int(rank)
-    above = min(below, len(data) - 1)
-    return np.asarray(data[below - 1] + (rank - below) * (data[above] - data[below - 1]))
+    # Ranks are found by halving, and a value beside them may be infinite.
+    rank = round(rank, 9)
+    first, second = data[int(rank) - 1], data[int(np.ceil(rank)) - 1]
+    with np.errstate(invalid="ignore"):
+        between = first + (rank - int(rank)) * (second - first)
+    return np.asarray(np.where(first == second, first, between))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from textwrap import wrap
 
@@ -152,8 +153,8 @@ def _factor(value: float | None) -> str | None:
 
 
 def _distance(row: Row) -> str | None:
-    value = row.report.median_distance
-    return None if value is None else f"{value:.3g}"
+    nearest = row.report.median_distance
+    return None if nearest is None or not isfinite(nearest.value) else nearest.in_units()
 
 
 def _points(gain: Interval) -> str:
@@ -166,7 +167,9 @@ def _stacked(cell: str) -> Text:
     if not bracket:
         return Text(printable(cell))
     interval, _, said = rest.partition("]")
-    words = Text.assemble(figure, (f"\n[{_brief(interval)}]", "dim"))
+    # Shares and gains in points are rounded, distances are not.
+    brief = _brief(interval) if figure.endswith("%") or figure[0] in "+-" else interval
+    words = Text.assemble(figure, (f"\n[{brief}]", "dim"))
     # On lines of their own, for a terminal's narrow columns.
     said = "\n".join(wrap(said, 14))
     return words.append(f"\n{said}", "yellow") if said else words

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from math import isinf
-
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ...stats import Interval
 from .._words import printable
 from ._factor import Factor
 from ._judge import Judgement
@@ -43,23 +40,18 @@ def show(calibration: Calibration, judgement: Judgement | None, console: Console
 
 def show_factor(factor: Factor, console: Console) -> None:
     """Print the factor, its control, and what they rest on."""
+    times, control = factor.factor.in_units(4), factor.control.in_units(4)
     rows = f"{factor.factor.n:,} attacked rows of {factor.groups:,} accounts"
     console.print(
-        Text(f"{printable(factor.column)} is multiplied by {told(factor.factor)}, from {rows}"),
+        Text(f"{printable(factor.column)} is multiplied by {times}, from {rows}"),
         style="bold",
     )
-    console.print(Text(f"control {told(factor.control)}: benign rows in their place, so about 1"))
+    console.print(Text(f"control {control}: benign rows in their place, so about 1"))
     if factor.left_out:
         console.print(Text(f"left out: {factor.left_out:,} rows of accounts with few benign ones"))
     for note in factor.notes:
         console.print(Text(f"note: {note}"))
     console.print(Text(f"{100 * factor.confidence:g} % intervals, over accounts", "dim"))
-
-
-def told(interval: Interval) -> str:
-    """A size and its interval in a few digits; an end that is not bounded is said to be so."""
-    high = "no upper end" if isinf(interval.high) else f"{interval.high:.4g}"
-    return f"{interval.value:.4g} [{interval.low:.4g}, {high}]"
 
 
 def _headline(calibration: Calibration) -> Text:
@@ -81,7 +73,7 @@ def _table(*columns: str) -> Table:
 def _radii(calibration: Calibration) -> Table:
     table = _table("norm", "radius")
     for norm, radius in calibration.radii.items():
-        table.add_row(norm, told(radius))
+        table.add_row(norm, radius.in_units(4))
     return table
 
 
@@ -92,7 +84,7 @@ def _features(calibration: Calibration) -> list[RenderableType]:
     moved = calibration.source != "pairs"
     table = _table("feature", "kind", "radius", *["flips"] * flips, "transport", *["moved"] * moved)
     for column in order[:_ROWS]:
-        cells = [column.kind, "" if column.radius is None else told(column.radius)]
+        cells = [column.kind, "" if column.radius is None else column.radius.in_units(4)]
         cells += ["" if column.flips is None else str(column.flips)] * flips
         cells += [f"{column.transport:.4g}"] + ["yes" if column.moved else "no"] * moved
         table.add_row(Text(printable(column.name)), *cells)
