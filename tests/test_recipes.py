@@ -665,9 +665,9 @@ def test_active_pgd_saves_a_seventh_of_the_passes_and_hardly_costs_robustness() 
         report = evaluate(TorchModel(made.net), test, Threat(region=Linf(0.3)))
         found.append((made.cost.passes, report.robust_accuracy.value))
     (all_, plain), (fewer, kept) = found
-    assert fewer < 0.86 * all_, found
+    assert fewer < 0.85 * all_, found
     # Over three seeds it costs less than a point; rounding alone moves either by as much.
-    assert kept > plain - 0.02, found
+    assert kept > plain - 0.01, found
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ from .._errors import listed
 from ._streams import drawn, interruptible, put
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..config import Config
-    from ..evaluate.calibration import Calibration, Judgement, Price, Samples
+    from ..evaluate.calibration import Calibration, ColumnFit, Judgement, Price, Samples
 
 _HELP = "An .npz file with x, or a .csv or .parquet table: "
 File = Path | None
@@ -73,7 +75,8 @@ def calibrate(
 
     Give pairs of originals and attacked inputs (--pairs, or --original and --attacked), unpaired
     samples (--benign and --suspected), or benign data of two times (--before and --after). With
-    --factor and --by, attacked rows are compared with benign ones of the same accounts.
+    --factor and --by, attacked rows are compared with benign ones of the same accounts. Where
+    threat.region has no norm, the largest changes in the table's file are judged instead.
     """
     given = {
         ("--pairs",): (pairs,),
@@ -93,18 +96,22 @@ def calibrate(
         found = _calibrated(way, samples, coverage)
         judged = None
         chosen = norm if settings is None else norm or settings.threat.region.norm
-        if chosen is None and (write or evaluate or report is not None):
+        table = _table(path, settings) if chosen is None else None
+        if chosen is None and (evaluate or report is not None or (write and table is None)):
             from .._errors import ConfigError
 
+            wrong = "--evaluate and --report" if table else "--write, --evaluate and --report"
             raise ConfigError(
-                f"{path}: threat.region has no norm; give --norm, or take --write, --evaluate and "
-                "--report out"
+                f"{path}: threat.region has no norm; give --norm, or take {wrong} out"
             )
         if settings is not None and chosen is not None:
             judged = _judged(found, samples, settings, path, chosen, report, evaluate)
-        put(_json(found, judged) if json else _story(found, judged))
+        allowed = None if table is None else _columns(found, table, scale)
+        put(_json(found, judged, allowed) if json else _story(found, judged, allowed))
         if write and judged is not None:
             _write(path, found, judged, quiet)
+        if write and table is not None and allowed is not None:
+            _write_columns(table, allowed, quiet)
 
 
 def _factor(
@@ -247,14 +254,51 @@ def _write(path: Path, found: Calibration, judged: Judgement, quiet: bool) -> No
         typer.echo(f"{path}: threat.region.eps was {old}, is {judged.advised:g}", err=True)
 
 
-def _json(found: Calibration, judged: Judgement | None) -> str:
+def _table(path: Path, settings: Config | None) -> Path | None:
+    """The file of the configured table."""
+    if settings is None or settings.data.table is None:
+        return None
+    return path.parent / Path(settings.data.table).expanduser()
+
+
+def _columns(found: Calibration, table: Path, scale: float) -> tuple[ColumnFit, ...]:
+    from .._errors import ConfigError
+    from ..data import load_table
+    from ..evaluate.calibration import judge_columns
+
+    if scale != 1.0:
+        raise ConfigError(
+            f"--scale is {scale:g}, and {table.name} has the units of the rows; take it out"
+        )
+    return judge_columns(found, load_table(table))
+
+
+def _write_columns(table: Path, columns: Sequence[ColumnFit], quiet: bool) -> None:
+    from ..evaluate.calibration import advised_changes, set_most
+
+    wanted = advised_changes(columns)
+    if not wanted and not quiet:
+        typer.echo(f"nothing is written to {table}: no largest change has to be another", err=True)
+    for name, old in set_most(table, wanted).items() if wanted else ():
+        if not quiet:
+            was = "not there" if old is None else old
+            typer.echo(f"{table}: most of {name} was {was}, is {wanted[name]:g}", err=True)
+
+
+def _json(found: Calibration, judged: Judgement | None, columns: Sequence[ColumnFit] | None) -> str:
     import json
 
-    values = {**found.to_dict(), "judgement": judged and judged.to_dict()}
+    values = {
+        **found.to_dict(),
+        "judgement": judged and judged.to_dict(),
+        "columns": None if columns is None else [one.to_dict() for one in columns],
+    }
     return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
 
-def _story(found: Calibration, judged: Judgement | None) -> str:
+def _story(
+    found: Calibration, judged: Judgement | None, columns: Sequence[ColumnFit] | None
+) -> str:
     from ..evaluate.calibration import show
 
-    return drawn(lambda console: show(found, judged, console))
+    return drawn(lambda console: show(found, judged, console, columns))

@@ -87,12 +87,11 @@ def judge(
     elif eps is None:
         fit, meaning = "unknown", f"{what} {ends}, and the present region is in another norm"
         fix = f"set threat.region.norm to {norm} and eps to {best:g}, if that is the threat"
-    # Inputs in float32 round a change in its seventh digit.
-    elif eps < radius.low * (1 - 1e-6):
-        fit, meaning = "too tight", f"{what} {ends}, beyond the present {eps:.4g}"
+    elif (fit := fits(radius, eps)) == "too tight":
+        meaning = f"{what} {ends}, beyond the present {eps:.4g}"
         fix = f"set threat.region.eps to {best:g}"
-    elif eps > radius.high * (1 + 1e-6):
-        fit, meaning = "too loose", f"{what} only {ends}, and the present is {eps:.4g}"
+    elif fit == "too loose":
+        meaning = f"{what} only {ends}, and the present is {eps:.4g}"
         fix = f"set threat.region.eps to {best:g}, unless attackers may yet go further"
     else:
         meaning = f"{what} {ends}, and the present {eps:.4g} lies in that interval"
@@ -112,6 +111,14 @@ def judge(
     )
 
 
+def fits(radius: Interval, present: float) -> Fit:
+    """Too tight below the interval, too loose above it."""
+    # Inputs in float32 round a change in its seventh digit.
+    if present < radius.low * (1 - 1e-6):
+        return "too tight"
+    return "too loose" if present > radius.high * (1 + 1e-6) else "fits"
+
+
 def radius_in(calibration: Calibration, norm: str) -> Interval:
     """The calibrated radius in a norm; raises DataError where there is none."""
     if norm not in calibration.radii:
@@ -124,8 +131,13 @@ def radius_in(calibration: Calibration, norm: str) -> Interval:
 def advised(calibration: Calibration, norm: str) -> float:
     """The calibrated radius rounded up to three digits, or to a whole number of features."""
     value = radius_in(calibration, norm).value
-    if norm == "l0" or not value:
-        return float(ceil(value))
+    return float(ceil(value)) if norm == "l0" else rounded_up(value)
+
+
+def rounded_up(value: float) -> float:
+    """The radius rounded up to three digits."""
+    if not value:
+        return 0.0
     digits = 2 - floor(log10(value))
     # A radius that has three digits already is not pushed up by its own rounding error.
     return float(f"{ceil(value * 10**digits * (1 - 1e-12)) / 10**digits:.12g}")

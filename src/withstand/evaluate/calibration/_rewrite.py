@@ -1,4 +1,4 @@
-"""Changing single values of withstand.yaml, and nothing else in it."""
+"""Changing single values of withstand.yaml and of a table's file, and nothing else in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ..._errors import ConfigError
-from ...config import load_config, parse_config
+from ...config import load_config, load_table, parse_config
 from .._files import write
 
 
@@ -35,10 +35,70 @@ def set_region(path: str | Path, *, eps: float, norm: str | None = None) -> str:
             raise _shared(path, key)
         changed = changed[:start] + _scalar(wanted[key]) + changed[end:]
     _check(path, text, changed, wanted)
-    mode = path.stat().st_mode
-    write(path, changed.encode())
-    path.chmod(mode)
+    _replace(path, changed)
     return str(nodes["eps"].value)
+
+
+def set_most(path: str | Path, most: Mapping[str, float]) -> dict[str, str | None]:
+    """Write the largest change of features into a table's file; returns what was there, if any.
+
+    As `set_region` otherwise. Raises ConfigError where a feature is not in the file by itself.
+    """
+    path = Path(path).resolve()
+    load_table(path)
+    text = path.read_bytes().decode()
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    nodes, expected = _values(_values(root).get("features")), _plain(text)
+    edits, old = [], {}
+    for name, value in most.items():
+        if name not in nodes:
+            raise ConfigError(f"{path}: features has no {name}; add it")
+        edits.append(_most_edit(nodes[name], _scalar(value), _line_end(text)))
+        before = _values(nodes[name]).get("most")
+        old[name] = None if before is None else str(before.value)
+        expected["features"][name] = {**(expected["features"][name] or {}), "most": value}
+    changed = text
+    for start, end, words in sorted(edits, reverse=True):
+        changed = changed[:start] + words + changed[end:]
+    try:
+        read = _plain(changed)
+        for name in most:
+            # A small number may have been written in a form that YAML reads as text.
+            read["features"][name]["most"] = float(read["features"][name]["most"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
+        read = {}
+    if read != expected:
+        raise ConfigError(
+            f"{path}: features has tags or values that are shared (an anchor); set most by hand"
+        )
+    _replace(path, changed)
+    return old
+
+
+def _most_edit(node: Any, value: str, end: str) -> tuple[int, int, str]:
+    """Where of the text a feature's `most` is to stand, and how it is written there."""
+    before, start = _values(node).get("most"), node.start_mark
+    if before is not None:
+        return before.start_mark.index, before.end_mark.index, value
+    if not isinstance(node, yaml.MappingNode):
+        space = "" if node.value else " "
+        return start.index, node.end_mark.index, f"{space}{{most: {value}}}"
+    if not node.flow_style:
+        return start.index, start.index, f"most: {value}{end}{' ' * start.column}"
+    if not node.value:
+        return start.index, node.end_mark.index, f"{{most: {value}}}"
+    last = node.value[-1][1].end_mark.index
+    return last, last, f", most: {value}"
+
+
+def _line_end(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    mode = path.stat().st_mode
+    write(path, text.encode())
+    path.chmod(mode)
 
 
 def _scalar(value: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from .._words import printable
+from ._columns import ColumnFit
 from ._factor import Factor
 from ._judge import Judgement
 from ._result import Calibration, Column
@@ -20,14 +23,20 @@ _WHAT = {
 _STYLE = {"too tight": "bold red", "too loose": "yellow", "fits": "green", "unknown": "yellow"}
 
 
-def show(calibration: Calibration, judgement: Judgement | None, console: Console) -> None:
-    """Print the radii by norm and by feature, the distances, and what the present radius is."""
+def show(
+    calibration: Calibration,
+    judgement: Judgement | None,
+    console: Console,
+    columns: Sequence[ColumnFit] | None = None,
+) -> None:
+    """Print the radii by norm and by feature, the distances, and whether what is present fits."""
     parts: list[list[RenderableType]] = [
         [_headline(calibration)],
         [_radii(calibration)],
         _features(calibration),
         _transport(calibration),
         _judged(judgement) if judgement is not None else [],
+        _compared(columns) if columns is not None else [],
         [Text(f"note: {note}") for note in calibration.notes],
         [Text(f"A radius here is {calibration.estimand}.", "dim")],
     ]
@@ -126,3 +135,20 @@ def _judged(judgement: Judgement) -> list[RenderableType]:
             Text(f"Robust accuracy at {price.radius:.4g}, at most: {price.robust_accuracy}{at}")
         )
     return lines
+
+
+def _compared(columns: Sequence[ColumnFit]) -> list[RenderableType]:
+    """The largest changes that the table's file allows, column by column."""
+    if not columns:
+        return [Text("No column of numbers moves more than by chance.")]
+    table = _table("column", "most", "observed", "fit")
+    table.add_column("fix")
+    for one in columns:
+        table.add_row(
+            Text(printable(one.name)),
+            "none" if one.most is None else f"{one.most:.4g}",
+            one.observed.in_units(4),
+            Text(one.fit, _STYLE[one.fit]),
+            one.fix,
+        )
+    return [Text("The largest changes that the table's file allows:"), table]
