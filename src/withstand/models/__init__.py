@@ -36,6 +36,7 @@ from ._pipeline import Pipeline
 from ._protocol import Gradient, Model, Objective
 from ._randomized import Randomized
 from ._resize_and_pad import ResizeAndPad
+from ._sloped import Sloped
 from ._smoothed import Smoothed
 from ._straight import StraightThrough, standing_in, straight_through
 from ._threshold import Thresholded
@@ -70,6 +71,7 @@ __all__ = [
     "Pipeline",
     "Randomized",
     "ResizeAndPad",
+    "Sloped",
     "Smoothed",
     "StraightThrough",
     "Tempered",

@@ -15,7 +15,9 @@ from .._errors import ModelError, listed, one_line
 from ..threat import Box
 from ._callable import FunctionModel
 from ._onnx_ops import UnsupportedError
+from ._onnx_quantised import ROUNDING, STORED
 from ._protocol import Gradient, Model, Objective
+from ._sloped import Sloped
 from ._torch import TorchModel
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _EXTRA = "run pip install 'withstand[onnx]'"
 # Differences beyond these, relative to the largest answer, are no rounding.
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2
+# Of a network that rounds only the slope is taken from ours.
+_ROUNDED_TOLERANCE = 0.2
 # Rows of a batch: first a number that nobody exports with, then those that many do.
 _ROWS = (3, 1, 2, 4, 8, 16, 32, 64)
 # Tried for sizes that the file leaves open: images, small images, sound.
@@ -62,7 +66,8 @@ def load_onnx(
     It runs on torch with gradients, compared with ONNX Runtime on random inputs of the domain if
     that is installed. Where an operator is unknown or the two differ, ONNX Runtime itself answers,
     with scores or labels and a `note` that says why; so it does if no gradients are asked for. A
-    softmax at the end gives logarithms, and a fixed batch size is filled up and mapped over.
+    softmax at the end gives logarithms. A quantised network has gradients as if it did not round,
+    and the answers of ONNX Runtime. A fixed batch size is filled up and mapped over.
     Raises ModelError for a file that is missing or damaged, and if a package is missing.
     """
     name = str(path) if name is None else name
@@ -84,7 +89,7 @@ def load_onnx(
     tried = None if runtime is None else _tried(graph, box, runtime.raw, name)
     why = "only its scores are asked for"
     if runtime is None or gradients:
-        model, why = _with_gradients(graph, box, name, tried)
+        model, why = _with_gradients(graph, box, name, tried, runtime)
         if model is not None:
             return model
     if runtime is None:
@@ -97,9 +102,17 @@ def load_onnx(
 
 
 def _with_gradients(
-    graph: Graph, domain: Box, name: str, tried: tuple[Tensor, Tensor] | None
+    graph: Graph,
+    domain: Box,
+    name: str,
+    tried: tuple[Tensor, Tensor] | None,
+    runtime: Runtime | None,
 ) -> tuple[TorchModel | None, str]:
-    """The network on torch, or None and why it cannot be had."""
+    """The network on torch, or None and why it cannot be had.
+
+    One that rounds within, as a quantised one does, answers through ONNX Runtime: whoever rounds a
+    value otherwise is off by a whole step from there on.
+    """
     if graph.missing:
         few = "operator" if len(graph.missing) == 1 else "operators"
         return None, f"withstand has no {few} {listed(graph.missing, 4)}"
@@ -110,11 +123,13 @@ def _with_gradients(
     from ._onnx_net import OnnxNet
 
     net = OnnxNet(graph).eval()
+    rounds = any(node.op in ROUNDING for node in graph.nodes)
+    answers = net if runtime is None else runtime.tensors
     try:
         if tried is None:
             _tried(graph, domain, lambda x: _answer(net, x).numpy(), name)
             net.batch = graph.batch
-            return TorchModel(net, domain=domain), ""
+            return TorchModel(Sloped(net, net) if rounds else net, domain=domain), ""
         out = _answer(net, tried[0])
     except UnsupportedError as error:
         return None, f"withstand has no operator {error}"
@@ -123,9 +138,13 @@ def _with_gradients(
     except Exception as error:
         return None, f"withstand cannot run it ({type(error).__name__}: {one_line(error, 80)})"
     gap = _gap(out.exp() if net.logarithms else out, tried[1])
-    if not gap <= (_HALF_TOLERANCE if graph.dtype.itemsize < 4 else _TOLERANCE):
+    tolerance = _HALF_TOLERANCE if graph.dtype.itemsize < 4 else _TOLERANCE
+    rounds = rounds or (gap > tolerance and any(node.op in STORED for node in graph.nodes))
+    if not gap <= (_ROUNDED_TOLERANCE if rounds else tolerance):
         return None, f"withstand's own answers are {gap:.2g} off those of ONNX Runtime"
-    return TorchModel(net, domain=domain), ""
+    if runtime is not None:
+        runtime.logarithms = net.logarithms
+    return TorchModel(Sloped(answers, net).eval() if rounds else net, domain=domain), ""
 
 
 def _tried(
@@ -215,6 +234,10 @@ class Runtime:
         out = self.raw(x)
         # The smallest normal float keeps the logarithm of an impossible class finite.
         return np.log(np.maximum(out, np.finfo(np.float32).tiny)) if self.logarithms else out
+
+    def tensors(self, x: Tensor) -> Tensor:
+        """The same of tensors."""
+        return torch.from_numpy(self(x.cpu().numpy())).to(x.device)
 
     def raw(self, x: Any) -> Any:
         """The answers as the file gives them, a row for each row of x."""

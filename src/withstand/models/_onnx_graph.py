@@ -18,7 +18,7 @@ from torch import Tensor
 from .._errors import ModelError, listed, one_line
 
 # Importing them registers their operators.
-from . import _onnx_layers, _onnx_recurrent, _onnx_shapes  # noqa: F401
+from . import _onnx_layers, _onnx_quantised, _onnx_recurrent, _onnx_shapes  # noqa: F401
 from ._onnx_ops import OPERATORS, Node
 
 _TYPES: dict[int, torch.dtype] = {
@@ -214,8 +214,9 @@ def _name(raw: Any) -> str:
 
 def _node(raw: Any, version: int) -> Node:
     attributes = {each.name: _value(each) for each in raw.attribute}
-    if raw.op_type == "Cast":
-        attributes["to"] = _TYPES.get(attributes["to"], attributes["to"])
+    for name in ("to", "output_dtype"):
+        if attributes.get(name):
+            attributes[name] = _TYPES.get(attributes[name], attributes[name])
     return Node(_name(raw), tuple(raw.input), tuple(raw.output), attributes, version)
 
 

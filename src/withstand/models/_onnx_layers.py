@@ -66,7 +66,11 @@ def _window(node: Node, x: Tensor, kernel: list[int]) -> _Window:
 
 @operator("Conv")
 def _conv(node: Node, inputs: Inputs) -> Any:
-    x, weight, bias = inputs[0], inputs[1], given(inputs, 2)
+    return convolution(node, inputs[0], inputs[1], given(inputs, 2))
+
+
+def convolution(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution (B, C, ...) with the attributes of a node."""
     window = _window(node, x, list(weight.shape[2:]))
     padding = window.before
     if not window.even:

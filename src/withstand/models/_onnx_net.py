@@ -47,10 +47,11 @@ class OnnxNet(nn.Module):
         self.input, self.output, self.shape = graph.input, graph.output, graph.shape
         self.dtype, self.batch = graph.dtype, graph.batch
         self.mapped = True
-        nodes, self.logarithms = _logarithmic(graph.nodes, graph.output)
+        nodes, constants = _dequantised(graph.nodes, graph.constants)
+        nodes, self.logarithms = _logarithmic(nodes, graph.output)
         self.plain: dict[str, Tensor] = {}
         self.kept: dict[str, str] = {}
-        self._keep(nodes, graph.constants)
+        self._keep(nodes, constants)
         self.sizes = _of_sizes(nodes, set(self.plain)) - {graph.output}
         moving = [node for node in nodes if not self.sizes.issuperset(node.outputs)]
         self.steps = list(zip(nodes, _freed(nodes, graph.output), strict=True))
@@ -144,6 +145,19 @@ class OnnxNet(nn.Module):
             return self.plain[name]
         value: Tensor = getattr(self, self.kept[name])
         return value
+
+
+def _dequantised(
+    nodes: list[Node], constants: Mapping[str, Tensor]
+) -> tuple[list[Node], dict[str, Tensor]]:
+    """Weights that are stored as whole numbers, made real once and for all."""
+    kept, known = [], dict(constants)
+    for node in nodes:
+        if node.op == "DequantizeLinear" and known.keys() >= {*node.inputs} - {""}:
+            known[node.outputs[0]] = OPERATORS[node.op](node, [known.get(n) for n in node.inputs])
+        else:
+            kept.append(node)
+    return kept, known
 
 
 def _of_sizes(nodes: list[Node], plain: set[str]) -> set[str]:

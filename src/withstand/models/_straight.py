@@ -14,6 +14,7 @@ from ._pipeline import Pipeline
 from ._protocol import Model
 from ._randomized import Randomized
 from ._reconnect import Reconnecting, mend
+from ._sloped import Sloped
 from ._stand_in import StandIn, nearest
 from ._torch import TorchModel
 
@@ -98,7 +99,7 @@ def _around(model: Model, wrap: Callable[[Callable[[Tensor], Tensor]], StraightT
 
     if isinstance(model, TorchModel):
         return TorchModel(
-            wrap(model.net),
+            model.net if isinstance(model.net, Sloped) else wrap(model.net),
             domain=model.domain,
             preprocess=None if model.preprocess is None else wrapped(model.preprocess),
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...attacks import reach
 from ...certify import SmoothedClassifier
-from ...models import Differentiable, InputTransform, Model, Smoothed, StraightThrough
+from ...models import Differentiable, InputTransform, Model, Sloped, Smoothed, StraightThrough
 from ...threat import Access, Threat
 from ...threat.tabular import Capability
 from .._found import Found
@@ -146,7 +146,7 @@ class Case:
     @cached_property
     def led(self) -> bool:
         """Whether gradients are led through a stand-in, so that they are not the slope."""
-        stand_ins = (Differentiable, StraightThrough, Smoothed, SmoothedClassifier)
+        stand_ins = (Differentiable, StraightThrough, Sloped, Smoothed, SmoothedClassifier)
         return any(
             isinstance(part, stand_ins)
             or isinstance(getattr(part, "__self__", None), InputTransform)
