@@ -39,6 +39,7 @@ from overhead import overhead
 from recipes import active, recipes, unseen
 from scores import scores
 from smoothing import sequential, speed
+from transfer import transferred
 from trees import trees
 from trees_exact import exact
 
@@ -56,6 +57,7 @@ PARTS = {
     "decisions": decisions,
     "scores": scores,
     "namesakes": namesakes,
+    "transfer": transferred,
     "trees": trees,
     "tables": tables.tables,
     "tables-valid": tables.valid,
