@@ -193,6 +193,13 @@ def test_copies_are_shrunk_and_padded_and_their_gradients_come_back() -> None:
     columns = (copies > 0).any(1).any(1).sum(1)
     assert sorted(set(rows.tolist())) == [18, 19, 20]
     assert sorted(set(columns.tolist())) == [27, 28, 29, 30]
+    for row in range(40):
+        held = (copies[row] > 0).any(0)
+        (top, *_, bottom), (left, *_, right) = (held.any(1 - n).nonzero()[:, 0] for n in (0, 1))
+        size = (int(bottom - top) + 1, int(right - left) + 1)
+        seen = copies[row, :, top : bottom + 1, left : right + 1]
+        expected = interpolate(x[row : row + 1], size, mode="bilinear", align_corners=False)[0]
+        assert torch.allclose(seen, expected, atol=1e-6)
     gradient = torch.randn_like(x)
     ahead = (copies * gradient).double().sum((1, 2, 3))
     back = (x * shape.back(gradient)).double().sum((1, 2, 3))

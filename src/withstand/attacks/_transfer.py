@@ -142,60 +142,95 @@ class TransferPGD(Attack):
         drawn = uniform(problem, _SHAPE, asked // (1 + self.variance), 4)
         chosen = (drawn[:, 0] < self.diversity) & (asked < last)
         height, width = problem.x.shape[2:]
-        rows = _axis(height, drawn[:, 1], drawn[:, 2], chosen)
-        columns = _axis(width, drawn[:, 1], drawn[:, 3], chosen)
-        return _Shape(_flat(rows[:2], columns[:2], width), _flat(rows[2:], columns[2:], width))
+        rows = _axis(height, drawn[:, 1], drawn[:, 2], chosen, problem.x.dtype)
+        columns = _axis(width, drawn[:, 1], drawn[:, 3], chosen, problem.x.dtype)
+        return _Shape(rows, columns)
+
+
+class _Axis(NamedTuple):
+    """Whence the pixels (B, size) of a copy come along one axis, and where an image's go.
+
+    A copy's pixel lies between image pixel `source` and the next one, nearer to that by `share`;
+    held: whether it is no padding. As the copy is not larger, no two of its pixels have the same
+    source: `copied` is the one that an image's pixel is the source of, if `known`.
+    """
+
+    source: Tensor
+    share: Tensor
+    held: Tensor
+    copied: Tensor
+    known: Tensor
 
 
 class _Shape(NamedTuple):
-    """A resized and padded copy as a choice of pixels, and its adjoint, which is one too.
+    """A resized and padded copy, bilinear, and its adjoint.
 
-    Each is where every pixel comes from (B, H W), and whether it comes from anywhere. Nearest
-    neighbours, as in the authors' code, are chosen at most once in a shrunk copy: nothing is
-    summed, so that nothing depends on an order of summation.
+    Both are sums of two in a fixed order, so that nothing depends on the batch. In trials copies
+    made by nearest neighbours, as in the authors' code, transferred less: what they leave out has
+    no gradient.
     """
 
-    copy: tuple[Tensor, Tensor]
-    adjoint: tuple[Tensor, Tensor]
+    rows: _Axis
+    columns: _Axis
 
     def forth(self, x: Tensor) -> Tensor:
         """The copies (B, C, H, W) of images x."""
         # Zero may lie outside a domain; what the image itself contains does not.
         blank = torch.zeros_like(x[:, 0, 0, 0]).clamp(x.flatten(1).amin(1), x.flatten(1).amax(1))
-        return _chosen(x, *self.copy, blank)
+        copy = _forth(_forth(x, self.rows, 2), self.columns, 3)
+        return torch.where(self._held(), copy, blank[:, None, None, None])
 
     def back(self, gradient: Tensor) -> Tensor:
         """The gradient (B, C, H, W) at the images of one at their copies."""
-        return _chosen(gradient, *self.adjoint, torch.zeros_like(gradient[:, 0, 0, 0]))
+        inside = torch.where(self._held(), gradient, 0.0)
+        return _back(_back(inside, self.rows, 2), self.columns, 3)
+
+    def _held(self) -> Tensor:
+        return self.rows.held[:, None, :, None] & self.columns.held[:, None, None]
 
 
-def _chosen(x: Tensor, source: Tensor, known: Tensor, blank: Tensor) -> Tensor:
-    flat = x.flatten(2)
-    taken = flat.gather(2, source[:, None].expand_as(flat))
-    return torch.where(known[:, None], taken, blank[:, None, None]).reshape(x.shape)
+def _along(values: Tensor, dim: int) -> Tensor:
+    """Values (B, size) shaped to meet images (B, C, H, W) along an axis."""
+    return values[:, None, :, None] if dim == 2 else values[:, None, None]
 
 
-def _axis(
-    size: int, scale: Tensor, place: Tensor, chosen: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Along one axis (B, size): whence a copy's pixels come, which do, and the same backwards."""
+def _gathered(x: Tensor, index: Tensor, dim: int) -> Tensor:
+    return x.gather(dim, _along(index, dim).expand_as(x))
+
+
+def _forth(x: Tensor, axis: _Axis, dim: int) -> Tensor:
+    lower = _gathered(x, axis.source, dim)
+    upper = _gathered(x, (axis.source + 1).clamp_max(x.shape[dim] - 1), dim)
+    return lower + _along(axis.share, dim) * (upper - lower)
+
+
+def _back(gradient: Tensor, axis: _Axis, dim: int) -> Tensor:
+    there = torch.where(_along(axis.known, dim), _gathered(gradient, axis.copied, dim), 0.0)
+    share = _along(axis.share.gather(1, axis.copied), dim) * there
+    # What went to the next pixel was multiplied by the rest.
+    found = there - share
+    size = gradient.shape[dim]
+    found.narrow(dim, 1, size - 1).add_(share.narrow(dim, 0, size - 1))
+    return found
+
+
+def _axis(size: int, scale: Tensor, place: Tensor, chosen: Tensor, dtype: torch.dtype) -> _Axis:
+    """One axis of copies of a drawn length at a drawn place; of its own where not chosen (B,)."""
     least = max(1, int(_SMALLEST * size))
     length = torch.where(chosen, least + (scale * (size - least + 1)).long(), size)
     start = (place * (size - length + 1)).long()[:, None]
     length, pixel = length[:, None], torch.arange(size, device=scale.device)
     inner = pixel - start
     held = (inner >= 0) & (inner < length)
-    source = (inner * size // length).clamp(0, size - 1)
-    image = (pixel * length + size - 1) // size
-    used = (image < length) & (image * size // length == pixel)
-    return source, held, (image + start).clamp_max(size - 1), used
-
-
-def _flat(
-    rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], width: int
-) -> tuple[Tensor, Tensor]:
-    source = rows[0][:, :, None] * width + columns[0][:, None]
-    return source.flatten(1), (rows[1][:, :, None] & columns[1][:, None]).flatten(1)
+    # Centres lie half a pixel in.
+    centre = ((2 * inner + 1) * size - length).clamp_min(0)
+    source = (centre // (2 * length)).clamp_max(size - 1)
+    share = (centre - 2 * length * source).to(dtype) / (2 * length)
+    # The place after the last one takes what has no source.
+    copied = torch.full((len(source), size + 1), -1, device=scale.device)
+    copied.scatter_(1, torch.where(held, source, size), pixel.expand_as(source))
+    copied = copied[:, :size]
+    return _Axis(source, share, held, copied.clamp_min(0), copied >= 0)
 
 
 def smoothed(gradient: Tensor, width: int) -> Tensor:
